@@ -253,18 +253,16 @@ pub mod pseudo {
     pub const MALFORMED: u32 = 5;
     /// A later fragment whose head was not seen or not allowed, or that overlaps it.
     pub const FRAGMENT: u32 = 6;
-    /// A later fragment of an allowed packet.
-    pub const FRAGMENT_ALLOWED: u32 = 7;
     /// A source address that does not belong behind the interface it came from.
-    pub const SOURCE: u32 = 8;
+    pub const SOURCE: u32 = 7;
     /// A reply to a connection from outside that the inbound policy names.
-    pub const REPLY: u32 = 9;
+    pub const REPLY: u32 = 8;
     /// Forwarded by way of an interface that no policy covers.
-    pub const UNLISTED: u32 = 10;
+    pub const UNLISTED: u32 = 9;
     /// The tables contradict themselves: a defect, always dropped.
-    pub const FAULT: u32 = 11;
+    pub const FAULT: u32 = 10;
     /// How many there are.
-    pub const COUNT: u32 = 12;
+    pub const COUNT: u32 = 11;
     /// Their names, by index, as operators read them.
     pub const NAMES: [&str; COUNT as usize] = [
         "default",
@@ -274,7 +272,6 @@ pub mod pseudo {
         "non-ip",
         "malformed",
         "fragment",
-        "fragment-allowed",
         "source",
         "reply",
         "unlisted",
