@@ -1,8 +1,17 @@
 //! The data plane as plain code: what the kernel programs run on every packet, compiled for any target.
 //!
-//! A packet's way: `parse` → `place` (sources, local) → `classify` → `verdict`. Bytes and tables are traits; the kernel gives packet memory
-//! and maps, user space gives slices, so that `explain`, property tests and fuzzing run the very same code.
+//! A packet's way: [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
+//! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain`, property tests and fuzzing run
+//! the very same code.
 #![no_std]
 
 pub mod abi;
+pub mod bytes;
+pub mod classify;
+pub mod headers;
 pub mod hosts;
+#[cfg(feature = "programs")]
+pub mod kernel;
+pub mod maps;
+pub mod parse;
+pub mod verdict;

@@ -1,0 +1,155 @@
+//! BPF maps. Sizes here are the least ones; user space sets the real ones before loading.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+};
+
+use crate::{
+    abi::{
+        Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
+        PolicyId, Root, Verdict, Words6, pseudo,
+    },
+    maps::Maps,
+};
+
+#[map]
+static ROOTS: Array<Root> = Array::with_max_entries(POLICIES as u32, BPF_F_MMAPABLE);
+#[map]
+static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static HOSTS4: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static HOSTS6: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static KEYS6: Array<Keys6> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static OVERFLOW: HashMap<OverflowKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static LONG6: LpmTrie<LongKey, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(pseudo::COUNT, 0);
+#[map]
+static NET: Array<Net> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static NET_BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+// One LRU list for all CPUs: a packet's fragments may arrive on different ones, and a list per CPU would evict far too early.
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentHead> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static REPLIES: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(1, 0);
+
+/// The maps of the loaded object.
+pub struct Tables;
+
+impl Tables {
+    /// Adds packets to a verdict's counter. Two plain additions: the cell is this CPU's own.
+    #[inline(always)]
+    pub fn count(verdict: Verdict, packets: u32, bytes: u32) {
+        if let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) {
+            // SAFETY: the pointer is to this CPU's cell; programs on one CPU do not preempt each other at this hook.
+            unsafe {
+                (*counter).packets += u64::from(packets);
+                (*counter).bytes += u64::from(bytes);
+            }
+        }
+    }
+
+    /// Remembers a connection from outside.
+    #[inline(always)]
+    pub fn remember_reply(key: &FlowKey) {
+        // A known flow is only looked up, which already makes it recently used. A full table evicts, it does not fail.
+        if !Self.reply(key) {
+            let _ = REPLIES.insert(key, 1, 0);
+        }
+    }
+}
+
+impl Maps for Tables {
+    #[inline(always)]
+    fn root(&self, policy: PolicyId) -> Option<&Root> {
+        ROOTS.get(policy as u32)
+    }
+
+    #[inline(always)]
+    fn block(&self, index: u32) -> Option<&Block> {
+        BLOCKS.get(index)
+    }
+
+    #[inline(always)]
+    fn net(&self) -> Option<&Net> {
+        NET.get(0)
+    }
+
+    #[inline(always)]
+    fn net_block(&self, index: u32) -> Option<&Block> {
+        NET_BLOCKS.get(index)
+    }
+
+    #[inline(always)]
+    fn hosts4(&self, bucket: u32) -> Option<&Bucket> {
+        HOSTS4.get(bucket)
+    }
+
+    #[inline(always)]
+    fn hosts6(&self, bucket: u32) -> Option<&Bucket> {
+        HOSTS6.get(bucket)
+    }
+
+    #[inline(always)]
+    fn key6(&self, bucket: u32, cell: usize) -> Option<Words6> {
+        Some(KEYS6.get(bucket)?[cell & 7])
+    }
+
+    #[inline(always)]
+    fn overflow(&self, key: &OverflowKey) -> Option<u32> {
+        // SAFETY: the value is copied out at once; an element freed meanwhile is not reused before the program ends (RCU).
+        unsafe { OVERFLOW.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn long6(&self, key: &LongKey) -> Option<u32> {
+        LONG6.get(&Key::new(160, *key)).copied()
+    }
+
+    #[inline(always)]
+    fn touch4(&self, bucket: u32, cell: usize, epoch: u16) {
+        if let Some(bucket) = HOSTS4.get_ptr_mut(bucket) {
+            stamp(bucket, cell, epoch);
+        }
+    }
+
+    #[inline(always)]
+    fn touch6(&self, bucket: u32, cell: usize, epoch: u16) {
+        if let Some(bucket) = HOSTS6.get_ptr_mut(bucket) {
+            stamp(bucket, cell, epoch);
+        }
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentHead> {
+        // SAFETY: copied out at once; LRU elements may be reused by another packet's head, whose verdict is an allowed one, too.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, head: &FragmentHead) {
+        // A full table evicts, it does not fail; if memory is short, the later fragments are orphans and counted.
+        let _ = FRAGMENTS.insert(key, head, 0);
+    }
+
+    #[inline(always)]
+    fn reply(&self, key: &FlowKey) -> bool {
+        // SAFETY: the value is not read.
+        unsafe { REPLIES.get(key) }.is_some()
+    }
+}
+
+/// Writes the two epoch bytes of a host cell, its uppermost 16 bits.
+#[inline(always)]
+fn stamp(bucket: *mut Bucket, cell: usize, epoch: u16) {
+    const EPOCH_BYTE: usize = if cfg!(target_endian = "little") { 6 } else { 0 };
+    // SAFETY: the offset is within the bucket and even; a racing store of another CPU writes the same value.
+    unsafe { bucket.cast::<u8>().add((cell & 7) * 8 + EPOCH_BYTE).cast::<u16>().write_volatile(epoch) };
+}
