@@ -4,13 +4,15 @@
 //! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain`, property tests and fuzzing run
 //! the very same code.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod bounded;
 pub mod bytes;
 pub mod classify;
 pub mod headers;
 pub mod hosts;
-#[cfg(feature = "programs")]
+#[cfg(target_arch = "bpf")]
 pub mod kernel;
 pub mod maps;
 pub mod parse;

@@ -2,6 +2,7 @@
 
 use crate::{
     abi::{Words6, slot},
+    bounded::bounded,
     bytes::Bytes,
     headers::{Ethernet, Extension, FragmentHeader, Icmp, Ipv4, Ipv6, Ports, VlanTag, ethertype, protocol},
 };
@@ -71,6 +72,8 @@ pub enum Malformed {
     HopLimit,
 }
 
+/// No header lies further out: two tags, and six extension headers of 2,048 bytes.
+const OFFSET: u32 = 0x3fff;
 const MAX_VLAN_TAGS: usize = 2;
 const MAX_EXTENSIONS: usize = 6;
 /// The end of the largest packet that fragments may form.
@@ -159,6 +162,7 @@ fn ipv4_options(frame: &impl Bytes, mut at: u32, end: u32) -> Result<(), Malform
     const STRICT_ROUTE: u8 = 137;
     // Forty bytes of options are forty options at most.
     for _ in 0..40 {
+        at = bounded::<OFFSET>(at);
         if at >= end {
             break;
         }
@@ -203,6 +207,7 @@ fn ipv6(frame: &impl Bytes, offset: u32) -> Result<Packet, Malformed> {
         fragment: None,
     };
     for step in 0..=MAX_EXTENSIONS {
+        at = bounded::<OFFSET>(at);
         let length = match packet.protocol {
             protocol::HOP_BY_HOP if step > 0 => return Err(Malformed::Header),
             protocol::HOP_BY_HOP | protocol::DESTINATION => {
@@ -274,7 +279,8 @@ fn transport(frame: &impl Bytes, at: u32, length: u32, packet: &mut Packet) -> R
     if length < header_length {
         return Err(if packet.fragment.is_some() { Malformed::Fragment } else { Malformed::Truncated });
     }
-    packet.slot = slot;
+    packet.slot = bounded::<7>(slot);
+    let at = bounded::<OFFSET>(at);
     if slot == slot::ICMP || slot == slot::ICMPV6 {
         let header = frame.read::<Icmp>(at).ok_or(Malformed::Truncated)?;
         packet.selector = u16::from(header.kind) << 8 | u16::from(header.code);

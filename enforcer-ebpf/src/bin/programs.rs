@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use enforcer_ebpf::{
-    abi::{Action, INTERFACES, Interface, Verdict, place, pseudo},
+    abi::{Action, Verdict, place, pseudo},
     kernel::{Frame, Tables},
     maps::Maps as _,
     parse::{self, Packet, Parsed},
@@ -37,7 +37,7 @@ pub fn lan_xdp_frags(ctx: XdpContext) -> u32 {
 fn xdp(ctx: &XdpContext, length: u32) -> u32 {
     // SAFETY: the bounds are the context's; nothing here moves packet memory.
     let frame = unsafe { Frame::new(ctx.data(), ctx.data_end(), length) };
-    let zone = interface(ctx.ingress_ifindex() as u32).zone;
+    let zone = Tables.interface(ctx.ingress_ifindex() as u32).zone;
     let parsed = parse::ethernet(&frame);
     let verdict = verdict::verdict(&Tables, Origin::Lan(zone), &parsed);
     Tables::count(verdict, 1, length);
@@ -51,7 +51,7 @@ fn xdp(ctx: &XdpContext, length: u32) -> u32 {
 /// Clients' frames on interfaces without native XDP: bridges, VLANs, Wi-Fi, tunnels.
 #[classifier]
 pub fn lan_ingress(ctx: TcContext) -> i32 {
-    let interface = interface(ifindex(&ctx));
+    let interface = Tables.interface(ifindex(&ctx));
     let parsed = parse_skb(&ctx, interface.layer3 != 0);
     skb_verdict(&ctx, Origin::Lan(interface.zone), &parsed)
 }
@@ -61,11 +61,11 @@ pub fn lan_ingress(ctx: TcContext) -> i32 {
 pub fn wan_egress(ctx: TcContext) -> i32 {
     let ingress = skb(&ctx).ingress_ifindex;
     if ingress == 0 {
-        let interface = interface(ifindex(&ctx));
+        let interface = Tables.interface(ifindex(&ctx));
         let parsed = parse_skb(&ctx, interface.layer3 != 0);
         return skb_verdict(&ctx, Origin::Router, &parsed);
     }
-    if interface(ingress).zone != 0 {
+    if Tables.interface(ingress).zone != 0 {
         // Judged and counted where it came in.
         return TC_ACT_OK;
     }
@@ -78,8 +78,8 @@ pub fn wan_egress(ctx: TcContext) -> i32 {
 pub fn lan_egress(ctx: TcContext) -> i32 {
     // The gateway's own packets to a LAN are no connections from outside.
     if skb(&ctx).ingress_ifindex != 0
-        && interface(skb(&ctx).ingress_ifindex).zone == 0
-        && let Parsed::Ip(packet) = parse_skb(&ctx, interface(ifindex(&ctx)).layer3 != 0)
+        && Tables.interface(skb(&ctx).ingress_ifindex).zone == 0
+        && let Parsed::Ip(packet) = parse_skb(&ctx, Tables.interface(ifindex(&ctx)).layer3 != 0)
     {
         remember(&packet);
     }
@@ -89,7 +89,7 @@ pub fn lan_egress(ctx: TcContext) -> i32 {
 /// What a WAN receives for the gateway itself.
 #[classifier]
 pub fn wan_ingress(ctx: TcContext) -> i32 {
-    if let Parsed::Ip(packet) = parse_skb(&ctx, interface(ifindex(&ctx)).layer3 != 0)
+    if let Parsed::Ip(packet) = parse_skb(&ctx, Tables.interface(ifindex(&ctx)).layer3 != 0)
         && verdict::destination_place(&Tables, &packet).is_some_and(|found| found & place::OWN != 0)
     {
         remember(&packet);
@@ -158,16 +158,6 @@ fn diagnose(ctx: &impl aya_ebpf::EbpfContext, parsed: &Parsed, verdict: Verdict)
         debug!(ctx, "malformed frame: reason {}", *reason as u8);
     } else if verdict == verdict::FAULT {
         debug!(ctx, "tables contradict themselves");
-    }
-}
-
-#[inline(always)]
-fn interface(index: u32) -> Interface {
-    match Tables.net() {
-        Some(net) if net.interfaces[index as usize % INTERFACES].index == index => {
-            net.interfaces[index as usize % INTERFACES]
-        }
-        _ => Interface { index: 0, zone: 0, layer3: 0, reserved: [0; 2] },
     }
 }
 

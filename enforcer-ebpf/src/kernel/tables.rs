@@ -8,8 +8,8 @@ use aya_ebpf::{
 
 use crate::{
     abi::{
-        Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
-        PolicyId, Root, Verdict, Words6, pseudo,
+        Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Keys6, LongKey, Net,
+        OverflowKey, POLICIES, PolicyId, Root, Verdict, Words6, pseudo,
     },
     maps::Maps,
 };
@@ -54,6 +54,14 @@ impl Tables {
                 (*counter).bytes += u64::from(bytes);
             }
         }
+    }
+
+    /// What is known of an interface; zeros if nothing is.
+    #[inline(always)]
+    #[must_use]
+    pub fn interface(&self, index: u32) -> Interface {
+        let cell = NET.get(0).map(|net| net.interfaces[index as usize % INTERFACES]);
+        cell.filter(|found| found.index == index).unwrap_or_default()
     }
 
     /// Remembers a connection from outside.

@@ -1,0 +1,124 @@
+//! Array maps in this process's memory (`BPF_F_MMAPABLE`).
+//!
+//! A system call per cell would take minutes for a million prefixes, and copies a value with `memcpy`; in mapped memory a cell is one store, which
+//! a running program sees whole or not at all.
+
+use std::{
+    marker::PhantomData,
+    os::fd::{AsFd, AsRawFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use aya::maps::{Map, MapData};
+use bytemuck::Pod;
+
+use super::KernelError;
+
+/// All elements of a mapped array map whose values are `T`.
+pub struct Mapped<T> {
+    start: NonNull<T>,
+    elements: usize,
+    bytes: usize,
+    // Keeps the map, though the mapping alone would do.
+    _map: MapData,
+    values: PhantomData<T>,
+}
+
+// SAFETY: the mapping is owned, and is written through `&mut self` or by atomic stores only.
+unsafe impl<T: Send> Send for Mapped<T> {}
+// SAFETY: as above; reads through `&self` are copies of plain data.
+unsafe impl<T: Sync> Sync for Mapped<T> {}
+
+impl<T: Pod> Mapped<T> {
+    /// Maps an array map with `elements` values.
+    ///
+    /// # Errors
+    /// If the map is no array, or the kernel refuses the mapping.
+    ///
+    /// # Panics
+    /// Never for the ABI's types: their sizes are multiples of 8, which the kernel's element size is rounded up to.
+    pub fn new(map: Map, name: &'static str, elements: u32) -> Result<Self, KernelError> {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let Map::Array(data) = map else {
+            return Err(KernelError::Map { name, source: aya::maps::MapError::InvalidMapType { map_type: 0 } });
+        };
+        let bytes = elements as usize * size_of::<T>();
+        // SAFETY: a new shared mapping of a file descriptor that is open; the kernel checks its length against the map.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                data.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(KernelError::Memory { name, bytes, source: std::io::Error::last_os_error() });
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| KernelError::Memory {
+            name,
+            bytes,
+            source: std::io::Error::from_raw_os_error(libc::ENOMEM),
+        })?;
+        Ok(Self { start, elements: elements as usize, bytes, _map: data, values: PhantomData })
+    }
+
+    /// Copies values into the first elements, before any program uses them.
+    ///
+    /// # Panics
+    /// If there are more values than elements: sizes come from the same image.
+    pub fn fill(&mut self, values: &[T]) {
+        assert!(values.len() <= self.elements, "{} values for {} elements", values.len(), self.elements);
+        // SAFETY: the mapping has room for them, and cannot overlap with a Rust slice; `T` is plain data.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.as_ptr(), values.len()) };
+    }
+
+    /// Stores values from an element on, word by word, so that a running program never reads a torn cell.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn store(&self, first: usize, values: &[T]) {
+        assert!(first + values.len() <= self.elements, "{} values at {first} of {}", values.len(), self.elements);
+        let words: &[u32] = bytemuck::cast_slice(values);
+        for (index, &word) in words.iter().enumerate() {
+            self.word(first * size_of::<T>() / 4 + index).store(word, Ordering::Release);
+        }
+    }
+
+    /// Stores the words of a value's field, given by its byte offset, that differ; the others are not dirtied.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn store_changed(&self, offset: usize, words: &[u32]) {
+        assert!(offset.is_multiple_of(4) && offset + words.len() * 4 <= self.bytes, "{} words at {offset}", words.len());
+        for (index, &word) in words.iter().enumerate() {
+            let cell = self.word(offset / 4 + index);
+            if cell.load(Ordering::Relaxed) != word {
+                cell.store(word, Ordering::Release);
+            }
+        }
+    }
+
+    /// One of the array's 8-byte cells, for values that are made of such.
+    #[must_use]
+    pub fn cell(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.bytes / 8, "cell {index}");
+        // SAFETY: in bounds, 8-aligned as mappings are page-aligned; all concurrent accesses are atomic or by the kernel.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(index)) }
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: the callers have checked the bounds; mappings are page-aligned; concurrent accesses are atomic or by the kernel.
+        unsafe { AtomicU32::from_ptr(self.start.as_ptr().cast::<u32>().add(index)) }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no reference into it outlives it.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}

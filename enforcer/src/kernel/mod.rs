@@ -1,0 +1,61 @@
+//! The kernel at arm's length: the loaded object, its maps and its links.
+
+pub mod attach;
+pub mod memory;
+pub mod object;
+
+use thiserror::Error;
+
+/// What the kernel, or the way to it, refused.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    /// The object could not be loaded.
+    #[error("cannot load the eBPF object (kernel 6.6 or newer and root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, are needed)")]
+    Load(#[source] aya::EbpfError),
+    /// A program was refused, usually by the verifier.
+    #[error("the kernel refused program {program}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The verifier's word.
+        source: aya::programs::ProgramError,
+    },
+    /// A program could not be attached.
+    #[error("cannot attach {program} to {interface} ({hook}){advice}")]
+    Attach {
+        /// Program.
+        program: &'static str,
+        /// Interface.
+        interface: String,
+        /// Hook and mode.
+        hook: &'static str,
+        /// What to do, if that is known.
+        advice: &'static str,
+        /// Why.
+        source: aya::programs::ProgramError,
+    },
+    /// The XDP program was attached by netlink, without a link that a later controller could take over.
+    #[error("{interface}: this kernel or driver gives no BPF link for XDP; use --xdp generic or another NIC")]
+    NoLink {
+        /// Interface.
+        interface: String,
+    },
+    /// A map is missing from the object or of another kind than expected.
+    #[error("map {name}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: aya::maps::MapError,
+    },
+    /// A map's memory cannot be mapped.
+    #[error("cannot map the memory of {name} ({bytes} bytes)")]
+    Memory {
+        /// Its name.
+        name: &'static str,
+        /// How much was asked for.
+        bytes: usize,
+        /// Why.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,190 @@
+//! The loaded object: programs with their maps, sized for one image.
+
+use std::os::fd::AsFd as _;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, LpmTrie, Map, MapInfo, PerCpuArray, lpm_trie::Key},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
+};
+use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, Root};
+
+use super::{KernelError, memory::Mapped};
+use crate::{compile::Image, net::image::NetImage};
+
+/// Blocks kept for each half of the network tries: what a gateway's own interfaces and routes need, with room to grow.
+pub const NET_HALF: u32 = 2048;
+/// Heads of fragmented packets remembered.
+const FRAGMENTS: u32 = 16_384;
+/// Connections from outside remembered.
+const REPLIES: u32 = 65_536;
+
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-programs"));
+
+/// A policy in the kernel: its maps, and programs that are loaded but not attached.
+pub struct Object {
+    ebpf: Ebpf,
+    counters: PerCpuArray<aya::maps::MapData, Counter>,
+    net: Mapped<Net>,
+    net_blocks: Mapped<Block>,
+    /// Which half of the network blocks the next update may fill.
+    spare_half: u32,
+    map_bytes: u64,
+}
+
+impl Object {
+    /// Creates maps as large as the image needs, fills them, and loads the programs. Nothing is attached, and an error leaves nothing behind.
+    ///
+    /// # Errors
+    /// If the kernel refuses a map, its memory or a program.
+    pub fn load(image: &Image, net: &NetImage) -> Result<Self, KernelError> {
+        Self::load_bytes(PROGRAMS, image, net)
+    }
+
+    /// [`Self::load`] with another object that has the same maps, such as the benchmark's.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_bytes(object: &[u8], image: &Image, net: &NetImage) -> Result<Self, KernelError> {
+        let size = |values: usize| u32::try_from(values).unwrap_or(u32::MAX).max(1);
+        let blocks = size(image.blocks.len());
+        let hosts4 = size(image.hosts4.len());
+        let hosts6 = size(image.hosts6.len());
+        let mut ebpf = EbpfLoader::new()
+            // Log calls are in the programs, but behind this constant: the verifier removes them.
+            .override_global("AYA_LOG_LEVEL", &0_u8, false)
+            .map_max_entries("BLOCKS", blocks)
+            .map_max_entries("HOSTS4", hosts4)
+            .map_max_entries("HOSTS6", hosts6)
+            .map_max_entries("KEYS6", hosts6)
+            .map_max_entries("OVERFLOW", size(image.overflow.len()))
+            .map_max_entries("LONG6", size(image.long6.len()))
+            .map_max_entries("COUNTERS", size(image.counters.len()))
+            .map_max_entries("NET_BLOCKS", 2 * NET_HALF)
+            .map_max_entries("FRAGMENTS", FRAGMENTS)
+            .map_max_entries("REPLIES", REPLIES)
+            .load(object)
+            .map_err(KernelError::Load)?;
+        let map_bytes = map_bytes(&ebpf);
+
+        let mut mapped = Take(&mut ebpf);
+        mapped.array::<Root>("ROOTS", size(image.roots.len()))?.fill(&image.roots);
+        mapped.array::<Block>("BLOCKS", blocks)?.fill(&image.blocks);
+        mapped.array::<Bucket>("HOSTS4", hosts4)?.fill(&image.hosts4);
+        mapped.array::<Bucket>("HOSTS6", hosts6)?.fill(&image.hosts6);
+        mapped.array::<Keys6>("KEYS6", hosts6)?.fill(&image.keys6);
+        let mut overflow: HashMap<_, OverflowKey, u32> = mapped.map("OVERFLOW")?;
+        for (key, class) in &image.overflow {
+            overflow.insert(key, class, 0).map_err(|source| KernelError::Map { name: "OVERFLOW", source })?;
+        }
+        let mut long6: LpmTrie<_, LongKey, u32> = mapped.map("LONG6")?;
+        for (bits, key, class) in &image.long6 {
+            let key = Key::new(32 + bits, *key);
+            long6.insert(&key, class, 0).map_err(|source| KernelError::Map { name: "LONG6", source })?;
+        }
+        let counters = mapped.map("COUNTERS")?;
+        let net_memory = mapped.array::<Net>("NET", 1)?;
+        let net_blocks = mapped.array::<Block>("NET_BLOCKS", 2 * NET_HALF)?;
+
+        let mut object = Self { ebpf, counters, net: net_memory, net_blocks, spare_half: 0, map_bytes };
+        object.update_net(net);
+        Ok(object)
+    }
+
+    /// Follows the gateway's interfaces, addresses and routes: new blocks first, in the half that no root cell points into, then the root cells one by one.
+    pub fn update_net(&mut self, net: &NetImage) {
+        let (root, blocks) = net.at(self.spare_half * NET_HALF);
+        self.net_blocks.store((self.spare_half * NET_HALF) as usize, &blocks);
+        self.net.store_changed(0, bytemuck::cast_slice(std::slice::from_ref(&*root)));
+        self.spare_half ^= 1;
+    }
+
+    /// Packets and bytes by counter, summed over CPUs.
+    ///
+    /// # Errors
+    /// If the kernel refuses a read.
+    pub fn counters(&self) -> Result<Vec<Counter>, KernelError> {
+        (0..self.counters.len())
+            .map(|index| {
+                let cells =
+                    self.counters.get(&index, 0).map_err(|source| KernelError::Map { name: "COUNTERS", source })?;
+                Ok(cells.iter().fold(Counter::default(), |sum, cell| Counter {
+                    packets: sum.packets.wrapping_add(cell.packets),
+                    bytes: sum.bytes.wrapping_add(cell.bytes),
+                }))
+            })
+            .collect()
+    }
+
+    /// Kernel memory of the maps as `fdinfo` and `bpftool` show it, bytes.
+    #[must_use]
+    pub const fn map_bytes(&self) -> u64 {
+        self.map_bytes
+    }
+
+    /// A loaded XDP program.
+    ///
+    /// # Errors
+    /// If the verifier refuses it.
+    pub fn xdp(&mut self, program: &'static str) -> Result<&mut Xdp, KernelError> {
+        let xdp: &mut Xdp = self.program(program)?;
+        if xdp.fd().is_err() {
+            xdp.load().map_err(|source| KernelError::Program { program, source })?;
+        }
+        Ok(xdp)
+    }
+
+    /// A loaded TC program.
+    ///
+    /// # Errors
+    /// If the verifier refuses it.
+    pub fn classifier(&mut self, program: &'static str) -> Result<&mut SchedClassifier, KernelError> {
+        let classifier: &mut SchedClassifier = self.program(program)?;
+        if classifier.fd().is_err() {
+            classifier.load().map_err(|source| KernelError::Program { program, source })?;
+        }
+        Ok(classifier)
+    }
+
+    fn program<'a, P>(&'a mut self, program: &'static str) -> Result<&'a mut P, KernelError>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        self.ebpf
+            .program_mut(program)
+            .ok_or(ProgramError::NotLoaded)
+            .and_then(TryInto::try_into)
+            .map_err(|source| KernelError::Program { program, source })
+    }
+}
+
+/// Takes maps out of a loaded object by their names.
+struct Take<'a>(&'a mut Ebpf);
+
+impl Take<'_> {
+    fn raw(&mut self, name: &'static str) -> Result<Map, KernelError> {
+        self.0.take_map(name).ok_or(KernelError::Map { name, source: aya::maps::MapError::KeyNotFound })
+    }
+
+    fn array<T: bytemuck::Pod>(&mut self, name: &'static str, elements: u32) -> Result<Mapped<T>, KernelError> {
+        Mapped::new(self.raw(name)?, name, elements)
+    }
+
+    fn map<M: TryFrom<Map, Error = aya::maps::MapError>>(&mut self, name: &'static str) -> Result<M, KernelError> {
+        self.raw(name)?.try_into().map_err(|source| KernelError::Map { name, source })
+    }
+}
+
+/// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.
+fn map_bytes(ebpf: &Ebpf) -> u64 {
+    let of = |map: &Map| -> Option<u64> {
+        let data = match map {
+            Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data) | Map::PerCpuArray(data) => data,
+            _ => return None,
+        };
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&data.fd().as_fd());
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+    };
+    ebpf.maps().filter_map(|(_, map)| of(map)).sum()
+}
