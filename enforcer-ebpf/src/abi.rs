@@ -180,8 +180,8 @@ pub struct OverflowKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct LongKey {
-    /// A [`PolicyId`], big-endian; always matched in full (32 bits of the prefix length).
-    pub policy: [u8; 4],
+    /// A [`PolicyId`], plus 4 for its sources, big-endian; always matched in full (32 bits of the prefix length).
+    pub space: [u8; 4],
     /// The address.
     pub address: [u8; 16],
 }

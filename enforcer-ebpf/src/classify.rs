@@ -66,7 +66,7 @@ pub fn destination(maps: &impl Maps, policy: PolicyId, root: &Root, address: &Wo
                 return Some(class);
             }
             if cell & LONG != 0
-                && let Some(class) = maps.long6(&long_key(policy, address))
+                && let Some(class) = maps.long6(&long_key(policy as u32, address))
             {
                 return Some(class);
             }
@@ -84,11 +84,17 @@ pub fn destination(maps: &impl Maps, policy: PolicyId, root: &Root, address: &Wo
     }
 }
 
-/// A source's class.
+/// A source's class. Sources have no host table: the few that are longer than /64 are in the LPM map.
 #[inline(always)]
-pub fn source(maps: &impl Maps, root: &Root, address: &Words6, v6: bool) -> Option<u32> {
+pub fn source(maps: &impl Maps, policy: PolicyId, root: &Root, address: &Words6, v6: bool) -> Option<u32> {
     if v6 {
-        walk6(maps::cell(&root.src6[(address[0] >> 16) as usize]), address, |index| maps.block(index))
+        let cell = maps::cell(&root.src6[(address[0] >> 16) as usize]);
+        if cell & LONG != 0
+            && let Some(class) = maps.long6(&long_key(policy as u32 + SOURCE_SPACE, address))
+        {
+            return Some(class);
+        }
+        walk6(cell, address, |index| maps.block(index))
     } else {
         walk4(maps::cell(&root.src4[(address[3] >> 16) as usize]), address[3], |index| maps.block(index))
     }
@@ -142,9 +148,12 @@ fn epoch(maps: &impl Maps) -> Option<u16> {
     Some(maps::cell(&maps.net()?.epoch) as u16)
 }
 
-/// The key that finds an address among the long prefixes of a policy.
+/// Added to a policy's number in keys of long source prefixes.
+pub const SOURCE_SPACE: u32 = 4;
+
+/// The key that finds an address among the long prefixes of a space: a policy's destinations, or its sources ([`SOURCE_SPACE`]).
 #[inline(always)]
 #[must_use]
-pub fn long_key(policy: PolicyId, address: &Words6) -> LongKey {
-    LongKey { policy: (policy as u32).to_be_bytes(), address: bytemuck::cast(address.map(u32::to_be)) }
+pub fn long_key(space: u32, address: &Words6) -> LongKey {
+    LongKey { space: space.to_be_bytes(), address: bytemuck::cast(address.map(u32::to_be)) }
 }

@@ -85,7 +85,7 @@ pub fn judge(maps: &impl Maps, policy: PolicyId, packet: &Packet) -> Option<Verd
     let layout = &root.layout;
     let class = classify::destination(maps, policy, root, &packet.destination, packet.v6)?;
     let source = if maps::cell(&layout.source_classes) > 1 {
-        classify::source(maps, root, &packet.source, packet.v6)?
+        classify::source(maps, policy, root, &packet.source, packet.v6)?
     } else {
         0
     };

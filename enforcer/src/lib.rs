@@ -2,4 +2,5 @@
 //!
 //! A policy's way: [`policy`] → `compile` → `load` → `attach`; none reaches back.
 
+pub mod compile;
 pub mod policy;

@@ -1,0 +1,94 @@
+//! Rules to clauses: one per rule and service, with its sets of destinations, sources and ports numbered.
+
+use std::collections::HashMap;
+
+use enforcer_ebpf::abi::Verdict;
+use ipnet::IpNet;
+
+use super::ports;
+use crate::policy::{Policy, PortMatch, RuleId, Rules, ServiceId};
+
+/// A set that holds everything.
+pub const ANY: u32 = u32::MAX;
+
+/// What a rule says of one service.
+#[derive(Clone, Copy, Debug)]
+pub struct Clause {
+    /// Index into [`Clauses::destinations`], or [`ANY`].
+    pub destination: u32,
+    /// Index into [`Clauses::sources`], or [`ANY`].
+    pub source: u32,
+    /// Index into [`Clauses::ports`], or [`ANY`].
+    pub ports: u32,
+    /// Action and counter.
+    pub verdict: Verdict,
+}
+
+/// What a counter counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The rule.
+    pub rule: RuleId,
+    /// The service, if the rule names any.
+    pub service: Option<ServiceId>,
+}
+
+/// A policy's rules, in order, over numbered sets.
+#[derive(Default)]
+pub struct Clauses<'a> {
+    /// First match wins.
+    pub clauses: Vec<Clause>,
+    /// What the clauses' counters count, in the clauses' order.
+    pub counted: Vec<Counted>,
+    /// Destination prefixes by set.
+    pub destinations: Vec<&'a [IpNet]>,
+    /// Source prefixes by set.
+    pub sources: Vec<&'a [IpNet]>,
+    /// Port cells by set.
+    pub ports: Vec<Vec<(u32, u32)>>,
+}
+
+/// Numbers the rules' sets. The first clause's counter is `first_counter`; the caller has made sure that there are enough counters.
+pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32) -> Clauses<'a> {
+    let mut clauses = Clauses::default();
+    let mut destinations: HashMap<ServiceId, (u32, u32)> = HashMap::new();
+    let mut sources: HashMap<&[IpNet], u32> = HashMap::new();
+    let mut port_sets: HashMap<Vec<(u32, u32)>, u32> = HashMap::new();
+    for (index, rule) in rules.rules.iter().enumerate() {
+        let source = rule.from.as_deref().map_or(ANY, |from| {
+            *sources.entry(from).or_insert_with(|| {
+                clauses.sources.push(from);
+                clauses.sources.len() as u32 - 1
+            })
+        });
+        let services = rule.services.as_ref().map_or_else(|| vec![None], |all| all.iter().copied().map(Some).collect());
+        for service in services {
+            let (destination, ports) = service.map_or((ANY, ANY), |service| {
+                *destinations.entry(service).or_insert_with(|| {
+                    let meant = &policy.services[service.0 as usize];
+                    clauses.destinations.push(&meant.to);
+                    let ports = if meant.ports.contains(&PortMatch::Any) {
+                        ANY
+                    } else {
+                        let ranges = ports::ranges(&meant.ports);
+                        let next = port_sets.len() as u32;
+                        *port_sets.entry(ranges.clone()).or_insert_with(|| {
+                            clauses.ports.push(ranges);
+                            next
+                        })
+                    };
+                    (clauses.destinations.len() as u32 - 1, ports)
+                })
+            });
+            let verdict = Verdict::new(rule.action, first_counter + clauses.counted.len() as u32);
+            clauses.counted.push(Counted { rule: RuleId(index as u32), service });
+            clauses.clauses.push(Clause { destination, source, ports, verdict });
+        }
+    }
+    clauses
+}
+
+/// How many clauses the rules make.
+pub fn count(rules: &Rules) -> usize {
+    rules.rules.iter().map(|rule| rule.services.as_ref().map_or(1, Vec::len)).sum()
+}

@@ -1,0 +1,129 @@
+//! The compiled policy: every table as the kernel reads it.
+
+use enforcer_ebpf::{
+    abi::{
+        Block, Bucket, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Keys6, LongKey, Net, OverflowKey,
+        PolicyId, Root, Verdict, Words6,
+    },
+    maps::Maps,
+};
+use serde::Serialize;
+
+use super::clauses::Counted;
+
+/// A policy's tables, ready to be copied into maps or read where they are.
+pub struct Image {
+    /// By [`PolicyId`].
+    pub roots: Box<[Root]>,
+    /// Trie blocks and class tables of all policies.
+    pub blocks: Vec<Block>,
+    /// IPv4 host buckets.
+    pub hosts4: Vec<Bucket>,
+    /// IPv6 host buckets.
+    pub hosts6: Vec<Bucket>,
+    /// Keys of the IPv6 buckets.
+    pub keys6: Vec<Keys6>,
+    /// Hosts whose buckets were full, with their classes.
+    pub overflow: Vec<(OverflowKey, u32)>,
+    /// Prefixes of /65 to /127: bits of the address, key and class.
+    pub long6: Vec<(u32, LongKey, u32)>,
+    /// What each counter counts, from `pseudo::COUNT` on.
+    pub counters: Vec<(PolicyId, Counted)>,
+    /// Verdicts on what no rule names, by pseudo rule.
+    pub pseudo: [Verdict; 16],
+    /// Whether sources are checked.
+    pub strict_sources: bool,
+    /// How much of everything there is.
+    pub usage: Usage,
+}
+
+/// Sizes of an image's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Distinct IPv4 prefixes with a meaning of their own.
+    pub prefixes4: usize,
+    /// The same of IPv6.
+    pub prefixes6: usize,
+    /// IPv4 hosts.
+    pub hosts4: usize,
+    /// IPv6 hosts.
+    pub hosts6: usize,
+    /// Clauses: pairs of rule and service.
+    pub clauses: usize,
+    /// Words of class tables.
+    pub class_words: usize,
+    /// Blocks of tries and class tables, 1 KiB each.
+    pub blocks: usize,
+    /// Bytes of all tables.
+    pub bytes: usize,
+}
+
+/// The image read where it is, by the code that the kernel runs: no network facts, no state, nothing stamped.
+impl Maps for Image {
+    fn root(&self, policy: PolicyId) -> Option<&Root> {
+        self.roots.get(policy as usize)
+    }
+
+    fn block(&self, index: u32) -> Option<&Block> {
+        self.blocks.get(index as usize)
+    }
+
+    fn net(&self) -> Option<&Net> {
+        Some(&NO_NET)
+    }
+
+    fn net_block(&self, _: u32) -> Option<&Block> {
+        None
+    }
+
+    fn hosts4(&self, bucket: u32) -> Option<&Bucket> {
+        self.hosts4.get(bucket as usize)
+    }
+
+    fn hosts6(&self, bucket: u32) -> Option<&Bucket> {
+        self.hosts6.get(bucket as usize)
+    }
+
+    fn key6(&self, bucket: u32, cell: usize) -> Option<Words6> {
+        Some(self.keys6.get(bucket as usize)?[cell])
+    }
+
+    fn overflow(&self, key: &OverflowKey) -> Option<u32> {
+        self.overflow.iter().find(|(host, _)| host == key).map(|&(_, class)| class)
+    }
+
+    fn long6(&self, key: &LongKey) -> Option<u32> {
+        let address = u128::from_be_bytes(key.address);
+        let covers = |bits: u32, prefix: &LongKey| {
+            prefix.space == key.space && (u128::from_be_bytes(prefix.address) ^ address) >> (128 - bits) == 0
+        };
+        let covering = self.long6.iter().filter(|(bits, prefix, _)| covers(*bits, prefix));
+        covering.max_by_key(|(bits, ..)| *bits).map(|&(_, _, class)| class)
+    }
+
+    fn touch4(&self, _: u32, _: usize, _: u16) {}
+
+    fn touch6(&self, _: u32, _: usize, _: u16) {}
+
+    fn fragment(&self, _: &FragmentKey) -> Option<FragmentHead> {
+        None
+    }
+
+    fn remember_fragment(&self, _: &FragmentKey, _: &FragmentHead) {}
+
+    fn reply(&self, _: &FlowKey) -> bool {
+        false
+    }
+}
+
+/// A network of which nothing is known.
+static NO_NET: Net = Net {
+    place4: [0; 1 << 16],
+    place6: [0; 1 << 16],
+    local4: [0; 1 << 11],
+    local6: [0; 1 << 11],
+    interfaces: [Interface { index: 0, zone: 0, layer3: 0, reserved: [0; 2] }; INTERFACES],
+    strict_sources: 0,
+    epoch: 0,
+    pseudo: [0; 16],
+};

@@ -1,0 +1,371 @@
+//! Policy to tables: recursive flow classification, resolved here once so that a packet pays array loads only.
+//!
+//! `clauses` numbers the sets that rules speak of, `prefixes` and `ports` turn overlapping sets into disjoint classes, `rows` turns classes into
+//! verdicts, `trie` and `hosts` lay addresses out. All of it is pure.
+
+mod clauses;
+mod hosts;
+mod image;
+mod ports;
+pub mod prefixes;
+mod rows;
+mod sets;
+pub mod trie;
+
+use enforcer_ebpf::{
+    abi::{BLOCK_WORDS, Layout, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
+    classify,
+};
+use ipnet::IpNet;
+use thiserror::Error;
+
+pub use clauses::{Clause, Counted};
+pub use image::{Image, Usage};
+use prefixes::Prefix;
+use rows::{Rows, TooLarge};
+use sets::Sets;
+use trie::Blocks;
+
+use crate::policy::{Action, Policy, Rules};
+
+/// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Blocks of 1 KiB, tries and class tables together.
+    pub blocks: usize,
+    /// Hosts of each family.
+    pub hosts: usize,
+    /// Clauses: pairs of rule and service; each has a counter on every CPU.
+    pub clauses: usize,
+    /// Words of each class table.
+    pub class_words: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { blocks: 512 * 1024, hosts: 4_000_000, clauses: 262_144, class_words: 32 * 1024 * 1024 }
+    }
+}
+
+/// Why a policy was refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CompileError {
+    /// A table would be larger than allowed.
+    #[error("the policy needs {needed} {what}, more than the limit of {limit}: {advice}")]
+    TooLarge {
+        /// What there would be too many of.
+        what: &'static str,
+        /// How many it needs, at least.
+        needed: usize,
+        /// How many are allowed.
+        limit: usize,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+const fn too_large(what: &'static str, needed: usize, limit: usize, advice: &'static str) -> CompileError {
+    CompileError::TooLarge { what, needed, limit, advice }
+}
+
+const FEWER_SETS: &str =
+    "write fewer services whose prefixes overlap, or fewer rules with sources and ports of their own";
+
+/// Row units that a host cell's 16 bits can name.
+const HOST_CLASSES: usize = 1 << 16;
+
+/// Compiles a policy. `seed` keys the host tables and should be random.
+///
+/// # Errors
+/// If a table would exceed its limit.
+pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, CompileError> {
+    let clauses = [&policy.lan, &policy.router, &policy.inbound].map(clauses::count).iter().sum();
+    if clauses > limits.clauses {
+        return Err(too_large(
+            "pairs of rule and service",
+            clauses,
+            limits.clauses,
+            "name fewer services in fewer rules",
+        ));
+    }
+    let mut image = Image {
+        // Too large for a stack.
+        roots: bytemuck::zeroed_slice_box(POLICIES),
+        blocks: Vec::new(),
+        hosts4: Vec::new(),
+        hosts6: Vec::new(),
+        keys6: Vec::new(),
+        overflow: Vec::new(),
+        long6: Vec::new(),
+        counters: Vec::new(),
+        pseudo: pseudo_verdicts(policy),
+        strict_sources: policy.strict_sources,
+        usage: Usage { clauses, ..Usage::default() },
+    };
+    let policies = [
+        (PolicyId::Lan, &policy.lan, pseudo::DEFAULT),
+        (PolicyId::Router, &policy.router, pseudo::ROUTER_DEFAULT),
+        (PolicyId::Inbound, &policy.inbound, pseudo::DEFAULT),
+    ];
+    for (id, rules, default) in policies {
+        add(&mut image, policy, id, rules, default, limits, seed)?;
+    }
+    image.usage.blocks = image.blocks.len();
+    image.usage.bytes = size_of_val(&*image.roots)
+        + size_of_val(&*image.blocks)
+        + size_of_val(&*image.hosts4)
+        + size_of_val(&*image.hosts6)
+        + size_of_val(&*image.keys6);
+    Ok(image)
+}
+
+/// The policy's words on what no rule names.
+fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
+    let mut words = [Verdict::new(Action::Drop, pseudo::FAULT); 16];
+    let mut set = |rule: u32, action| words[rule as usize] = Verdict::new(action, rule);
+    set(pseudo::DEFAULT, policy.lan.default);
+    set(pseudo::ROUTER_DEFAULT, policy.router.default);
+    set(pseudo::LOCAL, Action::Allow);
+    set(pseudo::NON_IP_EXEMPT, Action::Allow);
+    set(pseudo::NON_IP, policy.non_ip);
+    set(pseudo::MALFORMED, policy.malformed);
+    set(pseudo::FRAGMENT, policy.fragments);
+    set(pseudo::SOURCE, Action::Drop);
+    set(pseudo::REPLY, Action::Allow);
+    set(pseudo::UNLISTED, policy.unlisted);
+    words
+}
+
+/// Compiles one policy's rules into the image.
+fn add(
+    image: &mut Image,
+    policy: &Policy,
+    id: PolicyId,
+    rules: &Rules,
+    default: u32,
+    limits: &Limits,
+    seed: u32,
+) -> Result<(), CompileError> {
+    let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32);
+    image.counters.extend(numbered.counted.iter().map(|counted| (id, counted.clone())));
+
+    let root = &mut image.roots[id as usize];
+    let port_classes = ports::classes(&numbered.ports, &mut root.ports, limits.class_words).ok_or(too_large(
+        "port classes or more",
+        1 << 16,
+        1 << 16,
+        FEWER_SETS,
+    ))?;
+
+    let mut destinations = Sets::default();
+    let (dst4, dst6) = nest(&numbered.destinations, &mut destinations, limits)?;
+    let dst4 = Family::split(dst4, |prefix| prefix.length == 32 && hosts::fits(prefix.address), 32);
+    let dst6 = Family::split(dst6, |prefix| prefix.length == 128, 64);
+    let mut sources = Sets::default();
+    let (src4, src6) = nest(&numbered.sources, &mut sources, limits)?;
+    let src4 = Family::split(src4, |_| false, 32);
+    let src6 = Family::split(src6, |_| false, 64);
+
+    // Hosts' rows first: their cells have 16 bits for the class.
+    let mut rows = Rows::new(
+        &numbered.clauses,
+        numbered.destinations.len(),
+        Verdict::new(rules.default, default),
+        limits.class_words,
+    );
+    let mut classes = vec![None; destinations.len()];
+    let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
+    for set in hosts {
+        class_of(&mut classes, &mut rows, &destinations, set)?;
+    }
+    if rows.units() > HOST_CLASSES {
+        return Err(too_large("row units for host addresses", rows.units(), HOST_CLASSES, FEWER_SETS));
+    }
+    let mut class = |set| class_of(&mut classes, &mut rows, &destinations, set);
+    let dst4 = dst4.map(&mut class)?;
+    let dst6 = dst6.map(&mut class)?;
+    let outside = class(OUTERMOST)?;
+    let tables = rows.finish(&sources, &port_classes).map_err(|TooLarge(what, needed)| {
+        too_large(
+            match what {
+                "rows" => "words of verdict rows",
+                "groups" => "words of source tables",
+                _ => "words of port tables",
+            },
+            needed,
+            limits.class_words,
+            FEWER_SETS,
+        )
+    })?;
+
+    let mut blocks = Blocks::from(image.blocks.len() as u32);
+    trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
+    trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
+    let source_classes = sources.len();
+    if source_classes > 1 {
+        trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
+        trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);
+        add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
+    }
+    image.blocks.append(&mut blocks.into_blocks());
+    root.layout = Layout {
+        source_classes: source_classes as u32,
+        port_classes: port_classes.len() as u32,
+        seed,
+        ..Layout::default()
+    };
+    place_words(image, id, &tables);
+    if image.blocks.len() > limits.blocks {
+        let advice = "use shorter prefixes, or list addresses as hosts (/32, /128), which take less";
+        return Err(too_large("blocks of 1 KiB", image.blocks.len(), limits.blocks, advice));
+    }
+    add_hosts(image, id, &dst4, &dst6, limits, seed)?;
+    image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();
+    image.usage.prefixes6 += dst6.prefixes.len() + src6.prefixes.len();
+    Ok(())
+}
+
+/// The class of a destination set, its row made when it is first asked for.
+fn class_of(classes: &mut [Option<u32>], rows: &mut Rows<'_>, sets: &Sets, set: u32) -> Result<u32, CompileError> {
+    if let Some(class) = classes[set as usize] {
+        return Ok(class);
+    }
+    let class = rows.class(sets.get(set)).map_err(|TooLarge(_, needed)| {
+        too_large("words of verdict rows", needed, needed.saturating_sub(1), FEWER_SETS)
+    })?;
+    classes[set as usize] = Some(class);
+    Ok(class)
+}
+
+/// Appends the class tables as words behind the blocks, and says where they are.
+fn place_words(image: &mut Image, id: PolicyId, tables: &rows::Tables) {
+    let layout = &mut image.roots[id as usize].layout;
+    let base = (image.blocks.len() * BLOCK_WORDS) as u32;
+    layout.rows = base;
+    layout.groups = layout.rows + tables.rows.len() as u32;
+    layout.columns = layout.groups + tables.groups.len() as u32;
+    let words: Vec<u32> = [&tables.rows, &tables.groups, &tables.columns].into_iter().flatten().copied().collect();
+    image.usage.class_words += words.len();
+    for chunk in words.chunks(BLOCK_WORDS) {
+        let mut block = [0; BLOCK_WORDS];
+        block[..chunk.len()].copy_from_slice(chunk);
+        image.blocks.push(block);
+    }
+}
+
+/// Builds the host tables and the long prefixes, and marks the root cells above them.
+fn add_hosts(
+    image: &mut Image,
+    id: PolicyId,
+    dst4: &Family<u32>,
+    dst6: &Family<u128>,
+    limits: &Limits,
+    seed: u32,
+) -> Result<(), CompileError> {
+    for hosts in [dst4.hosts.len(), dst6.hosts.len()] {
+        if hosts > limits.hosts {
+            return Err(too_large("host addresses", hosts, limits.hosts, "join neighbours into prefixes"));
+        }
+    }
+    let root = &mut image.roots[id as usize];
+    let list: Vec<(u32, u16)> = dst4.hosts.iter().map(|host| (host.address, host.value as u16)).collect();
+    for (address, _) in &list {
+        root.dst4[(address >> 16) as usize] |= cell::HOSTS;
+    }
+    let (table, overflow) = hosts::build4(&list, seed);
+    root.layout.hosts4 = image.hosts4.len() as u32;
+    root.layout.hosts4_mask = (table.len() as u32).saturating_sub(1);
+    image.hosts4.extend(table);
+    image.overflow.extend(
+        overflow
+            .into_iter()
+            .map(|(address, class)| (OverflowKey { space: id as u32, address: [0, 0, 0, address] }, u32::from(class))),
+    );
+
+    let list: Vec<(Words6, u16)> = dst6.hosts.iter().map(|host| (words6(host.address), host.value as u16)).collect();
+    for (address, _) in &list {
+        root.dst6[(address[0] >> 16) as usize] |= cell::HOSTS;
+    }
+    let (table, keys, overflow) = hosts::build6(&list, seed);
+    root.layout.hosts6 = image.hosts6.len() as u32;
+    root.layout.hosts6_mask = (table.len() as u32).saturating_sub(1);
+    image.hosts6.extend(table);
+    image.keys6.extend(keys);
+    image.overflow.extend(
+        overflow.into_iter().map(|(address, class)| (OverflowKey { space: id as u32 + 4, address }, u32::from(class))),
+    );
+
+    add_long(&mut image.long6, id as u32, &mut root.dst6, &dst6.long);
+    image.usage.hosts4 += dst4.hosts.len();
+    image.usage.hosts6 += dst6.hosts.len();
+    Ok(())
+}
+
+/// Adds prefixes longer than /64 to the LPM map's entries, and marks the root cells above them.
+fn add_long(entries: &mut Vec<(u32, LongKey, u32)>, space: u32, root: &mut [u32; 1 << 16], prefixes: &[Prefix<u128>]) {
+    for prefix in prefixes {
+        root[(prefix.address >> 112) as usize] |= cell::LONG;
+        entries.push((u32::from(prefix.length), classify::long_key(space, &words6(prefix.address)), prefix.value));
+    }
+}
+
+fn words6(address: u128) -> Words6 {
+    [96, 64, 32, 0].map(|shift| (address >> shift) as u32)
+}
+
+/// The set of no prefix at all.
+const OUTERMOST: u32 = 0;
+
+/// One family's prefixes by the structure that finds them.
+struct Family<A> {
+    /// In the trie, sorted.
+    prefixes: Vec<Prefix<A>>,
+    /// In the LPM map (IPv6 only).
+    long: Vec<Prefix<A>>,
+    /// In the host table.
+    hosts: Vec<Prefix<A>>,
+}
+
+impl<A: prefixes::Address> Family<A> {
+    /// Sorts prefixes by what finds them; the order within each stays.
+    fn split(all: Vec<Prefix<A>>, is_host: impl Fn(&Prefix<A>) -> bool, trie_bits: u8) -> Self {
+        let (hosts, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_host);
+        let (prefixes, long) = rest.into_iter().partition(|prefix| prefix.length <= trie_bits);
+        Self { prefixes, long, hosts }
+    }
+
+    /// The same with other values.
+    fn map(mut self, mut value: impl FnMut(u32) -> Result<u32, CompileError>) -> Result<Self, CompileError> {
+        for prefix in self.prefixes.iter_mut().chain(&mut self.long).chain(&mut self.hosts) {
+            prefix.value = value(prefix.value)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers.
+fn nest(
+    groups: &[&[IpNet]],
+    sets: &mut Sets,
+    limits: &Limits,
+) -> Result<(Vec<Prefix<u32>>, Vec<Prefix<u128>>), CompileError> {
+    sets.intern(&[]);
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for (value, prefixes) in groups.iter().enumerate() {
+        let value = value as u32;
+        for prefix in *prefixes {
+            match prefix {
+                IpNet::V4(net) => v4.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
+                IpNet::V6(net) => v6.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
+            }
+        }
+    }
+    let refuse =
+        |_| too_large("elements of overlapping prefix sets", limits.class_words + 1, limits.class_words, FEWER_SETS);
+    let v4 = prefixes::nest(v4, OUTERMOST, sets, limits.class_words).map_err(refuse)?;
+    let v6 = prefixes::nest(v6, OUTERMOST, sets, limits.class_words).map_err(refuse)?;
+    Ok((v4, v6))
+}
+
+#[cfg(test)]
+mod tests;

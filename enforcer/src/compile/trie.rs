@@ -1,0 +1,228 @@
+//! Stride tries: roots of 65,536 cells and blocks of 256, as `classify::walk4` and `walk6` read them.
+
+use enforcer_ebpf::abi::{BLOCK_WORDS, Block, SKIP_WORDS, Skip, cell};
+
+use super::prefixes::Prefix;
+
+/// Blocks of several tries, numbered from a first one on.
+pub struct Blocks {
+    blocks: Vec<Block>,
+    first: u32,
+    /// Block that skip nodes go to, and how many it has.
+    skips: Option<(usize, usize)>,
+}
+
+impl Blocks {
+    /// No blocks yet; the first will have this number.
+    #[must_use]
+    pub const fn from(first: u32) -> Self {
+        Self { blocks: Vec::new(), first, skips: None }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn into_blocks(self) -> Vec<Block> {
+        self.blocks
+    }
+
+    fn add(&mut self, block: Block) -> usize {
+        self.blocks.push(block);
+        self.blocks.len() - 1
+    }
+
+    fn cell(&self, index: usize) -> u32 {
+        cell::BLOCK | (self.first + index as u32)
+    }
+
+    fn add_skip(&mut self, skip: &Skip) -> u32 {
+        const PER_BLOCK: usize = BLOCK_WORDS / SKIP_WORDS;
+        let (block, used) = match self.skips {
+            Some((block, used)) if used < PER_BLOCK => (block, used),
+            _ => (self.add([0; BLOCK_WORDS]), 0),
+        };
+        self.skips = Some((block, used + 1));
+        let words: &[u32] = bytemuck::cast_slice(std::slice::from_ref(skip));
+        self.blocks[block][used * SKIP_WORDS..][..SKIP_WORDS].copy_from_slice(words);
+        cell::SKIP | ((self.first + block as u32) * PER_BLOCK as u32 + used as u32)
+    }
+}
+
+/// Builds an IPv4 trie: 16, 8 and 8 bits. Prefixes are sorted so that each comes after those that contain it, and their values are leaves (below
+/// 2^28); `default` is the leaf of addresses that no prefix covers.
+pub fn build4(root: &mut [u32; 1 << 16], prefixes: &[Prefix<u32>], default: u32, blocks: &mut Blocks) {
+    root.fill(default);
+    for prefix in prefixes {
+        let Prefix { address, length, value } = *prefix;
+        let cell = &mut root[(address >> 16) as usize];
+        match length {
+            0..=16 => root[(address >> 16) as usize..][..1 << (16 - length)].fill(value),
+            17..=24 => {
+                let block = child(cell, blocks);
+                blocks.blocks[block][(address >> 8) as usize & 0xff..][..1 << (24 - length)].fill(value);
+            }
+            _ => {
+                let block = child(cell, blocks);
+                let mut inner = blocks.blocks[block][(address >> 8) as usize & 0xff];
+                let last = child(&mut inner, blocks);
+                blocks.blocks[block][(address >> 8) as usize & 0xff] = inner;
+                blocks.blocks[last][address as usize & 0xff..][..1 << (32 - length)].fill(value);
+            }
+        }
+    }
+}
+
+/// The block behind a cell; a leaf becomes a block full of it.
+fn child(cell: &mut u32, blocks: &mut Blocks) -> usize {
+    if *cell & cell::BLOCK != 0 {
+        return (*cell & cell::VALUE) as usize - blocks.first as usize;
+    }
+    let index = blocks.add([*cell; BLOCK_WORDS]);
+    *cell = blocks.cell(index);
+    index
+}
+
+/// Builds an IPv6 trie to /64: 16 bits, then strides of 8 with skip nodes where only one way leads on. Longer prefixes must not be among those given.
+pub fn build6(root: &mut [u32; 1 << 16], prefixes: &[Prefix<u128>], default: u32, blocks: &mut Blocks) {
+    root.fill(default);
+    for group in prefixes.chunk_by(|a, b| a.length > 16 && b.length > 16 && a.address >> 112 == b.address >> 112) {
+        let Prefix { address, length, value } = group[0];
+        let index = (address >> 112) as usize;
+        if length <= 16 {
+            root[index..][..1 << (16 - length)].fill(value);
+        } else {
+            root[index] = node(group, 16, root[index], blocks);
+        }
+    }
+}
+
+/// The cell for addresses below a node `depth` bits deep, whose own leaf is `leaf`; all prefixes are longer and below it.
+fn node(prefixes: &[Prefix<u128>], depth: u8, leaf: u32, blocks: &mut Blocks) -> u32 {
+    let (Some(first), Some(last)) = (prefixes.first(), prefixes.last()) else { return leaf };
+    let shortest = prefixes.iter().map(|prefix| prefix.length).min().unwrap_or(depth);
+    let common = ((first.address ^ last.address).leading_zeros() as u8).min(shortest);
+    let bytes = (common - depth) / 8;
+    // One stride alone is faster as a block.
+    if bytes >= 2 {
+        let below = depth + bytes * 8;
+        // Sorted: a prefix that ends right here is the first one.
+        let (inner, rest) = if first.length == below { (first.value, &prefixes[1..]) } else { (leaf, prefixes) };
+        let hit = node(rest, below, inner, blocks);
+        let compared = (first.address << depth >> (128 - bytes * 8) << (64 - bytes * 8)) as u64;
+        let skip = Skip {
+            bytes: u32::from(bytes),
+            high: (compared >> 32) as u32,
+            low: compared as u32,
+            hit,
+            miss: leaf,
+            reserved: [0; 3],
+        };
+        return blocks.add_skip(&skip);
+    }
+    let index = blocks.add([leaf; BLOCK_WORDS]);
+    let slot = |prefix: &Prefix<u128>| (prefix.address >> (120 - depth)) as usize & 0xff;
+    let below = depth + 8;
+    for group in prefixes.chunk_by(|a, b| a.length > below && b.length > below && slot(a) == slot(b)) {
+        let at = slot(&group[0]);
+        if group[0].length <= below {
+            blocks.blocks[index][at..][..1 << (below - group[0].length)].fill(group[0].value);
+        } else {
+            let cell = node(group, below, blocks.blocks[index][at], blocks);
+            blocks.blocks[index][at] = cell;
+        }
+    }
+    blocks.cell(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use enforcer_ebpf::{abi::Words6, classify};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compile::prefixes::Address;
+
+    fn sorted<A: Address>(mut prefixes: Vec<Prefix<A>>) -> Vec<Prefix<A>> {
+        prefixes.sort_unstable();
+        prefixes.dedup_by_key(|prefix| (prefix.address, prefix.length));
+        prefixes
+    }
+
+    fn longest<A: Address>(prefixes: &[Prefix<A>], address: A) -> u32 {
+        let covering = prefixes.iter().filter(|prefix| address.network(prefix.length) == prefix.address);
+        covering.max_by_key(|prefix| prefix.length).map_or(0, |prefix| prefix.value)
+    }
+
+    fn words(address: u128) -> Words6 {
+        [96, 64, 32, 0].map(|shift| (address >> shift) as u32)
+    }
+
+    /// Addresses that share most bits, with a few flipped, so that prefixes nest, split skips and end at stride boundaries.
+    fn near6() -> impl Strategy<Value = u128> {
+        prop::collection::vec(0..72_u32, 0..4).prop_map(|flips| {
+            flips.iter().fold(0x2620_0149_0a44_0001_u128 << 64, |address, flip| address ^ 1 << (127 - flip))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_ipv4_walk_finds_the_longest_prefix(
+            raw in prop::collection::vec((any::<u32>(), 0..=32_u8, 1..1000_u32), 0..60),
+            near in prop::collection::vec((any::<prop::sample::Index>(), any::<i8>()), 1..40),
+            first in 0..9_u32,
+        ) {
+            // A narrow range, so that prefixes overlap.
+            let prefixes = sorted(raw.iter().map(|&(address, length, value)| {
+                Prefix { address: (address & 0x0103_0fff).network(length), length, value }
+            }).collect());
+            let mut root = vec![0; 1 << 16];
+            let root: &mut [u32; 1 << 16] = root.as_mut_slice().try_into().expect("its length");
+            let mut blocks = Blocks::from(first);
+            build4(root, &prefixes, 0, &mut blocks);
+            let blocks = blocks.into_blocks();
+            for (index, offset) in near {
+                let base = if prefixes.is_empty() { 0 } else { index.get(&prefixes).address };
+                let address = base.wrapping_add_signed(i32::from(offset));
+                let leaf = classify::walk4(root[(address >> 16) as usize], address, |block| blocks.get((block - first) as usize));
+                prop_assert_eq!(leaf, Some(longest(&prefixes, address)));
+            }
+        }
+
+        #[test]
+        fn an_ipv6_walk_finds_the_longest_prefix(
+            raw in prop::collection::vec((near6(), 0..=64_u8, 1..1000_u32), 0..60),
+            asked in prop::collection::vec(near6(), 1..60),
+            first in 0..9_u32,
+        ) {
+            let prefixes = sorted(raw.iter().map(|&(address, length, value)| {
+                Prefix { address: address.network(length), length, value }
+            }).collect());
+            let mut root = vec![0; 1 << 16];
+            let root: &mut [u32; 1 << 16] = root.as_mut_slice().try_into().expect("its length");
+            let mut blocks = Blocks::from(first);
+            build6(root, &prefixes, 0, &mut blocks);
+            let blocks = blocks.into_blocks();
+            for address in asked.into_iter().chain(prefixes.iter().map(|prefix| prefix.address)) {
+                let root = root[(address >> 112) as usize];
+                let leaf = classify::walk6(root, &words(address), |block| blocks.get((block - first) as usize));
+                prop_assert_eq!(leaf, Some(longest(&prefixes, address)), "{:032x}", address);
+            }
+        }
+    }
+
+    #[test]
+    fn a_scattered_ipv6_prefix_costs_a_skip_node_not_a_block_per_stride() {
+        let prefixes: Vec<_> = (0..32_u128)
+            .map(|n| Prefix { address: (0x2000 + n) << 112 | 0x1234_5678 << 80, length: 48, value: 1 })
+            .collect();
+        let mut root = vec![0; 1 << 16];
+        let mut blocks = Blocks::from(0);
+        build6(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks);
+        assert_eq!(blocks.len(), 1);
+    }
+}
