@@ -299,6 +299,10 @@ pub mod place {
     pub const LOCAL: u32 = 1 << 9;
     /// Link-local: a valid source on any LAN.
     pub const LINK_LOCAL: u32 = 1 << 10;
+    /// IPv6: prefixes longer than this /64 say more of a destination; ask the `PLACES6` map.
+    pub const BELOW: u32 = 1 << 11;
+    /// IPv6: they say more of a source, too.
+    pub const ZONES_BELOW: u32 = 1 << 12;
 }
 
 /// Interfaces that `NET` can describe; an interface's cell is its index modulo this.

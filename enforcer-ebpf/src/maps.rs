@@ -15,6 +15,8 @@ pub trait Maps {
     fn net(&self) -> Option<&Net>;
     /// A block of the network tries.
     fn net_block(&self, index: u32) -> Option<&Block>;
+    /// Place by the longest IPv6 prefix beyond /64.
+    fn place6(&self, address: &Words6) -> Option<u32>;
     /// A bucket of IPv4 hosts.
     fn hosts4(&self, bucket: u32) -> Option<&Bucket>;
     /// A bucket of IPv6 hosts.

@@ -1,7 +1,7 @@
 //! The way from a frame to its verdict.
 
 use crate::{
-    abi::{Action, FlowKey, FragmentHead, FragmentKey, Net, PolicyId, ROW_UNIT, Verdict, place, pseudo, slot},
+    abi::{Action, FlowKey, FragmentHead, FragmentKey, Net, PolicyId, ROW_UNIT, Verdict, Words6, place, pseudo, slot},
     bytes::Bytes,
     classify,
     headers::{ethertype, protocol},
@@ -158,14 +158,16 @@ pub fn destination_place(maps: &impl Maps, packet: &Packet) -> Option<u32> {
     if maps::cell(&bits[index as usize >> 5]) >> (index & 31) & 1 == 0 {
         return Some(0);
     }
-    place_of(maps, net, address, packet.v6)
+    place_of(maps, net, address, packet.v6, place::BELOW)
 }
 
+/// What is known of an address; `below` says which longer prefixes matter.
 #[inline(always)]
-fn place_of(maps: &impl Maps, net: &Net, address: &[u32; 4], v6: bool) -> Option<u32> {
+fn place_of(maps: &impl Maps, net: &Net, address: &Words6, v6: bool, below: u32) -> Option<u32> {
     if v6 {
         let root = maps::cell(&net.place6[(address[0] >> 16) as usize]);
-        classify::walk6(root, address, |index| maps.net_block(index))
+        let found = classify::walk6(root, address, |index| maps.net_block(index))?;
+        Some(if found & below != 0 { maps.place6(address).unwrap_or(found) } else { found })
     } else {
         let root = maps::cell(&net.place4[(address[3] >> 16) as usize]);
         classify::walk4(root, address[3], |index| maps.net_block(index))
@@ -176,7 +178,7 @@ fn place_of(maps: &impl Maps, net: &Net, address: &[u32; 4], v6: bool) -> Option
 /// duplicate address detection) are believed only on their way to something local.
 #[inline(always)]
 fn source_belongs(maps: &impl Maps, net: &Net, packet: &Packet, zone: u8, destination: u32) -> Option<bool> {
-    let source = place_of(maps, net, &packet.source, packet.v6)?;
+    let source = place_of(maps, net, &packet.source, packet.v6, place::ZONES_BELOW)?;
     if source & place::ZONE == u32::from(zone) && zone != 0 {
         return Some(true);
     }

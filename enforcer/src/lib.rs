@@ -1,6 +1,8 @@
 //! An eBPF/XDP egress enforcer for Linux gateways: user space.
 //!
-//! A policy's way: [`policy`] → `compile` → `load` → `attach`; none reaches back.
+//! A policy's way: [`policy`] → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
 
 pub mod compile;
+pub mod kernel;
+pub mod net;
 pub mod policy;

@@ -34,6 +34,8 @@ static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(pseudo::CO
 static NET: Array<Net> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static NET_BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static PLACES6: LpmTrie<Words6, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
 // One LRU list for all CPUs: a packet's fragments may arrive on different ones, and a list per CPU would evict far too early.
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentHead> = LruHashMap::with_max_entries(1, 0);
@@ -93,6 +95,11 @@ impl Maps for Tables {
     #[inline(always)]
     fn net_block(&self, index: u32) -> Option<&Block> {
         NET_BLOCKS.get(index)
+    }
+
+    #[inline(always)]
+    fn place6(&self, address: &Words6) -> Option<u32> {
+        PLACES6.get(&Key::new(128, address.map(u32::to_be))).copied()
     }
 
     #[inline(always)]

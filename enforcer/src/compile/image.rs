@@ -76,6 +76,10 @@ impl Maps for Image {
         None
     }
 
+    fn place6(&self, _: &Words6) -> Option<u32> {
+        None
+    }
+
     fn hosts4(&self, bucket: u32) -> Option<&Bucket> {
         self.hosts4.get(bucket as usize)
     }

@@ -109,12 +109,7 @@ fn xdp(object: &mut Object, interface: &str, hook: Hook) -> Result<Attached, Ker
     }
 }
 
-fn xdp_program(
-    object: &mut Object,
-    interface: &str,
-    hook: Hook,
-    name: &'static str,
-) -> Result<Attached, KernelError> {
+fn xdp_program(object: &mut Object, interface: &str, hook: Hook, name: &'static str) -> Result<Attached, KernelError> {
     let mode = if hook == Hook::XdpGeneric { AyaMode::Skb } else { AyaMode::Driver };
     let program = object.xdp(name)?;
     let link = program
@@ -122,7 +117,8 @@ fn xdp_program(
         .and_then(|id| program.take_link(id))
         .map_err(|source| refused(name, interface, hook, source))?;
     // aya falls back to netlink without a word where links are refused.
-    let link = FdLink::try_from(link).map_err(|_: LinkError| KernelError::NoLink { interface: interface.to_owned() })?;
+    let link =
+        FdLink::try_from(link).map_err(|_: LinkError| KernelError::NoLink { interface: interface.to_owned() })?;
     Ok(Attached { interface: interface.to_owned(), hook, _link: link })
 }
 
@@ -134,7 +130,8 @@ fn tcx(object: &mut Object, interface: &str, name: &'static str, hook: Hook) -> 
         .attach_with_options(interface, direction, TcAttachOptions::TcxOrder(LinkOrder::first()))
         .and_then(|id| program.take_link(id))
         .map_err(|source| refused(name, interface, hook, source))?;
-    let link = FdLink::try_from(link).map_err(|_: LinkError| KernelError::NoLink { interface: interface.to_owned() })?;
+    let link =
+        FdLink::try_from(link).map_err(|_: LinkError| KernelError::NoLink { interface: interface.to_owned() })?;
     Ok(Attached { interface: interface.to_owned(), hook, _link: link })
 }
 

@@ -93,7 +93,11 @@ impl<T: Pod> Mapped<T> {
     /// # Panics
     /// If they do not fit.
     pub fn store_changed(&self, offset: usize, words: &[u32]) {
-        assert!(offset.is_multiple_of(4) && offset + words.len() * 4 <= self.bytes, "{} words at {offset}", words.len());
+        assert!(
+            offset.is_multiple_of(4) && offset + words.len() * 4 <= self.bytes,
+            "{} words at {offset}",
+            words.len()
+        );
         for (index, &word) in words.iter().enumerate() {
             let cell = self.word(offset / 4 + index);
             if cell.load(Ordering::Relaxed) != word {

@@ -10,7 +10,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// The object could not be loaded.
-    #[error("cannot load the eBPF object (kernel 6.6 or newer and root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, are needed)")]
+    #[error(
+        "cannot load the eBPF object (kernel 6.6 or newer and root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, are needed)"
+    )]
     Load(#[source] aya::EbpfError),
     /// A program was refused, usually by the verifier.
     #[error("the kernel refused program {program}")]
@@ -48,6 +50,9 @@ pub enum KernelError {
         /// Why.
         source: aya::maps::MapError,
     },
+    /// The network's facts do not fit.
+    #[error(transparent)]
+    Net(#[from] crate::net::image::NetError),
     /// A map's memory cannot be mapped.
     #[error("cannot map the memory of {name} ({bytes} bytes)")]
     Memory {

@@ -4,16 +4,18 @@ use std::os::fd::AsFd as _;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, LpmTrie, Map, MapInfo, PerCpuArray, lpm_trie::Key},
+    maps::{HashMap, LpmTrie, Map, PerCpuArray, lpm_trie::Key},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
-use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, Root};
+use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, Root, Words6};
 
 use super::{KernelError, memory::Mapped};
 use crate::{compile::Image, net::image::NetImage};
 
 /// Blocks kept for each half of the network tries: what a gateway's own interfaces and routes need, with room to grow.
 pub const NET_HALF: u32 = 2048;
+/// Own addresses and routes of IPv6 beyond /64.
+const PLACES6: u32 = 4096;
 /// Heads of fragmented packets remembered.
 const FRAGMENTS: u32 = 16_384;
 /// Connections from outside remembered.
@@ -21,12 +23,21 @@ const REPLIES: u32 = 65_536;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-programs"));
 
+/// An ABI value as aya wants map keys and values.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Raw<T>(T);
+
+// SAFETY: the type is transparent over one that any bytes make.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Raw<T> {}
+
 /// A policy in the kernel: its maps, and programs that are loaded but not attached.
 pub struct Object {
     ebpf: Ebpf,
-    counters: PerCpuArray<aya::maps::MapData, Counter>,
+    counters: PerCpuArray<aya::maps::MapData, Raw<Counter>>,
     net: Mapped<Net>,
     net_blocks: Mapped<Block>,
+    places6: LpmTrie<aya::maps::MapData, Words6, u32>,
     /// Which half of the network blocks the next update may fill.
     spare_half: u32,
     map_bytes: u64,
@@ -61,6 +72,7 @@ impl Object {
             .map_max_entries("LONG6", size(image.long6.len()))
             .map_max_entries("COUNTERS", size(image.counters.len()))
             .map_max_entries("NET_BLOCKS", 2 * NET_HALF)
+            .map_max_entries("PLACES6", PLACES6)
             .map_max_entries("FRAGMENTS", FRAGMENTS)
             .map_max_entries("REPLIES", REPLIES)
             .load(object)
@@ -73,30 +85,53 @@ impl Object {
         mapped.array::<Bucket>("HOSTS4", hosts4)?.fill(&image.hosts4);
         mapped.array::<Bucket>("HOSTS6", hosts6)?.fill(&image.hosts6);
         mapped.array::<Keys6>("KEYS6", hosts6)?.fill(&image.keys6);
-        let mut overflow: HashMap<_, OverflowKey, u32> = mapped.map("OVERFLOW")?;
+        let mut overflow: HashMap<_, Raw<OverflowKey>, u32> = mapped.map("OVERFLOW")?;
         for (key, class) in &image.overflow {
-            overflow.insert(key, class, 0).map_err(|source| KernelError::Map { name: "OVERFLOW", source })?;
+            overflow.insert(Raw(*key), class, 0).map_err(|source| KernelError::Map { name: "OVERFLOW", source })?;
         }
-        let mut long6: LpmTrie<_, LongKey, u32> = mapped.map("LONG6")?;
+        let mut long6: LpmTrie<_, Raw<LongKey>, u32> = mapped.map("LONG6")?;
         for (bits, key, class) in &image.long6 {
-            let key = Key::new(32 + bits, *key);
+            let key = Key::new(32 + bits, Raw(*key));
             long6.insert(&key, class, 0).map_err(|source| KernelError::Map { name: "LONG6", source })?;
         }
         let counters = mapped.map("COUNTERS")?;
         let net_memory = mapped.array::<Net>("NET", 1)?;
         let net_blocks = mapped.array::<Block>("NET_BLOCKS", 2 * NET_HALF)?;
 
-        let mut object = Self { ebpf, counters, net: net_memory, net_blocks, spare_half: 0, map_bytes };
-        object.update_net(net);
+        let places6 = mapped.map("PLACES6")?;
+        let mut object = Self { ebpf, counters, net: net_memory, net_blocks, places6, spare_half: 0, map_bytes };
+        object.update_net(net)?;
         Ok(object)
     }
 
-    /// Follows the gateway's interfaces, addresses and routes: new blocks first, in the half that no root cell points into, then the root cells one by one.
-    pub fn update_net(&mut self, net: &NetImage) {
-        let (root, blocks) = net.at(self.spare_half * NET_HALF);
-        self.net_blocks.store((self.spare_half * NET_HALF) as usize, &blocks);
+    /// Follows the gateway's interfaces, addresses and routes: longer prefixes and new blocks first, the blocks in the half that no root cell points
+    /// into, then the root cells one by one.
+    ///
+    /// # Errors
+    /// If there are more routes than the tables hold; what was in force stays.
+    pub fn update_net(&mut self, net: &NetImage) -> Result<(), KernelError> {
+        let first = self.spare_half * NET_HALF;
+        let (root, blocks) = net.at(first, NET_HALF as usize)?;
+        let refused = |source| KernelError::Map { name: "PLACES6", source };
+        let wanted: Vec<(Key<Words6>, u32)> = net
+            .long6()
+            .map(|(address, length, value)| {
+                let words = [96, 64, 32, 0].map(|shift| ((address >> shift) as u32).to_be());
+                (Key::new(u32::from(length), words), value)
+            })
+            .collect();
+        for (key, value) in &wanted {
+            self.places6.insert(key, value, 0).map_err(refused)?;
+        }
+        self.net_blocks.store(first as usize, &blocks);
         self.net.store_changed(0, bytemuck::cast_slice(std::slice::from_ref(&*root)));
         self.spare_half ^= 1;
+        let same = |a: &Key<Words6>, b: &Key<Words6>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
+        let present: Vec<_> = self.places6.keys().filter_map(Result::ok).collect();
+        for key in present.iter().filter(|key| !wanted.iter().any(|(wanted, _)| same(wanted, key))) {
+            self.places6.remove(key).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Packets and bytes by counter, summed over CPUs.
@@ -109,8 +144,8 @@ impl Object {
                 let cells =
                     self.counters.get(&index, 0).map_err(|source| KernelError::Map { name: "COUNTERS", source })?;
                 Ok(cells.iter().fold(Counter::default(), |sum, cell| Counter {
-                    packets: sum.packets.wrapping_add(cell.packets),
-                    bytes: sum.bytes.wrapping_add(cell.bytes),
+                    packets: sum.packets.wrapping_add(cell.0.packets),
+                    bytes: sum.bytes.wrapping_add(cell.0.bytes),
                 }))
             })
             .collect()
@@ -179,7 +214,11 @@ impl Take<'_> {
 fn map_bytes(ebpf: &Ebpf) -> u64 {
     let of = |map: &Map| -> Option<u64> {
         let data = match map {
-            Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data) | Map::PerCpuArray(data) => data,
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
+            | Map::PerCpuArray(data) => data,
             _ => return None,
         };
         let fd = std::os::fd::AsRawFd::as_raw_fd(&data.fd().as_fd());

@@ -1,0 +1,76 @@
+//! Interfaces, addresses and routes as plain data.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A network namespace's interfaces, addresses and unicast routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// By index, in the kernel's order.
+    pub interfaces: Vec<Interface>,
+    /// All addresses.
+    pub addresses: Vec<Address>,
+    /// Main-table unicast routes but the default ones, one entry per next hop.
+    pub routes: Vec<Route>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Kernel index.
+    pub index: u32,
+    /// Current name.
+    pub name: String,
+    /// Bridge, bond or team that it is a port of.
+    pub master: Option<u32>,
+    /// Whether it joins its ports into one link (bridge, bond, team).
+    pub joins: bool,
+    /// Whether its frames have no link-layer header.
+    pub layer3: bool,
+}
+
+/// An address on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Interface index.
+    pub interface: u32,
+    /// The address with its prefix length, host bits kept.
+    pub net: IpNet,
+    /// Directed broadcast (IPv4).
+    pub broadcast: Option<IpAddr>,
+    /// Set by an administrator, not learned from router advertisements or leased.
+    pub permanent: bool,
+}
+
+/// Where a prefix leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination, never a /0.
+    pub to: IpNet,
+    /// Output interface.
+    pub interface: u32,
+}
+
+impl Facts {
+    /// An interface by name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// An interface by index.
+    #[must_use]
+    pub fn indexed(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.index == index)
+    }
+
+    /// The link that an interface belongs to: its bridge or bond, or itself.
+    #[must_use]
+    pub fn link_of(&self, interface: &Interface) -> u32 {
+        interface
+            .master
+            .filter(|&master| self.indexed(master).is_some_and(|master| master.joins))
+            .unwrap_or(interface.index)
+    }
+}

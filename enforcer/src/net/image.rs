@@ -1,0 +1,206 @@
+//! Facts to tables: zones of sources, local destinations, interfaces.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use enforcer_ebpf::abi::{Block, INTERFACES, Interface as Cell, Net, Verdict, place};
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::facts::{Facts, Interface};
+use crate::compile::{
+    prefixes::{Address, Prefix},
+    trie::{self, Blocks},
+};
+
+/// Why facts and configuration do not go together.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum NetError {
+    /// A named interface is missing.
+    #[error("no interface is called {0:?} here; there are: {1}")]
+    NoInterface(String, String),
+    /// More LANs than zones.
+    #[error("{0} LANs, more than the 255 that can be told apart")]
+    TooManyLans(usize),
+    /// Two interface indices share a cell.
+    #[error("interfaces {0} and {1} have indices that are equal modulo {INTERFACES}; create one of them anew")]
+    Collision(String, String),
+    /// The routing table is too large for its memory.
+    #[error("the LANs' addresses and routes need {0} blocks of memory, more than {1}; aggregate routes")]
+    TooManyRoutes(usize, usize),
+}
+
+/// Words and switches of a policy that belong to packets before any rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// Whether sources are checked.
+    pub strict_sources: bool,
+    /// Verdicts by pseudo rule.
+    pub pseudo: [Verdict; 16],
+}
+
+/// The network's part of the tables, not yet placed in memory.
+pub struct NetImage {
+    places4: Vec<Prefix<u32>>,
+    places6: Vec<Prefix<u128>>,
+    /// Places beyond /64, for the `PLACES6` map.
+    long6: Vec<Prefix<u128>>,
+    interfaces: Vec<Cell>,
+    words: Words,
+}
+
+/// What is said of a prefix. The zone of the longest one that names any counts; flags add up.
+struct Said {
+    net: IpNet,
+    zone: Option<u8>,
+    flags: u32,
+}
+
+impl NetImage {
+    /// The network as these facts say, with the LANs and WANs of the configuration. Interfaces of a configuration that do not exist are left out:
+    /// they come back by another update.
+    ///
+    /// # Errors
+    /// If there are too many LANs, or interfaces collide.
+    pub fn new(facts: &Facts, lans: &[String], wans: &[String], words: Words) -> Result<Self, NetError> {
+        let zones = zones(facts, lans)?;
+        let zone = |index: u32| {
+            let interface = facts.indexed(index)?;
+            zones.get(&facts.link_of(interface)).copied()
+        };
+        let mut said = well_known();
+        for route in &facts.routes {
+            said.push(Said { net: route.to, zone: Some(zone(route.interface).unwrap_or(0)), flags: 0 });
+        }
+        for address in &facts.addresses {
+            let zone = zone(address.interface);
+            // What a neighbour's router advertisement made this gateway believe must not widen what is local.
+            if zone.is_some() && (address.permanent || matches!(address.net, IpNet::V4(_))) {
+                said.push(Said { net: address.net.trunc(), zone, flags: place::LOCAL });
+                if let Some(broadcast) = address.broadcast {
+                    said.push(Said { net: broadcast.into(), zone: Some(0), flags: place::LOCAL });
+                }
+            }
+            // As a source from a LAN, the gateway's own address is forged. Beyond an IPv6 /64, telling so would cost every client's packet a
+            // search, and a neighbour's address is as easy to forge.
+            let zone = matches!(address.net, IpNet::V4(_)).then_some(0);
+            said.push(Said { net: address.net.addr().into(), zone, flags: place::OWN });
+        }
+        let mut cells: Vec<(&Interface, Cell)> = Vec::new();
+        for interface in &facts.interfaces {
+            let zone = zone(interface.index);
+            if zone.is_none() && !wans.contains(&interface.name) {
+                continue;
+            }
+            let slot = |index: u32| index as usize % INTERFACES;
+            if let Some((other, _)) = cells.iter().find(|(other, _)| slot(other.index) == slot(interface.index)) {
+                return Err(NetError::Collision(other.name.clone(), interface.name.clone()));
+            }
+            let zone = zone.unwrap_or(0);
+            let cell = Cell { index: interface.index, zone, layer3: interface.layer3.into(), reserved: [0; 2] };
+            cells.push((interface, cell));
+        }
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for said in said {
+            let value = said.flags;
+            match said.net {
+                IpNet::V4(net) => v4.push((net.network().into(), net.prefix_len(), said.zone, value)),
+                IpNet::V6(net) => {
+                    let address = u128::from(net.network());
+                    if net.prefix_len() > 64 {
+                        let zones = if said.zone.is_some() { place::ZONES_BELOW } else { 0 };
+                        v6.push((address.network(64), 64, None, place::BELOW | zones));
+                    }
+                    v6.push((address, net.prefix_len(), said.zone, value));
+                }
+            }
+        }
+        let interfaces = cells.into_iter().map(|(_, cell)| cell).collect();
+        let (places6, long6) = merge::<u128>(v6).into_iter().partition(|prefix| prefix.length <= 64);
+        Ok(Self { places4: merge::<u32>(v4), places6, long6, interfaces, words })
+    }
+
+    /// Entries of the `PLACES6` map: address, prefix length and place.
+    pub fn long6(&self) -> impl Iterator<Item = (u128, u8, u32)> {
+        self.long6.iter().map(|prefix| (prefix.address, prefix.length, prefix.value))
+    }
+
+    /// The fixed part and the blocks, the first of which will be number `first`.
+    ///
+    /// # Errors
+    /// If there are more than `limit` blocks.
+    pub fn at(&self, first: u32, limit: usize) -> Result<(Box<Net>, Vec<Block>), NetError> {
+        let mut net: Box<Net> = bytemuck::zeroed_box();
+        let mut blocks = Blocks::from(first);
+        trie::build4(&mut net.place4, &self.places4, 0, &mut blocks);
+        trie::build6(&mut net.place6, &self.places6, 0, &mut blocks);
+        if blocks.len() > limit {
+            return Err(NetError::TooManyRoutes(blocks.len(), limit));
+        }
+        let local = |value: u32| value & (place::LOCAL | place::OWN) != 0;
+        for prefix in self.places4.iter().filter(|prefix| local(prefix.value)) {
+            mark(&mut net.local4, (prefix.address >> 16) as usize, prefix.length);
+        }
+        for prefix in self.places6.iter().chain(&self.long6).filter(|prefix| local(prefix.value)) {
+            mark(&mut net.local6, (prefix.address >> 112) as usize, prefix.length);
+        }
+        for cell in &self.interfaces {
+            net.interfaces[cell.index as usize % INTERFACES] = *cell;
+        }
+        net.strict_sources = self.words.strict_sources.into();
+        net.pseudo = self.words.pseudo.map(|verdict| verdict.0);
+        Ok((net, blocks.into_blocks()))
+    }
+}
+
+/// Sets the bits of the /16s that a prefix touches.
+fn mark(bits: &mut [u32; 1 << 11], first: usize, length: u8) {
+    for index in first..first + (1_usize << 16_u8.saturating_sub(length)) {
+        bits[index / 32] |= 1 << (index % 32);
+    }
+}
+
+/// Zones by link, numbered in the order in which the configuration names them.
+fn zones(facts: &Facts, lans: &[String]) -> Result<BTreeMap<u32, u8>, NetError> {
+    let mut zones = BTreeMap::new();
+    for interface in lans.iter().filter_map(|name| facts.named(name)) {
+        let next = u8::try_from(zones.len() + 1).map_err(|_| NetError::TooManyLans(lans.len()))?;
+        zones.entry(facts.link_of(interface)).or_insert(next);
+    }
+    Ok(zones)
+}
+
+/// Prefixes that are local wherever the gateway stands.
+fn well_known() -> Vec<Said> {
+    let link_local = place::LOCAL | place::LINK_LOCAL;
+    [
+        ("224.0.0.0/4", place::LOCAL),
+        ("255.255.255.255/32", place::LOCAL),
+        ("169.254.0.0/16", link_local),
+        ("ff00::/8", place::LOCAL),
+        ("fe80::/10", link_local),
+    ]
+    .into_iter()
+    .map(|(net, flags)| Said { net: net.parse().expect("written above"), zone: Some(0), flags })
+    .collect()
+}
+
+/// Nested prefixes with what holds for their addresses.
+fn merge<A: Address>(mut said: Vec<(A, u8, Option<u8>, u32)>) -> Vec<Prefix<A>> {
+    said.sort_unstable_by_key(|&(address, length, ..)| (address, length));
+    let mut places: Vec<Prefix<A>> = Vec::new();
+    let mut around: Vec<Prefix<A>> = Vec::new();
+    for same in said.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let (address, length, ..) = same[0];
+        while around.last().is_some_and(|outer| address.network(outer.length) != outer.address) {
+            around.pop();
+        }
+        let outer = around.last().map_or(0, |outer| outer.value);
+        let flags = same.iter().fold(outer & !place::ZONE, |flags, said| flags | said.3);
+        // Own addresses and several routes to one prefix: the stricter word, no zone, wins.
+        let zone = same.iter().filter_map(|said| said.2).min().map_or(outer & place::ZONE, u32::from);
+        let prefix = Prefix { address, length, value: flags | zone };
+        places.push(prefix);
+        around.push(prefix);
+    }
+    places
+}

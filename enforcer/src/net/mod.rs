@@ -1,0 +1,8 @@
+//! What the gateway knows of its own interfaces, addresses and routes, and what follows from it for packets.
+
+pub mod facts;
+pub mod image;
+pub mod watch;
+
+pub use facts::Facts;
+pub use image::NetImage;

@@ -1,0 +1,168 @@
+//! Facts from netlink, again whenever something changed.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use ipnet::IpNet;
+use rtnetlink::{
+    Handle, MulticastGroup, RouteMessageBuilder,
+    packet_core::NetlinkPayload,
+    packet_route::{
+        address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    },
+};
+use tokio::{sync::watch, time};
+
+use super::facts::{Address, Facts, Interface, Route};
+
+/// Changes come in bursts (an address brings routes along); they are read together after this silence.
+const SILENCE: Duration = Duration::from_millis(200);
+/// Read again even if nothing was heard: a socket that overflowed has lost messages.
+const RESYNC: Duration = Duration::from_secs(60);
+
+/// Reads the facts of this network namespace once.
+///
+/// # Errors
+/// If netlink refuses.
+pub async fn read() -> Result<Facts, rtnetlink::Error> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(io)?;
+    let connection = tokio::spawn(connection);
+    let facts = dump(&handle).await;
+    connection.abort();
+    facts
+}
+
+/// Keeps the facts current in the channel until nobody listens any more.
+///
+/// # Errors
+/// If netlink refuses at the start. Later failures are tried again.
+pub fn follow(current: watch::Sender<Facts>) -> Result<impl Future<Output = ()>, rtnetlink::Error> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
+    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(io)?;
+    Ok(async move {
+        let connection = tokio::spawn(connection);
+        loop {
+            if let Ok(facts) = dump(&handle).await {
+                current.send_if_modified(|known| {
+                    let changed = *known != facts;
+                    *known = facts;
+                    changed
+                });
+            }
+            tokio::select! {
+                () = current.closed() => break,
+                _ = time::timeout(RESYNC, messages.next()) => {}
+            }
+            while let Ok(Some((message, _))) = time::timeout(SILENCE, messages.next()).await {
+                if matches!(message.payload, NetlinkPayload::Overrun(_)) {
+                    break;
+                }
+            }
+        }
+        connection.abort();
+    })
+}
+
+fn io(error: std::io::Error) -> rtnetlink::Error {
+    rtnetlink::Error::NamespaceError(error.to_string())
+}
+
+async fn dump(handle: &Handle) -> Result<Facts, rtnetlink::Error> {
+    let mut interfaces = BTreeMap::new();
+    let mut links = handle.link().get().execute();
+    while let Some(link) = links.try_next().await? {
+        let interface = interface(&link);
+        interfaces.insert(interface.index, interface);
+    }
+    let mut found = Vec::new();
+    let mut addresses = handle.address().get().execute();
+    while let Some(message) = addresses.try_next().await? {
+        found.extend(address(&message));
+    }
+    let mut routes = Vec::new();
+    for message in [
+        RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+    ] {
+        let mut dumped = handle.route().get(message).execute();
+        while let Some(message) = dumped.try_next().await? {
+            routes.extend(hops(&message));
+        }
+    }
+    Ok(Facts { interfaces: interfaces.into_values().collect(), addresses: found, routes })
+}
+
+fn interface(link: &LinkMessage) -> Interface {
+    let mut interface = Interface {
+        index: link.header.index,
+        name: String::new(),
+        master: None,
+        joins: false,
+        layer3: !matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
+    };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Controller(master) => interface.master = Some(*master).filter(|&master| master != 0),
+            LinkAttribute::LinkInfo(infos) => {
+                interface.joins = infos.iter().any(|info| match info {
+                    LinkInfo::Kind(InfoKind::Bridge | InfoKind::Bond) => true,
+                    LinkInfo::Kind(InfoKind::Other(kind)) => kind == "team",
+                    _ => false,
+                });
+            }
+            _ => {}
+        }
+    }
+    interface
+}
+
+fn address(message: &AddressMessage) -> Option<Address> {
+    let (mut local, mut peer, mut broadcast) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => peer = Some(*address),
+            AddressAttribute::Broadcast(address) => broadcast = Some(IpAddr::V4(*address)),
+            _ => {}
+        }
+    }
+    // On a point-to-point link `Address` is the other end.
+    Some(Address {
+        interface: message.header.index,
+        net: IpNet::new(local.or(peer)?, message.header.prefix_len).ok()?,
+        broadcast,
+        permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
+    })
+}
+
+/// A main-table unicast route by its next hops; nothing for others, and for default routes.
+fn hops(message: &RouteMessage) -> Vec<Route> {
+    let header = &message.header;
+    let mut table = u32::from(header.table);
+    let (mut to, mut interfaces) = (None, Vec::new());
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = Some(IpAddr::V4(*address)),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => to = Some(IpAddr::V6(*address)),
+            RouteAttribute::Oif(index) => interfaces.push(*index),
+            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
+            _ => {}
+        }
+    }
+    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN) && header.kind == RouteType::Unicast;
+    let to = to.and_then(|to| IpNet::new(to, header.destination_prefix_length).ok());
+    match to.filter(|to| main && to.prefix_len() > 0) {
+        Some(to) => interfaces.into_iter().map(|interface| Route { to: to.trunc(), interface }).collect(),
+        None => Vec::new(),
+    }
+}
