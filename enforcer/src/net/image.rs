@@ -1,6 +1,6 @@
 //! Facts to tables: zones of sources, local destinations, interfaces.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use enforcer_ebpf::abi::{Block, INTERFACES, Interface as Cell, Net, Verdict, place};
 use ipnet::IpNet;

@@ -1,5 +1,14 @@
 //! Policies: the file, and what it means.
 
+mod diagnostics;
+mod display;
+mod file;
 pub mod model;
+pub mod words;
 
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use file::FileError;
 pub use model::{Action, Policy, PortMatch, Rule, RuleId, Rules, Service, ServiceId, Transport};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! What is wrong with a policy file, where, and what would be right.
+
+use std::{fmt, ops::Range};
+
+use serde::Serialize;
+
+/// More than these are not told: the rest is likely to follow from them.
+const MOST: usize = 20;
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The offending text's length in characters, at least 1.
+    pub width: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+    /// The line itself, cut to what a terminal shows.
+    pub source: String,
+}
+
+/// All mistakes that were found in a file; never empty as an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Diagnostics {
+    /// Name of the file.
+    pub file: String,
+    /// In the order of the file.
+    pub mistakes: Vec<Diagnostic>,
+    /// How many more there were.
+    pub untold: usize,
+}
+
+impl Diagnostics {
+    /// None yet.
+    pub(super) fn new(file: &str) -> Self {
+        Self { file: file.to_owned(), ..Self::default() }
+    }
+
+    /// Adds a mistake at a byte range of the text.
+    pub(super) fn add(&mut self, text: &str, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        if self.mistakes.len() == MOST {
+            self.untold += 1;
+            return;
+        }
+        let start = floor(text, span.start);
+        let (before, rest) = text.split_at(start);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let source = text[line_start..].lines().next().unwrap_or_default();
+        let shown = text[start..floor(text, span.end.max(start))].lines().next().unwrap_or_default();
+        debug_assert!(rest.starts_with(shown));
+        self.mistakes.push(Diagnostic {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            width: shown.chars().count().max(1),
+            message: message.into(),
+            help: help.into(),
+            source: source.to_owned(),
+        });
+    }
+
+    /// The value, or all mistakes in the order of the file.
+    pub(super) fn or<T>(mut self, value: T) -> Result<T, Self> {
+        if self.mistakes.is_empty() {
+            return Ok(value);
+        }
+        self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        Err(self)
+    }
+}
+
+/// The last character boundary at or before a byte offset.
+fn floor(text: &str, mut at: usize) -> usize {
+    at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// As compilers do: the place, the line with the text underlined, and the help.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Characters of a line that are shown around the mistake.
+        const WINDOW: usize = 100;
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            let Diagnostic { line, column, width, message, help, source } = mistake;
+            if index > 0 {
+                writeln!(f)?;
+            }
+            writeln!(f, "{}:{line}:{column}: {message}", self.file)?;
+            let skipped = (column - 1).saturating_sub(WINDOW / 2);
+            let shown: String = source
+                .chars()
+                .skip(skipped)
+                .take(WINDOW)
+                .map(|letter| if letter.is_control() { ' ' } else { letter })
+                .collect();
+            let marks = "^".repeat((*width).min(WINDOW.saturating_sub(column - 1 - skipped)).max(1));
+            let number = line.to_string();
+            let margin = " ".repeat(number.len());
+            writeln!(f, "  {number} | {shown}")?;
+            writeln!(f, "  {margin} | {}{marks}", " ".repeat(column - 1 - skipped))?;
+            write!(f, "  {margin} = help: {help}")?;
+        }
+        if self.untold > 0 {
+            write!(f, "\n{}: {} more mistakes are not shown", self.file, self.untold)?;
+        }
+        Ok(())
+    }
+}
