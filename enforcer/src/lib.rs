@@ -2,7 +2,11 @@
 //!
 //! A policy's way: [`policy`] → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
 
+pub mod api;
+pub mod cli;
 pub mod compile;
+pub mod control;
+pub mod explain;
 pub mod kernel;
 pub mod net;
 pub mod policy;

@@ -7,7 +7,7 @@ use aya::{
     maps::{HashMap, LpmTrie, Map, PerCpuArray, lpm_trie::Key},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
-use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, Root, Words6};
+use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, Root, Words6, pseudo};
 
 use super::{KernelError, memory::Mapped};
 use crate::{compile::Image, net::image::NetImage};
@@ -70,7 +70,7 @@ impl Object {
             .map_max_entries("KEYS6", hosts6)
             .map_max_entries("OVERFLOW", size(image.overflow.len()))
             .map_max_entries("LONG6", size(image.long6.len()))
-            .map_max_entries("COUNTERS", size(image.counters.len()))
+            .map_max_entries("COUNTERS", pseudo::COUNT + size(image.counters.len()))
             .map_max_entries("NET_BLOCKS", 2 * NET_HALF)
             .map_max_entries("PLACES6", PLACES6)
             .map_max_entries("FRAGMENTS", FRAGMENTS)

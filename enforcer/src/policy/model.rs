@@ -72,6 +72,14 @@ pub struct Rule {
     pub from: Option<Vec<IpNet>>,
 }
 
+impl Rule {
+    /// What operators read: the name, or the line.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("line-{}", self.line))
+    }
+}
+
 /// Transport protocols with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {

@@ -1,0 +1,74 @@
+//! The client: one request over the controller's socket.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::{net::UnixStream, time};
+
+use super::types::Problem;
+
+/// Longer than a controller takes that is alive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The JSON at a path.
+///
+/// # Errors
+/// If no controller answers, or it answers with a problem.
+pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    let body = time::timeout(PATIENCE, async { anyhow::Ok(request(socket, path).await?.collect().await?.to_bytes()) })
+        .await
+        .context("the controller does not answer")??;
+    serde_json::from_slice(&body).context("the controller's answer is not what this version expects")
+}
+
+/// Calls `each` with the JSON of every event of a stream, until it says no more or the controller stops.
+///
+/// # Errors
+/// As [`get`], or what `each` returns.
+pub async fn stream<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    mut each: impl FnMut(T) -> Result<bool>,
+) -> Result<()> {
+    let mut response = request(socket, path).await?;
+    let mut pending = Vec::new();
+    while let Some(frame) = response.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        pending.extend_from_slice(&data);
+        while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            if let Some(json) = line.strip_prefix(b"data:")
+                && !each(
+                    serde_json::from_slice(json).context("the controller's event is not what this version expects")?,
+                )?
+            {
+                return Ok(());
+            }
+        }
+    }
+    bail!("the controller has stopped")
+}
+
+async fn request(socket: &Path, path: &str) -> Result<Response<Incoming>> {
+    let stream = UnixStream::connect(socket).await.with_context(|| {
+        format!("no controller on {}: is `enforcer run` running, and are you root or in its group?", socket.display())
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "enforcer").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    if !response.status().is_success() {
+        let body = response.collect().await?.to_bytes();
+        let problem: Problem =
+            serde_json::from_slice(&body).context("the controller answered with an error of its own kind")?;
+        bail!("{}: {}", problem.title, problem.detail);
+    }
+    Ok(response)
+}

@@ -1,0 +1,5 @@
+//! The controller's HTTP interface on a Unix socket, and the client that the CLI is.
+
+pub mod client;
+pub mod server;
+pub mod types;

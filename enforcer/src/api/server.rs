@@ -1,0 +1,144 @@
+//! The server: read-only for now. Access is the socket file's mode.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response, Sse, sse::Event},
+    routing::get,
+};
+use futures_util::{Stream, stream};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time,
+};
+
+use super::types::{Counters, Problem, Status};
+
+/// Connections at a time; more wait.
+const CONNECTIONS: usize = 64;
+/// A client that has not sent its request's headers by then is cut off.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+/// How often a stream sends.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the controller tells.
+pub trait Source: Send + Sync + 'static {
+    /// The state of things.
+    fn status(&self) -> Status;
+    /// The counters now.
+    ///
+    /// # Errors
+    /// If the kernel does not give them, in words.
+    fn counters(&self) -> Result<Counters, String>;
+}
+
+/// The socket's file; dropping it removes the file.
+pub struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Listens on a path, mode 0660. A socket that a dead controller left is replaced; a live one's is not.
+///
+/// # Errors
+/// If a controller answers there, or the file cannot be made.
+pub fn bind(path: &Path) -> io::Result<Socket> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let message =
+            format!("another controller answers on {}; stop it first, or choose another --socket", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+    }
+    // Made under another name: nobody can connect before the mode is right, and what is at the path is replaced at once.
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let _ = fs::remove_file(&draft);
+    let made = UnixListener::bind(&draft).and_then(|listener| {
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o660))?;
+        fs::rename(&draft, path)?;
+        Ok(Socket { path: path.to_owned(), listener })
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    made
+}
+
+/// Serves until it is dropped.
+pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
+    let router = Router::new()
+        .route("/v1/status", get(async |State(source): State<Arc<dyn Source>>| Json(source.status())))
+        .route("/v1/counters", get(counters))
+        .route("/v1/counters/stream", get(async |State(source): State<Arc<dyn Source>>| Sse::new(follow(source))))
+        .fallback(async || {
+            problem(StatusCode::NOT_FOUND, "no such path", "there are /v1/status, /v1/counters and /v1/counters/stream")
+        })
+        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use GET"))
+        .with_state(source);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match socket.listener.accept().await {
+            Ok((stream, _)) => {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    // A client's broken connection is the client's affair.
+                    let _ = connection(stream, router).await;
+                    drop(place);
+                });
+            }
+            // Out of descriptors: accepting again at once would spin.
+            Err(_) => time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, router: Router) -> hyper::Result<()> {
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}
+
+async fn counters(State(source): State<Arc<dyn Source>>) -> Response {
+    match source.counters() {
+        Ok(counters) => Json(counters).into_response(),
+        Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the kernel gives no counters", &detail),
+    }
+}
+
+fn follow(source: Arc<dyn Source>) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((source, time::interval(INTERVAL)), async |(source, mut interval)| {
+        interval.tick().await;
+        let event = source.counters().ok().and_then(|counters| Event::default().json_data(counters).ok());
+        Some((Ok(event.unwrap_or_else(|| Event::default().comment("no counters now"))), (source, interval)))
+    })
+}
+
+fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
+    let problem = Problem { title: title.into(), status: status.as_u16(), detail: detail.into() };
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
+}

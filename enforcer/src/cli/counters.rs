@@ -1,0 +1,93 @@
+//! `enforcer counters`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::Socket;
+use crate::api::{
+    client,
+    types::{Counters, PseudoCounter, RuleCounter},
+};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    socket: Socket,
+    /// Print what changed every second
+    #[arg(long)]
+    follow: bool,
+    /// Print JSON, with --follow a line each second
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let socket = &arguments.socket.socket;
+    if !arguments.follow {
+        let counters: Counters = super::block_on(client::get(socket, "/v1/counters"))?;
+        if arguments.json {
+            super::print_json(&counters)?;
+        } else {
+            super::print(&render(&counters, None))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut before: Option<Counters> = None;
+    super::block_on(client::stream(socket, "/v1/counters/stream", |counters: Counters| {
+        if arguments.json {
+            super::print_json(&counters)?;
+        } else {
+            super::print(&format!("{}\n", render(&counters, before.as_ref())))?;
+        }
+        before = Some(counters);
+        Ok(true)
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A table; with earlier counters, the change since then as well, and only rows that changed.
+fn render(now: &Counters, before: Option<&Counters>) -> String {
+    let mut rows = vec![vec!["POLICY", "RULE", "SERVICE", "ACTION", "PACKETS", "BYTES"]];
+    let change = before.is_some();
+    if change {
+        rows[0].extend(["PACKETS/S", "BYTES/S"]);
+    }
+    let mut rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().map(str::to_owned).collect()).collect();
+    let mut row = |words: [&str; 4], now: (u64, u64), before: Option<(u64, u64)>| {
+        let mut cells: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        cells.extend([now.0.to_string(), size(now.1)]);
+        if change {
+            let before = before.unwrap_or_default();
+            if before == now {
+                return;
+            }
+            cells.extend([now.0.saturating_sub(before.0).to_string(), size(now.1.saturating_sub(before.1))]);
+        }
+        rows.push(cells);
+    };
+    for (index, counter) in now.rules.iter().enumerate() {
+        let RuleCounter { policy, rule, service, action, packets, bytes } = counter;
+        let earlier = before.and_then(|before| before.rules.get(index)).map(|counter| (counter.packets, counter.bytes));
+        row([policy, rule, service.as_deref().unwrap_or("any"), action], (*packets, *bytes), earlier);
+    }
+    for (index, counter) in now.pseudo.iter().enumerate() {
+        let PseudoCounter { name, packets, bytes } = counter;
+        let earlier =
+            before.and_then(|before| before.pseudo.get(index)).map(|counter| (counter.packets, counter.bytes));
+        row(["-", name, "-", "-"], (*packets, *bytes), earlier);
+    }
+    super::table(&rows, &[4, 5, 6, 7])
+}
+
+/// Bytes with the unit that leaves at most four digits.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}

@@ -1,0 +1,141 @@
+//! The command line: what was typed, and what it exits with.
+
+mod check;
+mod counters;
+mod explain;
+mod run;
+mod status;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Exit code of `explain` for a packet that would be denied.
+pub const DENIED: u8 = 3;
+
+#[derive(Parser)]
+#[command(
+    name = "enforcer",
+    version,
+    about = "An eBPF/XDP egress enforcer for Linux gateways",
+    after_help = "Exit codes: 0 done (explain: allowed), 1 failed, 2 wrong usage, 3 explain: denied."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Tell the causes of an error, too
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put a policy in force until interrupted
+    Run(run::Arguments),
+    /// Check a policy file without touching the kernel
+    Check(check::Arguments),
+    /// Say what would happen to a packet, and why
+    Explain(explain::Arguments),
+    /// Show where the running controller is attached, and its policy
+    Status(status::Arguments),
+    /// Show packets and bytes by rule and service
+    Counters(counters::Arguments),
+}
+
+/// Where the controller listens.
+#[derive(Args, Clone)]
+struct Socket {
+    /// The controller's socket
+    #[arg(long, default_value = "/run/enforcer.sock", value_name = "PATH")]
+    socket: PathBuf,
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let verbose = cli.verbose;
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            if verbose {
+                eprintln!("enforcer: {error:?}");
+            } else {
+                eprintln!("enforcer: {}", short(&error));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Counters(arguments) => counters::run(&arguments),
+    }
+}
+
+/// The error and its last cause: what failed, and what the system said.
+fn short(error: &anyhow::Error) -> String {
+    let cause = error.root_cause().to_string();
+    let error = error.to_string();
+    let cause = cause.trim().lines().next().unwrap_or_default();
+    if cause.is_empty() || error.contains(cause) { error } else { format!("{error}: {cause}") }
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A runtime for a command that talks to the controller.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Writes a value as JSON and a newline.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    use io::Write as _;
+    let mut out = io::stdout().lock();
+    // One write: a reader never gets half a line and then an error.
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes text, reporting a closed pipe instead of panicking on it.
+fn print(text: &str) -> Result<()> {
+    use io::Write as _;
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Rows with their columns aligned; those named in `right` to the right.
+fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let gap = " ".repeat(widths[column] - cell.chars().count());
+            line += &if right.contains(&column) { format!("{gap}{cell}  ") } else { format!("{cell}{gap}  ") };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,44 @@
+//! `enforcer run`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+use super::Socket;
+use crate::{control, kernel::attach::XdpMode};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Interfaces that clients are behind; on a bridge, the bridge or its ports
+    #[arg(long = "lan", required = true, num_args = 1.., value_name = "IF")]
+    lans: Vec<String>,
+    /// Interfaces that lead outside
+    #[arg(long = "wan", num_args = 1.., value_name = "IF")]
+    wans: Vec<String>,
+    /// The policy
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// How to catch clients' frames
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    xdp: XdpMode,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { lans, wans, policy, xdp, socket: Socket { socket } } = arguments;
+    let mut seen: Vec<&String> = Vec::new();
+    for name in lans.iter().chain(&wans) {
+        if seen.contains(&name) {
+            bail!("{name} is named twice: an interface is one LAN or one WAN");
+        }
+        seen.push(name);
+    }
+    let options = control::Options { lans, wans, policy, xdp, socket };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(control::run(&options))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,52 @@
+//! `enforcer status`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::Socket;
+use crate::api::{client, types::Status};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    socket: Socket,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let status: Status = super::block_on(client::get(&arguments.socket.socket, "/v1/status"))?;
+    if arguments.json {
+        super::print_json(&status)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = vec![
+        vec!["version".into(), status.version],
+        vec!["policy".into(), format!("{} (sha256 {:.12})", status.policy, status.policy_sha256)],
+        vec!["in force for".into(), duration(status.uptime_seconds)],
+        vec![
+            "policy size".into(),
+            format!(
+                "{} services, {} rules, {} prefixes, {} hosts",
+                status.services, status.rules, status.prefixes, status.hosts
+            ),
+        ],
+        vec!["kernel maps".into(), format!("{:.1} MB", status.map_bytes as f64 / 1e6)],
+    ];
+    rows.extend(status.hooks.into_iter().map(|hook| vec![hook.role, format!("{} by {}", hook.interface, hook.hook)]));
+    rows.extend(status.warnings.into_iter().map(|warning| vec!["WARNING".into(), warning]));
+    super::print(&super::table(&rows, &[]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}

@@ -1,0 +1,195 @@
+//! Why a packet would be allowed or denied: the kernel's own code, run on the compiled image.
+
+use std::net::IpAddr;
+
+use enforcer_ebpf::{
+    abi::{PolicyId, Words6, pseudo, slot},
+    parse::Packet,
+    verdict,
+};
+use serde::Serialize;
+
+use crate::{
+    compile::Image,
+    policy::{Action, Policy, PortMatch, Transport, words},
+};
+
+/// A packet that one asks about.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// The client; without one, a client that no rule names.
+    pub from: Option<IpAddr>,
+    /// Destination.
+    pub to: IpAddr,
+    /// Protocol and port, of the kind that names one packet.
+    pub port: PortMatch,
+}
+
+/// The verdict and how it came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// `allow`, `drop` or `reject`.
+    pub action: &'static str,
+    /// The rule that decided, by name or line; nothing if it is the default.
+    pub rule: Option<String>,
+    /// The service through which it did.
+    pub service: Option<String>,
+    /// The destination prefix of the service that covers the address.
+    pub prefix: Option<String>,
+    /// A sentence for people.
+    pub why: String,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// Source and destination are of different families.
+    #[error("{0} and {1} are of different families: a packet has one")]
+    Families(IpAddr, IpAddr),
+    /// The port is a range or a whole protocol.
+    #[error("{0} is more than one packet: name one port, such as tcp/443, one ICMP type or one protocol number")]
+    Port(PortMatch),
+    /// The tables contradict themselves.
+    #[error("the compiled tables contradict themselves; please report this policy")]
+    Fault,
+}
+
+/// The verdict of the LAN policy. Traffic to the gateway, to LANs, multicast and link-local is exempt before any rule; that is not judged here.
+///
+/// # Errors
+/// If the question is not about one possible packet.
+pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Explanation, NoAnswer> {
+    let packet = packet(question)?;
+    let verdict = verdict::judge(image, PolicyId::Lan, &packet).ok_or(NoAnswer::Fault)?;
+    let action = words::name(verdict.action());
+    let Some(counted) = verdict.counter().checked_sub(pseudo::COUNT) else {
+        let why = format!("no rule names this destination, port and source; the default is {action}");
+        return Ok(Explanation { action, rule: None, service: None, prefix: None, why });
+    };
+    let (_, counted) = image.counters.get(counted as usize).ok_or(NoAnswer::Fault)?;
+    let rule = policy.lan.rules.get(counted.rule.0 as usize).ok_or(NoAnswer::Fault)?;
+    let service = counted.service.map(|service| &policy.services[service.0 as usize]);
+    let covering = service.and_then(|service| {
+        service.to.iter().filter(|net| net.contains(&question.to)).max_by_key(|net| net.prefix_len())
+    });
+    let verb = match rule.action {
+        Action::Allow => "allows",
+        Action::Drop => "drops",
+        Action::Reject => "rejects",
+    };
+    let why = match (service, covering) {
+        (Some(service), Some(net)) => {
+            format!(
+                "rule {} (line {}) {verb} service {}, whose {net} covers {}",
+                rule.label(),
+                rule.line,
+                service.name,
+                question.to
+            )
+        }
+        _ => format!("rule {} (line {}) {verb} every destination and port", rule.label(), rule.line),
+    };
+    Ok(Explanation {
+        action,
+        rule: Some(rule.label()),
+        service: service.map(|service| service.name.clone()),
+        prefix: covering.map(ToString::to_string),
+        why,
+    })
+}
+
+fn packet(question: &Question) -> Result<Packet, NoAnswer> {
+    let v6 = question.to.is_ipv6();
+    if let Some(from) = question.from
+        && from.is_ipv6() != v6
+    {
+        return Err(NoAnswer::Families(from, question.to));
+    }
+    let unique = || NoAnswer::Port(question.port);
+    let (slot, selector) = match question.port {
+        PortMatch::Ports { transport, first, last } if first == last => {
+            let slot = match transport {
+                Transport::Tcp => slot::TCP,
+                Transport::Udp => slot::UDP,
+                Transport::Sctp => slot::SCTP,
+            };
+            (slot, first)
+        }
+        PortMatch::Icmp { kind: Some(kind), code } => (slot::ICMP, u16::from(kind) << 8 | u16::from(code.unwrap_or(0))),
+        PortMatch::Icmpv6 { kind: Some(kind), code } => {
+            (slot::ICMPV6, u16::from(kind) << 8 | u16::from(code.unwrap_or(0)))
+        }
+        PortMatch::Protocol(number) => (slot::PORTLESS, u16::from(number)),
+        _ => return Err(unique()),
+    };
+    Ok(Packet {
+        v6,
+        source: question.from.map_or([0; 4], words_of),
+        destination: words_of(question.to),
+        protocol: 0,
+        slot,
+        selector,
+        source_port: 0,
+        destination_port: 0,
+        fragment: None,
+    })
+}
+
+fn words_of(address: IpAddr) -> Words6 {
+    match address {
+        IpAddr::V4(address) => [0, 0, 0, address.into()],
+        IpAddr::V6(address) => {
+            let bits = u128::from(address);
+            [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Limits, compile};
+
+    const POLICY: &str = r#"
+        default = "drop"
+        [[service]]
+        name = "push"
+        to = ["17.0.0.0/8", "2620:149::/32", "17.5.5.5"]
+        ports = ["tcp/5223"]
+        [[rule]]
+        name = "guests"
+        action = "reject"
+        from = ["10.9.0.0/16"]
+        [[rule]]
+        action = "allow"
+        services = ["push"]
+    "#;
+
+    fn ask(from: Option<&str>, to: &str, port: &str) -> Result<Explanation, NoAnswer> {
+        let policy = Policy::parse("p", POLICY).expect("valid");
+        let image = compile(&policy, &Limits::default(), 1).expect("small");
+        let question = Question {
+            from: from.map(|from| from.parse().expect("an address")),
+            to: to.parse().expect("an address"),
+            port: words::port(port).expect("a port"),
+        };
+        explain(&policy, &image, &question)
+    }
+
+    #[test]
+    fn the_rule_service_and_longest_prefix_behind_a_verdict_are_named() {
+        let allowed = ask(None, "17.5.5.5", "tcp/5223").expect("an answer");
+        assert_eq!((allowed.action, allowed.prefix.as_deref()), ("allow", Some("17.5.5.5/32")));
+        assert_eq!(allowed.why, "rule line-12 (line 12) allows service push, whose 17.5.5.5/32 covers 17.5.5.5");
+        let rejected = ask(Some("10.9.1.1"), "17.5.5.5", "tcp/5223").expect("an answer");
+        assert_eq!((rejected.action, rejected.rule.as_deref()), ("reject", Some("guests")));
+        let dropped = ask(None, "2620:149::1", "tcp/443").expect("an answer");
+        assert_eq!((dropped.action, dropped.rule), ("drop", None));
+    }
+
+    #[test]
+    fn a_question_about_more_than_one_packet_is_refused() {
+        assert!(matches!(ask(None, "17.5.5.5", "tcp"), Err(NoAnswer::Port(_))));
+        assert!(matches!(ask(Some("::1"), "17.5.5.5", "tcp/1"), Err(NoAnswer::Families(..))));
+    }
+}
