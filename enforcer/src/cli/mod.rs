@@ -61,10 +61,9 @@ pub fn main() -> ExitCode {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            eprintln!("enforcer: {}", short(&error));
             if verbose {
-                eprintln!("enforcer: {error:?}");
-            } else {
-                eprintln!("enforcer: {}", short(&error));
+                error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
             }
             ExitCode::FAILURE
         }

@@ -18,7 +18,7 @@ pub enum KernelError {
     #[error("the kernel refused program {program}")]
     Program {
         /// Its name.
-        program: &'static str,
+        program: String,
         /// The verifier's word.
         source: aya::programs::ProgramError,
     },

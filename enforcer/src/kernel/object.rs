@@ -78,6 +78,8 @@ impl Object {
             .load(object)
             .map_err(KernelError::Load)?;
         let map_bytes = map_bytes(&ebpf);
+        // While the object still holds all of its maps, and before anything is attached.
+        load_programs(&mut ebpf)?;
 
         let mut mapped = Take(&mut ebpf);
         mapped.array::<Root>("ROOTS", size(image.roots.len()))?.fill(&image.roots);
@@ -160,25 +162,17 @@ impl Object {
     /// A loaded XDP program.
     ///
     /// # Errors
-    /// If the verifier refuses it.
+    /// If there is none of this name.
     pub fn xdp(&mut self, program: &'static str) -> Result<&mut Xdp, KernelError> {
-        let xdp: &mut Xdp = self.program(program)?;
-        if xdp.fd().is_err() {
-            xdp.load().map_err(|source| KernelError::Program { program, source })?;
-        }
-        Ok(xdp)
+        self.program(program)
     }
 
     /// A loaded TC program.
     ///
     /// # Errors
-    /// If the verifier refuses it.
+    /// If there is none of this name.
     pub fn classifier(&mut self, program: &'static str) -> Result<&mut SchedClassifier, KernelError> {
-        let classifier: &mut SchedClassifier = self.program(program)?;
-        if classifier.fd().is_err() {
-            classifier.load().map_err(|source| KernelError::Program { program, source })?;
-        }
-        Ok(classifier)
+        self.program(program)
     }
 
     fn program<'a, P>(&'a mut self, program: &'static str) -> Result<&'a mut P, KernelError>
@@ -189,8 +183,20 @@ impl Object {
             .program_mut(program)
             .ok_or(ProgramError::NotLoaded)
             .and_then(TryInto::try_into)
-            .map_err(|source| KernelError::Program { program, source })
+            .map_err(|source| KernelError::Program { program: program.to_owned(), source })
     }
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    for (name, program) in ebpf.programs_mut() {
+        let loaded = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            _ => Ok(()),
+        };
+        loaded.map_err(|source| KernelError::Program { program: name.to_owned(), source })?;
+    }
+    Ok(())
 }
 
 /// Takes maps out of a loaded object by their names.
