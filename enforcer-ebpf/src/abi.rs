@@ -338,6 +338,10 @@ pub struct Net {
     pub interfaces: [Interface; INTERFACES],
     /// 1 if sources must belong behind the interface they came from.
     pub strict_sources: u32,
+    /// 1 if replies to connections from outside may pass: an inbound rule exists.
+    pub replies: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Epoch that host cells are stamped with.
     pub epoch: u32,
     /// Verdict words by pseudo rule: the policy's word on what no rule names.

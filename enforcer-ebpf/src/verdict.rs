@@ -67,7 +67,7 @@ fn ip(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet) -> Option<Ve
         return Some(later_fragment(maps, net, packet, part));
     }
     let mut verdict = judge(maps, policy, packet)?;
-    if verdict.action() != Action::Allow && maps.reply(&flow_key(packet)) {
+    if verdict.action() != Action::Allow && maps::cell(&net.replies) != 0 && maps.reply(&flow_key(packet)) {
         verdict = Verdict::new(Action::Allow, pseudo::REPLY);
     }
     if let Some(part) = packet.fragment

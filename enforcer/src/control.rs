@@ -62,8 +62,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let image = compile::compile(&policy, &Limits::default(), seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     check_interfaces(options, &facts)?;
-    let words = Words { strict_sources: image.strict_sources, pseudo: image.pseudo };
-    let net = NetImage::new(&facts, &options.lans, &options.wans, words)?;
+    let net = NetImage::new(&facts, &options.lans, &options.wans, image.words)?;
     let socket = server::bind(&options.socket).context("cannot serve the API")?;
 
     let mut object = Object::load(&image, &net)?;
@@ -98,7 +97,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let netlink = netlink::follow(sender).context("cannot follow changes of interfaces and routes")?;
     tokio::select! {
         () = netlink => bail!("netlink is gone"),
-        () = controller.follow(changes, options, words) => bail!("netlink is gone"),
+        () = controller.follow(changes, options, image.words) => bail!("netlink is gone"),
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => bail!("the API stopped"),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -1,1 +1,3 @@
-//! The lab.
+//! The lab, the oracle and the benchmark: everything that needs root.
+
+pub mod bench;

@@ -26,11 +26,11 @@ static TARGETS: Array<Block> = Array::with_max_entries(TARGET_WORDS / 256, BPF_F
 #[map]
 static CURSOR: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-static TRIE4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+static TRIE4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(2_000_000, BPF_F_NO_PREALLOC);
 #[map]
-static TRIE6: LpmTrie<Words6, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+static TRIE6: LpmTrie<Words6, u32> = LpmTrie::with_max_entries(2_000_000, BPF_F_NO_PREALLOC);
 #[map]
-static HASH4: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+static HASH4: HashMap<u32, u32> = HashMap::with_max_entries(1_000_000, 0);
 
 /// The floor that everything is measured from.
 #[xdp]

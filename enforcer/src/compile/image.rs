@@ -3,13 +3,14 @@
 use enforcer_ebpf::{
     abi::{
         Block, Bucket, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Keys6, LongKey, Net, OverflowKey,
-        PolicyId, Root, Verdict, Words6,
+        PolicyId, Root, Words6,
     },
     maps::Maps,
 };
 use serde::Serialize;
 
 use super::clauses::Counted;
+use crate::net::image::Words;
 
 /// A policy's tables, ready to be copied into maps or read where they are.
 pub struct Image {
@@ -29,10 +30,8 @@ pub struct Image {
     pub long6: Vec<(u32, LongKey, u32)>,
     /// What each counter counts, from `pseudo::COUNT` on.
     pub counters: Vec<(PolicyId, Counted)>,
-    /// Verdicts on what no rule names, by pseudo rule.
-    pub pseudo: [Verdict; 16],
-    /// Whether sources are checked.
-    pub strict_sources: bool,
+    /// What is settled before any rule; goes into the network's tables.
+    pub words: Words,
     /// How much of everything there is.
     pub usage: Usage,
 }
@@ -128,6 +127,8 @@ static NO_NET: Net = Net {
     local6: [0; 1 << 11],
     interfaces: [Interface { index: 0, zone: 0, layer3: 0, reserved: [0; 2] }; INTERFACES],
     strict_sources: 0,
+    replies: 0,
+    reserved: 0,
     epoch: 0,
     pseudo: [0; 16],
 };

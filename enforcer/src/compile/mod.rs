@@ -26,7 +26,10 @@ use rows::{Rows, TooLarge};
 use sets::Sets;
 use trie::Blocks;
 
-use crate::policy::{Action, Policy, Rules};
+use crate::{
+    net::image::Words,
+    policy::{Action, Policy, Rules},
+};
 
 /// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +101,11 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         overflow: Vec::new(),
         long6: Vec::new(),
         counters: Vec::new(),
-        pseudo: pseudo_verdicts(policy),
-        strict_sources: policy.strict_sources,
+        words: Words {
+            strict_sources: policy.strict_sources,
+            replies: !policy.inbound.rules.is_empty(),
+            pseudo: pseudo_verdicts(policy),
+        },
         usage: Usage { clauses, ..Usage::default() },
     };
     let policies = [

@@ -23,6 +23,10 @@ const REPLIES: u32 = 65_536;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-programs"));
 
+/// The benchmark's object, for [`Object::load_bytes`].
+#[cfg(feature = "bench")]
+pub static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
+
 /// An ABI value as aya wants map keys and values.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -159,6 +163,14 @@ impl Object {
         self.map_bytes
     }
 
+    /// Another map of the object, by name, taken out of it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn take_map(&mut self, name: &'static str) -> Result<Map, KernelError> {
+        Take(&mut self.ebpf).raw(name)
+    }
+
     /// A loaded XDP program.
     ///
     /// # Errors
@@ -216,6 +228,23 @@ impl Take<'_> {
     }
 }
 
+/// The product's own maps; the benchmark's object has more.
+const MAPS: &[&str] = &[
+    "ROOTS",
+    "BLOCKS",
+    "HOSTS4",
+    "HOSTS6",
+    "KEYS6",
+    "OVERFLOW",
+    "LONG6",
+    "COUNTERS",
+    "NET",
+    "NET_BLOCKS",
+    "PLACES6",
+    "FRAGMENTS",
+    "REPLIES",
+];
+
 /// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.
 fn map_bytes(ebpf: &Ebpf) -> u64 {
     let of = |map: &Map| -> Option<u64> {
@@ -231,5 +260,5 @@ fn map_bytes(ebpf: &Ebpf) -> u64 {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
         info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
     };
-    ebpf.maps().filter_map(|(_, map)| of(map)).sum()
+    ebpf.maps().filter(|(name, _)| MAPS.contains(name)).filter_map(|(_, map)| of(map)).sum()
 }

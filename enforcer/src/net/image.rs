@@ -34,6 +34,8 @@ pub enum NetError {
 pub struct Words {
     /// Whether sources are checked.
     pub strict_sources: bool,
+    /// Whether an inbound rule lets replies pass.
+    pub replies: bool,
     /// Verdicts by pseudo rule.
     pub pseudo: [Verdict; 16],
 }
@@ -147,6 +149,7 @@ impl NetImage {
             net.interfaces[cell.index as usize % INTERFACES] = *cell;
         }
         net.strict_sources = self.words.strict_sources.into();
+        net.replies = self.words.replies.into();
         net.pseudo = self.words.pseudo.map(|verdict| verdict.0);
         Ok((net, blocks.into_blocks()))
     }

@@ -1,0 +1,148 @@
+//! Nanoseconds per packet by `BPF_PROG_TEST_RUN`, side by side.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use aya::programs::{TestRun as _, TestRunOptions};
+use enforcer::{
+    compile::{self, Limits},
+    kernel::{
+        memory::Mapped,
+        object::{BENCH, Object},
+    },
+    net::{
+        Facts, NetImage,
+        facts::{Address, Interface},
+        image::Words,
+    },
+    policy::Policy,
+};
+use enforcer_ebpf::abi::Block;
+
+/// Rounds; each runs every program once, so that the machine's moods hit all alike. The median counts.
+pub const ROUNDS: usize = 7;
+/// Words of destinations that a benchmark program reads one after another.
+const TARGET_WORDS: usize = 1 << 20;
+
+/// A policy loaded with the benchmark's programs, and what loading took.
+pub struct Bench {
+    object: Object,
+    targets: Mapped<Block>,
+    /// Policy to tables.
+    pub compile: Duration,
+    /// Tables to kernel.
+    pub load: Duration,
+    /// Kernel memory of the product's maps.
+    pub map_bytes: u64,
+    sample_ms: f64,
+}
+
+/// A client's LAN on the interface that test runs come from: loopback, number 1.
+pub fn lab_net(words: Words) -> Result<NetImage> {
+    let name = "lo".to_owned();
+    let address = |net: &str| -> Result<Address> {
+        Ok(Address { interface: 1, net: net.parse()?, broadcast: None, permanent: true })
+    };
+    let facts = Facts {
+        interfaces: vec![Interface { index: 1, name: name.clone(), master: None, joins: false, layer3: false }],
+        addresses: vec![address("10.1.0.1/24")?, address("fd00:1::1/64")?],
+        routes: vec![
+            enforcer::net::facts::Route { to: "10.1.0.0/24".parse()?, interface: 1 },
+            enforcer::net::facts::Route { to: "fd00:1::/64".parse()?, interface: 1 },
+        ],
+    };
+    Ok(NetImage::new(&facts, &[name], &[], words)?)
+}
+
+impl Bench {
+    /// Compiles and loads.
+    pub fn new(policy: &Policy, sample_ms: f64) -> Result<Self> {
+        let start = Instant::now();
+        let image = compile::compile(policy, &Limits::default(), 0x9e37_79b9)?;
+        let compile = start.elapsed();
+        let net = lab_net(image.words)?;
+        let start = Instant::now();
+        let mut object = Object::load_bytes(BENCH, &image, &net)?;
+        let load = start.elapsed();
+        let targets = Mapped::new(object.take_map("TARGETS")?, "TARGETS", (TARGET_WORDS / 256) as u32)?;
+        let map_bytes = object.map_bytes();
+        Ok(Self { object, targets, compile, load, map_bytes, sample_ms })
+    }
+
+    /// The kernel's own structures, to be filled for comparison.
+    pub fn take_map<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<M> {
+        Ok(self.object.take_map(name)?.try_into()?)
+    }
+
+    /// The destinations of the packets, used in turn.
+    pub fn aim(&mut self, mut next: impl FnMut() -> IpAddr) {
+        let mut words: Vec<u32> = Vec::with_capacity(TARGET_WORDS);
+        while words.len() < TARGET_WORDS {
+            match next() {
+                IpAddr::V4(address) => words.push(u32::from(address).to_be()),
+                IpAddr::V6(address) => {
+                    let bits = u128::from(address);
+                    words.extend([96, 64, 32, 0].map(|shift| ((bits >> shift) as u32).to_be()));
+                }
+            }
+        }
+        self.targets.fill(bytemuck::cast_slice(&words));
+    }
+
+    /// Median nanoseconds per run of each program, all in the same rounds, with what they returned.
+    pub fn time(&mut self, programs: &[&'static str], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
+        // Warms caches up, and tells how many runs make a sample.
+        let mut repeats = Vec::new();
+        for &program in programs {
+            let (nanoseconds, _) = self.sample(program, frame, 200_000)?;
+            repeats.push((self.sample_ms * 1e6 / nanoseconds) as u32);
+        }
+        let mut samples = vec![Vec::with_capacity(ROUNDS); programs.len()];
+        let mut returned = vec![0; programs.len()];
+        for _ in 0..ROUNDS {
+            for (index, &program) in programs.iter().enumerate() {
+                let (nanoseconds, value) = self.sample(program, frame, repeats[index])?;
+                samples[index].push(nanoseconds);
+                returned[index] = value;
+            }
+        }
+        Ok(samples.into_iter().map(median).zip(returned).collect())
+    }
+
+    /// Nanoseconds per run by the clock on the wall: the kernel's own figure is cut to whole ones. A call waits for a grace period or two at its
+    /// ends, a few milliseconds; samples are long enough to drown that.
+    fn sample(&mut self, program: &'static str, frame: &[u8], repeat: u32) -> Result<(f64, u32)> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let program = self.object.xdp(program)?;
+        let start = Instant::now();
+        let result = program.test_run(options)?;
+        Ok((start.elapsed().as_secs_f64() * 1e9 / f64::from(repeat), result.return_value))
+    }
+}
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_unstable_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// A TCP SYN of the benchmark's client to port 443.
+pub fn frame(v6: bool) -> Result<Vec<u8>> {
+    let link = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let mut frame = Vec::new();
+    if v6 {
+        let (mut from, mut to) = ([0; 16], [0; 16]);
+        from[..4].copy_from_slice(&[0xfd, 0, 0, 1]);
+        from[15] = 2;
+        to[..4].copy_from_slice(&[0x26, 0x20, 1, 0x49]);
+        link.ipv6(from, to, 64).tcp(50_000, 443, 1, 65_535).syn().write(&mut frame, &[])?;
+    } else {
+        link.ipv4([10, 1, 0, 2], [17, 0, 0, 1], 64).tcp(50_000, 443, 1, 65_535).syn().write(&mut frame, &[0; 10])?;
+    }
+    Ok(frame)
+}

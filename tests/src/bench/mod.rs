@@ -1,0 +1,4 @@
+//! The benchmark's parts: what is measured, and how.
+
+pub mod measure;
+pub mod sets;

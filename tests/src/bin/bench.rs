@@ -1,0 +1,198 @@
+//! Nanoseconds per packet, memory and loading times, beside the kernel's own structures in the same run.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
+use clap::Parser;
+use enforcer::policy::{Action, Policy};
+use enforcer_tests::bench::{
+    measure::{Bench, frame},
+    sets,
+};
+use ipnet::IpNet;
+use rand::{Rng, RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+/// Time the data plane
+#[derive(Parser)]
+struct Arguments {
+    /// Sizes to measure at
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
+    sizes: Vec<usize>,
+    /// Milliseconds of one sample; seven are taken of each program
+    #[arg(long, default_value_t = 250.0)]
+    sample_ms: f64,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the figures as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+}
+
+const DROP: u32 = 1;
+const PASS: u32 = 2;
+
+/// One line of the result: nanoseconds above the empty program, but for the last four.
+#[derive(Serialize)]
+struct Row {
+    what: String,
+    size: usize,
+    enforcer: f64,
+    lpm_trie: Option<f64>,
+    hash: Option<f64>,
+    compile_ms: u128,
+    load_ms: u128,
+    map_mb: f64,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut rows = Vec::new();
+    println!("ns per packet above the same program without a policy (rewriting subtracted); medians side by side");
+    println!(
+        "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
+        "", "size", "enforcer", "LPM trie", "hash", "compile", "load", "maps"
+    );
+    let mut add = |row: Row| {
+        let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+        println!(
+            "{:<34} {:>9} {:>9.1} {:>9} {:>9} {:>6} ms {:>6} ms {:>5.0} MB",
+            row.what,
+            row.size,
+            row.enforcer,
+            cell(row.lpm_trie),
+            cell(row.hash),
+            row.compile_ms,
+            row.load_ms,
+            row.map_mb
+        );
+        rows.push(row);
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
+    for v6 in [false, true] {
+        for &size in &arguments.sizes {
+            let nets = sets::prefixes(&mut rng, size, v6);
+            for action in [Action::Allow, Action::Drop] {
+                let policy = sets::one_rule(nets.clone(), action);
+                let what = format!(
+                    "IPv{} prefixes, {}",
+                    if v6 { 6 } else { 4 },
+                    if action == Action::Allow { "allow" } else { "drop" }
+                );
+                let expected = if action == Action::Allow { PASS } else { DROP };
+                add(prefixes(&what, &policy, &nets, v6, expected, arguments.sample_ms, &mut rng)?);
+            }
+        }
+    }
+    for &size in &arguments.sizes {
+        let nets = sets::hosts(&mut rng, size);
+        for hit in [true, false] {
+            add(hosts(&nets, hit, arguments.sample_ms, &mut rng)?);
+        }
+    }
+    let nets = sets::prefixes(&mut rng, 100_000, false);
+    for rules in [10, 10_000] {
+        let policy = sets::many_rules(&mut rng, rules, &nets);
+        let mut bench = Bench::new(&policy, arguments.sample_ms)?;
+        aim(&mut bench, &nets, &mut rng);
+        add(row("rules over 100,000 IPv4 prefixes", rules, &mut bench, false, PASS, &[])?);
+    }
+    let both: Vec<IpNet> =
+        sets::prefixes(&mut rng, 1_000_000, false).into_iter().chain(sets::hosts(&mut rng, 1_000_000)).collect();
+    let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), arguments.sample_ms)?;
+    aim(&mut bench, &both, &mut rng);
+    add(row("1M prefixes and 1M hosts", both.len(), &mut bench, false, PASS, &[])?);
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+fn aim(bench: &mut Bench, nets: &[IpNet], rng: &mut impl Rng) {
+    bench.aim(|| {
+        let net = nets.choose(rng).expect("not empty");
+        sets::within(rng, net)
+    });
+}
+
+/// Random destinations within random prefixes.
+fn prefixes(
+    what: &str,
+    policy: &Policy,
+    nets: &[IpNet],
+    v6: bool,
+    expected: u32,
+    sample_ms: f64,
+    rng: &mut impl Rng,
+) -> Result<Row> {
+    let mut bench = Bench::new(policy, sample_ms)?;
+    aim(&mut bench, nets, rng);
+    if v6 {
+        let mut trie: LpmTrie<MapData, [u32; 4], u32> = bench.take_map("TRIE6")?;
+        for net in nets {
+            let IpNet::V6(net) = net else { continue };
+            let bits = u128::from(net.network());
+            let words = [96, 64, 32, 0].map(|shift| ((bits >> shift) as u32).to_be());
+            trie.insert(&Key::new(net.prefix_len().into(), words), 1, 0)?;
+        }
+        return row(what, nets.len(), &mut bench, true, expected, &["lpm6"]);
+    }
+    let mut trie: LpmTrie<MapData, u32, u32> = bench.take_map("TRIE4")?;
+    for net in nets {
+        let IpNet::V4(net) = net else { continue };
+        trie.insert(&Key::new(net.prefix_len().into(), u32::from(net.network()).to_be()), 1, 0)?;
+    }
+    row(what, nets.len(), &mut bench, false, expected, &["lpm4"])
+}
+
+/// Random hosts, all of them or none known.
+fn hosts(nets: &[IpNet], hit: bool, sample_ms: f64, rng: &mut impl Rng) -> Result<Row> {
+    let mut bench = Bench::new(&sets::one_rule(nets.to_vec(), Action::Allow), sample_ms)?;
+    if hit {
+        aim(&mut bench, nets, rng);
+    } else {
+        // Neighbours of known hosts: the root says that hosts are near, the table that it is none of them.
+        let known: std::collections::HashSet<IpAddr> = nets.iter().map(IpNet::addr).collect();
+        bench.aim(|| {
+            loop {
+                let IpAddr::V4(address) = nets.choose(rng).expect("not empty").addr() else { continue };
+                let near = IpAddr::from(std::net::Ipv4Addr::from(
+                    u32::from(address) & 0xffff_0000 | rng.random::<u32>() & 0xffff,
+                ));
+                if !known.contains(&near) {
+                    return near;
+                }
+            }
+        });
+    }
+    let mut trie: LpmTrie<MapData, u32, u32> = bench.take_map("TRIE4")?;
+    let mut hash: HashMap<MapData, u32, u32> = bench.take_map("HASH4")?;
+    for net in nets {
+        let IpAddr::V4(address) = net.addr() else { continue };
+        trie.insert(&Key::new(32, u32::from(address).to_be()), 1, 0)?;
+        hash.insert(u32::from(address).to_be(), 1, 0)?;
+    }
+    let (what, expected) = if hit { ("IPv4 hosts, hit", PASS) } else { ("IPv4 hosts, miss", DROP) };
+    row(what, nets.len(), &mut bench, false, expected, &["lpm4", "hash4"])
+}
+
+fn row(what: &str, size: usize, bench: &mut Bench, v6: bool, expected: u32, others: &[&'static str]) -> Result<Row> {
+    let (rewrite, judge) = if v6 { ("rewrite6", "judge6") } else { ("rewrite4", "judge4") };
+    let programs: Vec<&'static str> = [rewrite, judge].into_iter().chain(others.iter().copied()).collect();
+    let times = bench.time(&programs, &frame(v6)?)?;
+    ensure!(times[1].1 == expected, "{what}: the programs returned {}, not {expected}", times[1].1);
+    let above = |index: usize| times.get(index).map(|(nanoseconds, _)| nanoseconds - times[0].0);
+    Ok(Row {
+        what: what.to_owned(),
+        size,
+        enforcer: above(1).unwrap_or(f64::NAN),
+        lpm_trie: above(2),
+        hash: above(3),
+        compile_ms: bench.compile.as_millis(),
+        load_ms: bench.load.as_millis(),
+        map_mb: bench.map_bytes as f64 / 1e6,
+    })
+}
