@@ -5,8 +5,18 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Cells of one trie block, and words of one element of the `BLOCKS` map.
+/// Cells of one trie block, and words of one element of the `BLOCKS` map. A policy's class tables and blocks are one space of words; the
+/// word with number `i` is word `i % 256` of block `i / 256`.
 pub const BLOCK_WORDS: usize = 256;
+/// A policy's first blocks lie in its [`Root`]: a load there is three instructions, where a map element is a dozen and a detour through
+/// memory for its key.
+pub const INLINE_BLOCKS: usize = 256;
+/// Words of the inline blocks; a power of two.
+pub const INLINE_WORDS: usize = INLINE_BLOCKS * BLOCK_WORDS;
+/// Blocks of the network's tries: two halves, one in use while the other is filled.
+pub const NET_BLOCKS: usize = 1024;
+/// Words of those; a power of two.
+pub const NET_WORDS: usize = NET_BLOCKS * BLOCK_WORDS;
 /// A trie block, or 256 words of the class tables.
 pub type Block = [u32; BLOCK_WORDS];
 /// An IPv6 address as four words, most significant first.
@@ -83,7 +93,7 @@ pub mod slot {
 /// Cells of [`Root::ports`].
 pub const PORT_CELLS: usize = slot::COUNT << 16;
 
-/// Where one policy's class tables lie in `BLOCKS`, in words, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
+/// Where one policy's class tables lie in its words, its further blocks in `BLOCKS`, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Layout {
@@ -97,6 +107,8 @@ pub struct Layout {
     pub source_classes: u32,
     /// Port classes.
     pub port_classes: u32,
+    /// Element of `BLOCKS` that is the policy's block number [`INLINE_BLOCKS`].
+    pub blocks: u32,
     /// First bucket in `HOSTS4`.
     pub hosts4: u32,
     /// Buckets in `HOSTS4` less one; there is a power of two of them.
@@ -105,8 +117,10 @@ pub struct Layout {
     pub hosts6: u32,
     /// Buckets in `HOSTS6` less one.
     pub hosts6_mask: u32,
-    /// Odd multiplier of the host hash, random per load.
+    /// Key of the host hash, random per load.
     pub seed: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The fixed-size part of one policy: trie roots and port classes.
@@ -125,8 +139,10 @@ pub struct Root {
     pub ports: [u16; PORT_CELLS],
     /// Where the rest lies.
     pub layout: Layout,
+    /// The policy's first words: class tables, then trie blocks.
+    pub words: [u32; INLINE_WORDS],
 }
-const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 40);
+const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 48 + 4 * INLINE_WORDS);
 
 /// The policies that a packet may be judged by, and their index in `ROOTS`.
 #[repr(u32)]
@@ -326,7 +342,7 @@ pub struct Interface {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Net {
-    /// IPv4 places by the upper 16 bits; blocks are in `NET_BLOCKS`.
+    /// IPv4 places by the upper 16 bits; blocks are in `words`.
     pub place4: [u32; 1 << 16],
     /// IPv6 places.
     pub place6: [u32; 1 << 16],
@@ -346,6 +362,8 @@ pub struct Net {
     pub epoch: u32,
     /// Verdict words by pseudo rule: the policy's word on what no rule names.
     pub pseudo: [u32; 16],
+    /// Blocks of the tries.
+    pub words: [u32; NET_WORDS],
 }
 const _: () = assert!(pseudo::COUNT <= 16);
 

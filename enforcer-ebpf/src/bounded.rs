@@ -7,20 +7,20 @@
 /// them equal; the compiler would remove a plain one.
 #[inline(always)]
 #[must_use]
-pub fn bounded<const MASK: u32>(value: u32) -> u32 {
+pub fn bounded<const MASK: usize>(mut value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     {
-        let mut value = u64::from(value);
         // SAFETY: arithmetic only.
         unsafe {
             core::arch::asm!(
                 "{0} &= {1}", inout(reg) value, const MASK as i32, options(pure, nomem, nostack, preserves_flags)
             );
         }
-        value as u32
+        value
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        value & MASK
+        value &= MASK;
+        value
     }
 }

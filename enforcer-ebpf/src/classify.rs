@@ -2,21 +2,21 @@
 
 use crate::{
     abi::{
-        Block, Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, Root, SKIP_WORDS, Words6,
+        Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, SKIP_WORDS, Verdict, Words6,
         cell::{BLOCK, HOSTS, LONG, SKIP, VALUE},
     },
     hosts::{self, Found},
     maps::{self, Maps},
 };
 
-/// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8.
+/// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8. `word` gives the words of the blocks.
 #[inline(always)]
-pub fn walk4<'a>(root: u32, address: u32, block: impl Fn(u32) -> Option<&'a Block>) -> Option<u32> {
+pub fn walk4(root: u32, address: u32, word: impl Fn(u32) -> Option<u32>) -> Option<u32> {
     let mut cell = root;
     if cell & BLOCK != 0 {
-        cell = maps::cell(&block(cell & VALUE)?[(address >> 8) as usize & 0xff]);
+        cell = word((cell & VALUE) << 8 | address >> 8 & 0xff)?;
         if cell & BLOCK != 0 {
-            cell = maps::cell(&block(cell & VALUE)?[address as usize & 0xff]);
+            cell = word((cell & VALUE) << 8 | address & 0xff)?;
         }
     }
     Some(cell & VALUE)
@@ -24,28 +24,23 @@ pub fn walk4<'a>(root: u32, address: u32, block: impl Fn(u32) -> Option<&'a Bloc
 
 /// Leaf of an IPv6 stride trie: 16 bits, then six strides of 8; skip nodes take several at once.
 #[inline(always)]
-pub fn walk6<'a>(root: u32, address: &Words6, block: impl Fn(u32) -> Option<&'a Block>) -> Option<u32> {
+pub fn walk6(root: u32, address: &Words6, word: impl Fn(u32) -> Option<u32>) -> Option<u32> {
     let mut cell = root;
     // Bits 16 to 63, the next byte on top.
     let mut rest = u64::from(address[0]) << 48 | u64::from(address[1]) << 16;
     for _ in 0..6 {
         if cell & BLOCK != 0 {
-            cell = maps::cell(&block(cell & VALUE)?[(rest >> 56) as usize]);
+            cell = word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
             rest <<= 8;
         } else if cell & SKIP != 0 {
-            let node = cell & VALUE;
-            let words = block(node >> 5)?;
-            let base = (node as usize & 31) * SKIP_WORDS;
-            let bytes = maps::cell(&words[base & 0xff]);
-            let high = maps::cell(&words[(base + 1) & 0xff]);
-            let low = maps::cell(&words[(base + 2) & 0xff]);
-            let bits = (bytes * 8) & 63;
-            let wanted = u64::from(high) << 32 | u64::from(low);
+            let node = (cell & VALUE) * SKIP_WORDS as u32;
+            let bits = word(node)? * 8 & 63;
+            let wanted = u64::from(word(node + 1)?) << 32 | u64::from(word(node + 2)?);
             if (rest ^ wanted) >> ((64 - bits) & 63) != 0 {
-                cell = maps::cell(&words[(base + 4) & 0xff]);
+                cell = word(node + 4)?;
                 break;
             }
-            cell = maps::cell(&words[(base + 3) & 0xff]);
+            cell = word(node + 3)?;
             rest <<= bits;
         } else {
             break;
@@ -54,57 +49,66 @@ pub fn walk6<'a>(root: u32, address: &Words6, block: impl Fn(u32) -> Option<&'a 
     Some(cell & VALUE)
 }
 
-/// A destination's class: hosts first, then prefixes longer than /64, then the trie.
+/// What a policy says of an IPv4 packet: destination, source and port classes, then two class tables.
 #[inline(always)]
-pub fn destination(maps: &impl Maps, policy: PolicyId, root: &Root, address: &Words6, v6: bool) -> Option<u32> {
-    if v6 {
-        let cell = maps::cell(&root.dst6[(address[0] >> 16) as usize]);
-        if cell & (HOSTS | LONG) != 0 {
-            if cell & HOSTS != 0
-                && let Some(class) = host6(maps, policy, &root.layout, address)
-            {
-                return Some(class);
-            }
-            if cell & LONG != 0
-                && let Some(class) = maps.long6(&long_key(policy as u32, address))
-            {
-                return Some(class);
-            }
-        }
-        walk6(cell, address, |index| maps.block(index))
+pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
+    let root = maps.root(policy)?;
+    let word = |index| maps::word(maps, root, index);
+    let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
+    let known = if cell & HOSTS != 0 { host4(maps, policy, &root.layout, destination) } else { None };
+    let class = match known {
+        Some(class) => class,
+        None => walk4(cell, destination, word)?,
+    };
+    let source = if maps::cell(&root.layout.source_classes) > 1 {
+        walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?
     } else {
-        let address = address[3];
-        let cell = maps::cell(&root.dst4[(address >> 16) as usize]);
-        if cell & HOSTS != 0
-            && let Some(class) = host4(maps, policy, &root.layout, address)
-        {
-            return Some(class);
-        }
-        walk4(cell, address, |index| maps.block(index))
-    }
+        0
+    };
+    conclude(maps, root, class, source, port)
 }
 
-/// A source's class. Sources have no host table: the few that are longer than /64 are in the LPM map.
+/// What a policy says of an IPv6 packet. Destinations are looked for among hosts, then prefixes beyond /64, then in the trie; sources have no host
+/// table: the few that are longer than /64 are in the LPM map, too.
 #[inline(always)]
-pub fn source(maps: &impl Maps, policy: PolicyId, root: &Root, address: &Words6, v6: bool) -> Option<u32> {
-    if v6 {
-        let cell = maps::cell(&root.src6[(address[0] >> 16) as usize]);
-        if cell & LONG != 0
-            && let Some(class) = maps.long6(&long_key(policy as u32 + SOURCE_SPACE, address))
-        {
-            return Some(class);
-        }
-        walk6(cell, address, |index| maps.block(index))
-    } else {
-        walk4(maps::cell(&root.src4[(address[3] >> 16) as usize]), address[3], |index| maps.block(index))
+pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
+    let root = maps.root(policy)?;
+    let word = |index| maps::word(maps, root, index);
+    let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
+    let mut known = None;
+    if cell & HOSTS != 0 {
+        known = host6(maps, policy, &root.layout, destination);
     }
+    if cell & LONG != 0 && known.is_none() {
+        known = maps.long6(&long_key(policy as u32, destination));
+    }
+    let class = match known {
+        Some(class) => class,
+        None => walk6(cell, destination, word)?,
+    };
+    let mut group = 0;
+    if maps::cell(&root.layout.source_classes) > 1 {
+        let cell = maps::cell(&root.src6[(source[0] >> 16) as usize]);
+        let known = if cell & LONG != 0 { maps.long6(&long_key(policy as u32 + SOURCE_SPACE, source)) } else { None };
+        group = match known {
+            Some(class) => class,
+            None => walk6(cell, source, word)?,
+        };
+    }
+    conclude(maps, root, class, group, port)
 }
 
-/// A port's class.
+/// From classes to the verdict.
 #[inline(always)]
-#[must_use]
-pub fn port(root: &Root, slot: u32, selector: u16) -> u32 {
-    u32::from(root.ports[(slot << 16 | u32::from(selector)) as usize & (PORT_CELLS - 1)])
+fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -> Option<Verdict> {
+    let layout = &root.layout;
+    let word = |index| maps::word(maps, root, index);
+    let row = maps::cell(&layout.rows) + class * ROW_UNIT;
+    let pattern = word(row)?;
+    let group = word(maps::cell(&layout.groups) + pattern * maps::cell(&layout.source_classes) + source)?;
+    let port = u32::from(root.ports[port as usize & (PORT_CELLS - 1)]);
+    let column = word(maps::cell(&layout.columns) + group * maps::cell(&layout.port_classes) + port)?;
+    Some(Verdict(word(row + 1 + column)?))
 }
 
 #[inline(always)]
@@ -113,7 +117,7 @@ fn host4(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: u32) -> O
     let bucket = layout.hosts4 + bucket;
     match hosts::find(maps.hosts4(bucket)?, address, start, |_| true) {
         Found::Hit(cell, value) => {
-            let epoch = epoch(maps)?;
+            let epoch = maps.epoch();
             if hosts::epoch_of(value) != epoch {
                 maps.touch4(bucket, cell, epoch);
             }
@@ -132,7 +136,7 @@ fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6) 
     let same = |cell| maps.key6(bucket, cell).is_some_and(|key| key == *address);
     match hosts::find(maps.hosts6(bucket)?, tag, start, same) {
         Found::Hit(cell, value) => {
-            let epoch = epoch(maps)?;
+            let epoch = maps.epoch();
             if hosts::epoch_of(value) != epoch {
                 maps.touch6(bucket, cell, epoch);
             }
@@ -141,11 +145,6 @@ fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6) 
         Found::Miss => None,
         Found::Full => maps.overflow(&OverflowKey { space: policy as u32 + 4, address: *address }),
     }
-}
-
-#[inline(always)]
-fn epoch(maps: &impl Maps) -> Option<u16> {
-    Some(maps::cell(&maps.net()?.epoch) as u16)
 }
 
 /// Added to a policy's number in keys of long source prefixes.

@@ -7,6 +7,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod address;
 pub mod bounded;
 pub mod bytes;
 pub mod classify;

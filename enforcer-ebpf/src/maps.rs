@@ -1,20 +1,20 @@
 //! The data plane's memory, as its pure code sees it.
 
 use crate::abi::{
-    Block, Bucket, FlowKey, FragmentHead, FragmentKey, LongKey, Net, OverflowKey, PolicyId, Root, Words6,
+    BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, LongKey, OverflowKey, PolicyId, Root,
+    Verdict, Words6,
 };
+use crate::bounded::bounded;
 
 /// Tables that user space writes and state that packets leave behind. `None` from a table that must have the cell is a defect and ends in
 /// [`crate::abi::pseudo::FAULT`].
 pub trait Maps {
     /// A policy's roots.
     fn root(&self, policy: PolicyId) -> Option<&Root>;
-    /// A block of the policies' tries and class tables.
-    fn block(&self, index: u32) -> Option<&Block>;
-    /// What is known of interfaces and addresses.
-    fn net(&self) -> Option<&Net>;
-    /// A block of the network tries.
-    fn net_block(&self, index: u32) -> Option<&Block>;
+    /// An element of `BLOCKS`: policies' blocks beyond those in their roots.
+    fn block(&self, element: u32) -> Option<&Block>;
+    /// The epoch that host cells are stamped with.
+    fn epoch(&self) -> u16;
     /// Place by the longest IPv6 prefix beyond /64.
     fn place6(&self, address: &Words6) -> Option<u32>;
     /// A bucket of IPv4 hosts.
@@ -37,12 +37,22 @@ pub trait Maps {
     fn remember_fragment(&self, key: &FragmentKey, head: &FragmentHead);
     /// Whether a connection from outside is known.
     fn reply(&self, key: &FlowKey) -> bool;
+    /// [`crate::classify::judge4`], out of line where that pays.
+    fn judge4(&self, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict>;
+    /// [`crate::classify::judge6`], likewise.
+    fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict>;
 }
 
-/// A word of the class tables.
+/// A word of a policy's class tables and trie blocks.
 #[inline(always)]
-pub fn word(maps: &impl Maps, index: u32) -> Option<u32> {
-    Some(cell(&maps.block(index >> 8)?[index as usize & 0xff]))
+pub fn word(maps: &impl Maps, root: &Root, index: u32) -> Option<u32> {
+    const INLINE: u32 = INLINE_WORDS as u32;
+    if index < INLINE {
+        // The compiler knows the bound from the comparison, the verifier may not: it compared another register.
+        return Some(cell(&root.words[bounded::<{ INLINE_WORDS - 1 }>(index as usize)]));
+    }
+    let element = cell(&root.layout.blocks) + (index - INLINE) / BLOCK_WORDS as u32;
+    Some(cell(&maps.block(element)?[index as usize % BLOCK_WORDS]))
 }
 
 /// Reads a cell that user space may be storing to.

@@ -2,54 +2,73 @@
 
 use crate::{
     abi::{Words6, slot},
+    address::Address,
     bounded::bounded,
     bytes::Bytes,
     headers::{Ethernet, Extension, FragmentHeader, Icmp, Ipv4, Ipv6, Ports, VlanTag, ethertype, protocol},
 };
 
-/// What a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
+/// What becomes of a frame, by what it is. Each kind goes its own way from here on: were they joined in one value first, every packet would
+/// pay for the largest of them.
+pub trait Sink: Sized {
+    /// What the frame becomes.
+    type Output;
     /// An IP packet.
-    Ip(Packet),
+    fn ip<A: Address>(self, packet: &Packet<A>) -> Self::Output;
     /// Something else, by its EtherType (below 0x600: an 802.2 length).
-    NonIp(u16),
+    fn non_ip(self, kind: u16) -> Self::Output;
     /// Refused, and why.
-    Malformed(Malformed),
+    fn malformed(self, reason: Malformed) -> Self::Output;
 }
 
-/// An IP packet's header fields, addresses and ports in host byte order.
+/// An IP packet's header fields, in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// IPv6, not IPv4.
-    pub v6: bool,
-    /// Source; IPv4 in the last word, the others zero.
-    pub source: Words6,
+pub struct Packet<A> {
+    /// Source.
+    pub source: A,
     /// Destination.
-    pub destination: Words6,
+    pub destination: A,
     /// Upper-layer protocol (behind IPv6 extension headers).
     pub protocol: u8,
-    /// Port slot, see [`slot`].
-    pub slot: u32,
-    /// Selects the port cell in the slot: destination port, ICMP type and code, or protocol number.
-    pub selector: u16,
+    /// Index of the port cell, see [`slot`]: `slot << 16`, and below it the destination port, ICMP type and code, or protocol number.
+    pub port: u32,
     /// Source port; the identifier of an ICMP echo; else 0.
     pub source_port: u16,
     /// Destination port; the identifier of an ICMP echo; else 0.
     pub destination_port: u16,
-    /// Part of a fragmented packet.
-    pub fragment: Option<Fragment>,
+    /// Part of a fragmented packet, or [`Fragment::NONE`].
+    pub fragment: Fragment,
 }
 
-/// Which part of a fragmented packet.
+/// Which part of a fragmented packet. Not in an `Option`, whose unset fields the compiler leaves unset in registers that the verifier then
+/// sees copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// Identification.
     pub id: u32,
     /// Where its payload begins in the whole, bytes; 0 is the head.
     pub start: u32,
-    /// Where it ends.
+    /// Where it ends; 0 in a whole packet.
     pub end: u32,
+}
+
+impl Fragment {
+    /// A whole packet.
+    pub const NONE: Self = Self { id: 0, start: 0, end: 0 };
+
+    /// Whether it is a part, head or later.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_part(self) -> bool {
+        self.end != 0
+    }
+
+    /// Whether it is a part other than the head: without a transport header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_later(self) -> bool {
+        self.start != 0
+    }
 }
 
 /// Why a frame is refused.
@@ -73,7 +92,7 @@ pub enum Malformed {
 }
 
 /// No header lies further out: two tags, and six extension headers of 2,048 bytes.
-const OFFSET: u32 = 0x3fff;
+const OFFSET: usize = 0x3fff;
 const MAX_VLAN_TAGS: usize = 2;
 const MAX_EXTENSIONS: usize = 6;
 /// The end of the largest packet that fragments may form.
@@ -81,22 +100,22 @@ const MAX_PACKET: u32 = 65_535;
 
 /// Parses from the link-layer header on.
 #[inline(always)]
-pub fn ethernet(frame: &impl Bytes) -> Parsed {
-    let Some(header) = frame.read::<Ethernet>(0) else { return Parsed::Malformed(Malformed::Truncated) };
-    let mut offset = size_of::<Ethernet>() as u32;
+pub fn ethernet<S: Sink>(frame: &impl Bytes, sink: S) -> S::Output {
+    let Some(header) = frame.read::<Ethernet>(0) else { return sink.malformed(Malformed::Truncated) };
+    let mut offset = size_of::<Ethernet>();
     let mut kind = u16::from_be(header.kind);
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(kind) {
             break;
         }
-        let Some(tag) = frame.read::<VlanTag>(offset) else { return Parsed::Malformed(Malformed::Truncated) };
-        offset += size_of::<VlanTag>() as u32;
+        let Some(tag) = frame.read::<VlanTag>(offset) else { return sink.malformed(Malformed::Truncated) };
+        offset += size_of::<VlanTag>();
         kind = u16::from_be(tag.kind);
     }
     if is_vlan(kind) {
-        return Parsed::Malformed(Malformed::TooDeep);
+        return sink.malformed(Malformed::TooDeep);
     }
-    network(frame, kind, offset)
+    network(frame, kind, bounded::<OFFSET>(offset), sink)
 }
 
 #[inline(always)]
@@ -106,56 +125,48 @@ fn is_vlan(kind: u16) -> bool {
 
 /// Parses from the network header on, whose EtherType and byte offset the caller knows.
 #[inline(always)]
-pub fn network(frame: &impl Bytes, kind: u16, offset: u32) -> Parsed {
-    let packet = match kind {
-        ethertype::IPV4 => ipv4(frame, offset),
-        ethertype::IPV6 => ipv6(frame, offset),
-        other => return Parsed::NonIp(other),
-    };
-    match packet {
-        Ok(packet) => Parsed::Ip(packet),
-        Err(reason) => Parsed::Malformed(reason),
+pub fn network<S: Sink>(frame: &impl Bytes, kind: u16, offset: usize, sink: S) -> S::Output {
+    match kind {
+        ethertype::IPV4 => match ipv4(frame, offset) {
+            Ok(packet) => sink.ip(&packet),
+            Err(reason) => sink.malformed(reason),
+        },
+        ethertype::IPV6 => match ipv6(frame, offset) {
+            Ok(packet) => sink.ip(&packet),
+            Err(reason) => sink.malformed(reason),
+        },
+        other => sink.non_ip(other),
     }
 }
 
 #[inline(always)]
-fn ipv4(frame: &impl Bytes, offset: u32) -> Result<Packet, Malformed> {
+fn ipv4(frame: &impl Bytes, offset: usize) -> Result<Packet<u32>, Malformed> {
     let header = frame.read::<Ipv4>(offset).ok_or(Malformed::Truncated)?;
-    let header_length = u32::from(header.version_length & 0xf) * 4;
+    let header_length = usize::from(header.version_length & 0xf) * 4;
     if header.version_length >> 4 != 4 || header_length < 20 {
         return Err(Malformed::Header);
     }
-    let total = u32::from(u16::from_be(header.total_length));
+    let total = usize::from(u16::from_be(header.total_length));
     if total < header_length || offset + total > frame.size() {
         return Err(Malformed::Length);
     }
     if header_length > 20 {
         ipv4_options(frame, offset + 20, offset + header_length)?;
     }
-    let mut packet = Packet {
-        v6: false,
-        source: [0, 0, 0, u32::from_be(header.source)],
-        destination: [0, 0, 0, u32::from_be(header.destination)],
-        protocol: header.protocol,
-        slot: slot::PORTLESS,
-        selector: u16::from(header.protocol),
-        source_port: 0,
-        destination_port: 0,
-        fragment: None,
-    };
     let field = u16::from_be(header.fragment);
-    if field & 0x3fff != 0 {
+    let part = if field & 0x3fff == 0 {
+        Fragment::NONE
+    } else {
         let id = u32::from(u16::from_be(header.id));
-        packet.fragment =
-            Some(fragment(id, u32::from(field & 0x1fff) * 8, field & 0x2000 != 0, total - header_length)?);
-    }
-    transport(frame, offset + header_length, total - header_length, &mut packet)?;
-    Ok(packet)
+        fragment(id, u32::from(field & 0x1fff) * 8, field & 0x2000 != 0, total - header_length)?
+    };
+    let transport = transport(frame, offset + header_length, total - header_length, header.protocol, false, part)?;
+    Ok(transport.packet(u32::from_be(header.source), u32::from_be(header.destination), header.protocol, part))
 }
 
 /// Refuses source routes and options whose lengths do not add up.
 #[inline(always)]
-fn ipv4_options(frame: &impl Bytes, mut at: u32, end: u32) -> Result<(), Malformed> {
+fn ipv4_options(frame: &impl Bytes, mut at: usize, end: usize) -> Result<(), Malformed> {
     const END: u8 = 0;
     const NOP: u8 = 1;
     const LOOSE_ROUTE: u8 = 131;
@@ -173,10 +184,10 @@ fn ipv4_options(frame: &impl Bytes, mut at: u32, end: u32) -> Result<(), Malform
             LOOSE_ROUTE | STRICT_ROUTE => return Err(Malformed::SourceRoute),
             _ => {
                 let length = frame.read::<u8>(at + 1).ok_or(Malformed::Truncated)?;
-                if length < 2 || at + u32::from(length) > end {
+                if length < 2 || at + usize::from(length) > end {
                     return Err(Malformed::Length);
                 }
-                u32::from(length)
+                usize::from(length)
             }
         };
         at += length;
@@ -185,48 +196,39 @@ fn ipv4_options(frame: &impl Bytes, mut at: u32, end: u32) -> Result<(), Malform
 }
 
 #[inline(always)]
-fn ipv6(frame: &impl Bytes, offset: u32) -> Result<Packet, Malformed> {
+fn ipv6(frame: &impl Bytes, offset: usize) -> Result<Packet<Words6>, Malformed> {
     let header = frame.read::<Ipv6>(offset).ok_or(Malformed::Truncated)?;
     if u32::from_be(header.version) >> 28 != 6 {
         return Err(Malformed::Header);
     }
-    let mut at = offset + size_of::<Ipv6>() as u32;
-    let end = at + u32::from(u16::from_be(header.payload_length));
+    let mut at = offset + size_of::<Ipv6>();
+    let end = at + usize::from(u16::from_be(header.payload_length));
     if end > frame.size() {
         return Err(Malformed::Length);
     }
-    let mut packet = Packet {
-        v6: true,
-        source: header.source.map(u32::from_be),
-        destination: header.destination.map(u32::from_be),
-        protocol: header.next,
-        slot: slot::PORTLESS,
-        selector: 0,
-        source_port: 0,
-        destination_port: 0,
-        fragment: None,
-    };
+    let mut next = header.next;
+    let mut part = Fragment::NONE;
     for step in 0..=MAX_EXTENSIONS {
         at = bounded::<OFFSET>(at);
-        let length = match packet.protocol {
+        let length = match next {
             protocol::HOP_BY_HOP if step > 0 => return Err(Malformed::Header),
             protocol::HOP_BY_HOP | protocol::DESTINATION => {
                 let extension = frame.read::<Extension>(at).ok_or(Malformed::Truncated)?;
-                packet.protocol = extension.next;
-                (u32::from(extension.length) + 1) * 8
+                next = extension.next;
+                (usize::from(extension.length) + 1) * 8
             }
             protocol::ROUTING => return Err(Malformed::SourceRoute),
             protocol::FRAGMENT => {
-                let part = frame.read::<FragmentHeader>(at).ok_or(Malformed::Truncated)?;
-                if packet.fragment.is_some() || at + 8 > end {
+                let header = frame.read::<FragmentHeader>(at).ok_or(Malformed::Truncated)?;
+                if part.is_part() || at + 8 > end {
                     return Err(Malformed::Fragment);
                 }
-                packet.protocol = part.next;
-                let field = u16::from_be(part.offset);
+                next = header.next;
+                let field = u16::from_be(header.offset);
                 // An atomic fragment (RFC 6946) is a whole packet.
                 if field & 0xfff9 != 0 {
                     let start = u32::from(field & 0xfff8);
-                    packet.fragment = Some(fragment(u32::from_be(part.id), start, field & 1 != 0, end - at - 8)?);
+                    part = fragment(u32::from_be(header.id), start, field & 1 != 0, end - at - 8)?;
                     if start > 0 {
                         break;
                     }
@@ -243,72 +245,102 @@ fn ipv6(frame: &impl Bytes, offset: u32) -> Result<Packet, Malformed> {
             return Err(Malformed::Length);
         }
     }
-    packet.selector = u16::from(packet.protocol);
-    transport(frame, at, end - at, &mut packet)?;
+    let transport = transport(frame, at, end - at, next, true, part)?;
     // RFC 4861, 6.1 and 7.1: what was forwarded is not from a neighbour.
-    if packet.slot == slot::ICMPV6 && matches!(packet.selector >> 8, 133..=137) && header.hop_limit != 255 {
+    if transport.port >> 16 == slot::ICMPV6
+        && matches!(transport.port >> 8 & 0xff, 133..=137)
+        && header.hop_limit != 255
+    {
         return Err(Malformed::HopLimit);
     }
-    Ok(packet)
+    Ok(transport.packet(header.source.map(u32::from_be), header.destination.map(u32::from_be), next, part))
 }
 
 /// A part of a packet from its offset, the more-fragments flag and its payload's length, all bytes.
 #[inline(always)]
-fn fragment(id: u32, start: u32, more: bool, length: u32) -> Result<Fragment, Malformed> {
-    let end = start + length;
+fn fragment(id: u32, start: u32, more: bool, length: usize) -> Result<Fragment, Malformed> {
+    let end = start + length as u32;
     if length == 0 || end > MAX_PACKET || (more && !length.is_multiple_of(8)) {
         return Err(Malformed::Fragment);
     }
     Ok(Fragment { id, start, end })
 }
 
-/// Fills in ports from a transport header `length` bytes long with its payload. Later fragments have none.
-#[inline(always)]
-fn transport(frame: &impl Bytes, at: u32, length: u32, packet: &mut Packet) -> Result<(), Malformed> {
-    if packet.fragment.is_some_and(|part| part.start > 0) {
-        return Ok(());
+/// What a transport header says.
+struct Transport {
+    port: u32,
+    source_port: u16,
+    destination_port: u16,
+}
+
+impl Transport {
+    #[inline(always)]
+    fn packet<A>(self, source: A, destination: A, protocol: u8, fragment: Fragment) -> Packet<A> {
+        let Self { port, source_port, destination_port } = self;
+        Packet { source, destination, protocol, port, source_port, destination_port, fragment }
     }
-    let (slot, header_length) = match (packet.protocol, packet.v6) {
+}
+
+/// Reads a transport header; with its payload it is `length` bytes long. Later fragments have none, and are portless.
+#[inline(always)]
+fn transport(
+    frame: &impl Bytes,
+    at: usize,
+    length: usize,
+    protocol: u8,
+    v6: bool,
+    part: Fragment,
+) -> Result<Transport, Malformed> {
+    let portless = Transport { port: u32::from(protocol), source_port: 0, destination_port: 0 };
+    if part.is_later() {
+        return Ok(portless);
+    }
+    let (slot, header_length) = match (protocol, v6) {
         (protocol::TCP, _) => (slot::TCP, 20),
         (protocol::UDP, _) => (slot::UDP, 8),
         (protocol::SCTP, _) => (slot::SCTP, 12),
         (protocol::ICMP, false) => (slot::ICMP, 8),
         (protocol::ICMPV6, true) => (slot::ICMPV6, 8),
-        _ => return Ok(()),
+        _ => return Ok(portless),
     };
     if length < header_length {
-        return Err(if packet.fragment.is_some() { Malformed::Fragment } else { Malformed::Truncated });
+        return Err(if part.is_part() { Malformed::Fragment } else { Malformed::Truncated });
     }
-    packet.slot = bounded::<7>(slot);
+    // All transports go on as one, for the verifier.
+    let slot = bounded::<7>(slot as usize) as u32;
     let at = bounded::<OFFSET>(at);
     if slot == slot::ICMP || slot == slot::ICMPV6 {
         let header = frame.read::<Icmp>(at).ok_or(Malformed::Truncated)?;
-        packet.selector = u16::from(header.kind) << 8 | u16::from(header.code);
-        let echo = if slot == slot::ICMP { matches!(header.kind, 0 | 8) } else { matches!(header.kind, 128 | 129) };
-        if echo {
-            packet.source_port = u16::from_be(header.id);
-            packet.destination_port = packet.source_port;
-        }
-        return Ok(());
+        let echo = if v6 { matches!(header.kind, 128 | 129) } else { matches!(header.kind, 0 | 8) };
+        let id = if echo { u16::from_be(header.id) } else { 0 };
+        let port = slot << 16 | u32::from(header.kind) << 8 | u32::from(header.code);
+        return Ok(Transport { port, source_port: id, destination_port: id });
     }
     let ports = frame.read::<Ports>(at).ok_or(Malformed::Truncated)?;
-    packet.source_port = u16::from_be(ports.source);
-    packet.destination_port = u16::from_be(ports.destination);
-    packet.selector = packet.destination_port;
-    match slot {
-        slot::TCP => {
-            let data = u32::from(frame.read::<u8>(at + 12).ok_or(Malformed::Truncated)? >> 4) * 4;
-            if data < 20 || data > length {
-                return Err(Malformed::Length);
-            }
+    let destination_port = u16::from_be(ports.destination);
+    if slot == slot::TCP {
+        let data = usize::from(frame.read::<u8>(at + 12).ok_or(Malformed::Truncated)? >> 4) * 4;
+        if data < 20 || data > length {
+            return Err(Malformed::Length);
         }
-        slot::UDP => {
-            let claimed = u32::from(u16::from_be(frame.read(at + 4).ok_or(Malformed::Truncated)?));
-            if claimed < 8 || (packet.fragment.is_none() && claimed > length) {
-                return Err(Malformed::Length);
-            }
+    } else if slot == slot::UDP {
+        let claimed = usize::from(u16::from_be(frame.read(at + 4).ok_or(Malformed::Truncated)?));
+        if claimed < 8 || (!part.is_part() && claimed > length) {
+            return Err(Malformed::Length);
         }
-        _ => {}
     }
-    Ok(())
+    let port = slot << 16 | u32::from(destination_port);
+    Ok(Transport { port, source_port: u16::from_be(ports.source), destination_port })
+}
+
+/// Whether the bytes at the network header are of a packet whose transport header follows right behind it: IPv4 without options, or IPv6 with TCP,
+/// UDP or ICMPv6 next.
+#[inline(always)]
+pub fn is_plain(frame: &impl Bytes, network: usize) -> bool {
+    let Some(first) = frame.read::<u8>(network) else { return false };
+    if first >> 4 != 6 {
+        return first == 0x45;
+    }
+    let Some(next) = frame.read::<u8>(network + 6) else { return false };
+    matches!(next, protocol::TCP | protocol::UDP | protocol::ICMPV6)
 }

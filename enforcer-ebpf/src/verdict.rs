@@ -1,12 +1,13 @@
 //! The way from a frame to its verdict.
 
 use crate::{
-    abi::{Action, FlowKey, FragmentHead, FragmentKey, Net, PolicyId, ROW_UNIT, Verdict, Words6, place, pseudo, slot},
-    bytes::Bytes,
-    classify,
+    abi::{
+        Action, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Net, PolicyId, Verdict, place, pseudo, slot,
+    },
+    address::Address,
     headers::{ethertype, protocol},
     maps::{self, Maps},
-    parse::{Fragment, Packet, Parsed},
+    parse::{Malformed, Packet, Sink},
 };
 
 /// A defect of the tables: dropped and counted, never passed.
@@ -21,15 +22,36 @@ pub enum Origin {
     Router,
 }
 
-/// The complete verdict on a parsed frame: local traffic, sources, fragments, rules, replies.
-#[inline(always)]
-pub fn verdict(maps: &impl Maps, origin: Origin, parsed: &Parsed) -> Verdict {
-    let Some(net) = maps.net() else { return FAULT };
-    match parsed {
-        Parsed::Ip(packet) => ip(maps, net, origin, packet).unwrap_or(FAULT),
-        Parsed::NonIp(kind) if keeps_lan_alive(*kind) => Verdict::new(Action::Allow, pseudo::NON_IP_EXEMPT),
-        Parsed::NonIp(_) => word(net, pseudo::NON_IP),
-        Parsed::Malformed(_) => word(net, pseudo::MALFORMED),
+/// Judges whatever the parser finds.
+pub struct Judge<'a, M> {
+    /// Tables and state.
+    pub maps: &'a M,
+    /// What is known of the network.
+    pub net: &'a Net,
+    /// Where the frame was seen.
+    pub origin: Origin,
+}
+
+impl<M: Maps> Sink for Judge<'_, M> {
+    type Output = Verdict;
+
+    #[inline(always)]
+    fn ip<A: Address>(self, packet: &Packet<A>) -> Verdict {
+        ip(self.maps, self.net, self.origin, packet).unwrap_or(FAULT)
+    }
+
+    #[inline(always)]
+    fn non_ip(self, kind: u16) -> Verdict {
+        if keeps_lan_alive(kind) {
+            Verdict::new(Action::Allow, pseudo::NON_IP_EXEMPT)
+        } else {
+            word(self.net, pseudo::NON_IP)
+        }
+    }
+
+    #[inline(always)]
+    fn malformed(self, _: Malformed) -> Verdict {
+        word(self.net, pseudo::MALFORMED)
     }
 }
 
@@ -46,8 +68,8 @@ fn keeps_lan_alive(kind: u16) -> bool {
 }
 
 #[inline(always)]
-fn ip(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet) -> Option<Verdict> {
-    let destination = destination_place(maps, packet)?;
+fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A>) -> Option<Verdict> {
+    let destination = destination_place(maps, net, packet)?;
     if let Origin::Lan(zone) = origin
         && maps::cell(&net.strict_sources) != 0
         && !source_belongs(maps, net, packet, zone, destination)?
@@ -61,64 +83,41 @@ fn ip(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet) -> Option<Ve
         Origin::Lan(_) => PolicyId::Lan,
         Origin::Router => PolicyId::Router,
     };
-    if let Some(part) = packet.fragment
-        && part.start > 0
-    {
-        return Some(later_fragment(maps, net, packet, part));
+    if packet.fragment.is_later() {
+        return Some(later_fragment(maps, net, packet));
     }
-    let mut verdict = judge(maps, policy, packet)?;
-    if verdict.action() != Action::Allow && maps::cell(&net.replies) != 0 && maps.reply(&flow_key(packet)) {
+    let mut verdict = A::judge(maps, policy, packet.source, packet.destination, packet.port)?;
+    if verdict.action() != Action::Allow && maps::cell(&net.replies) != 0 && maps.reply(&reply_key(packet)) {
         verdict = Verdict::new(Action::Allow, pseudo::REPLY);
     }
-    if let Some(part) = packet.fragment
-        && verdict.action() == Action::Allow
-    {
-        maps.remember_fragment(&fragment_key(packet, part.id), &FragmentHead { verdict, end: part.end });
+    if packet.fragment.is_part() && verdict.action() == Action::Allow {
+        maps.remember_fragment(&fragment_key(packet), &FragmentHead { verdict, end: packet.fragment.end });
     }
     Some(verdict)
 }
 
-/// What one policy's rules say: destination, source and port classes, then two class tables.
-#[inline(always)]
-pub fn judge(maps: &impl Maps, policy: PolicyId, packet: &Packet) -> Option<Verdict> {
-    let root = maps.root(policy)?;
-    let layout = &root.layout;
-    let class = classify::destination(maps, policy, root, &packet.destination, packet.v6)?;
-    let source = if maps::cell(&layout.source_classes) > 1 {
-        classify::source(maps, policy, root, &packet.source, packet.v6)?
-    } else {
-        0
-    };
-    let row = maps::cell(&layout.rows) + class * ROW_UNIT;
-    let pattern = maps::word(maps, row)?;
-    let group = maps::word(maps, maps::cell(&layout.groups) + pattern * maps::cell(&layout.source_classes) + source)?;
-    let port = classify::port(root, packet.slot, packet.selector);
-    let column = maps::word(maps, maps::cell(&layout.columns) + group * maps::cell(&layout.port_classes) + port)?;
-    Some(Verdict(maps::word(maps, row + 1 + column)?))
-}
-
 /// The connection whose replies may pass, if the inbound policy allows this packet from outside.
 #[inline(always)]
-pub fn inbound(maps: &impl Maps, packet: &Packet) -> Option<FlowKey> {
-    if packet.fragment.is_some_and(|part| part.start > 0) {
+pub fn inbound<A: Address>(maps: &impl Maps, packet: &Packet<A>) -> Option<FlowKey> {
+    if packet.fragment.is_later() {
         return None;
     }
-    let allowed = judge(maps, PolicyId::Inbound, packet)?.action() == Action::Allow;
-    allowed.then_some(FlowKey {
-        inside: packet.destination,
-        outside: packet.source,
+    let verdict = A::judge(maps, PolicyId::Inbound, packet.source, packet.destination, packet.port)?;
+    (verdict.action() == Action::Allow).then(|| FlowKey {
+        inside: packet.destination.words(),
+        outside: packet.source.words(),
         inside_port: packet.destination_port,
         outside_port: packet.source_port,
         protocol: u32::from(packet.protocol),
     })
 }
 
-/// The flow that a packet from inside would be a reply of.
+/// The connection from outside that a packet from inside would be a reply of.
 #[inline(always)]
-fn flow_key(packet: &Packet) -> FlowKey {
+fn reply_key<A: Address>(packet: &Packet<A>) -> FlowKey {
     FlowKey {
-        inside: packet.source,
-        outside: packet.destination,
+        inside: packet.source.words(),
+        outside: packet.destination.words(),
         inside_port: packet.source_port,
         outside_port: packet.destination_port,
         protocol: u32::from(packet.protocol),
@@ -127,67 +126,67 @@ fn flow_key(packet: &Packet) -> FlowKey {
 
 /// A later fragment has no ports: it shares its head's fate, unless it would overwrite what was judged.
 #[inline(always)]
-fn later_fragment(maps: &impl Maps, net: &Net, packet: &Packet, part: Fragment) -> Verdict {
-    match maps.fragment(&fragment_key(packet, part.id)) {
-        Some(head) if part.start >= head.end => head.verdict,
+fn later_fragment<A: Address>(maps: &impl Maps, net: &Net, packet: &Packet<A>) -> Verdict {
+    match maps.fragment(&fragment_key(packet)) {
+        Some(head) if packet.fragment.start >= head.end => head.verdict,
         _ => word(net, pseudo::FRAGMENT),
     }
 }
 
 /// IPv4 reassembles by protocol as well (RFC 791), IPv6 does not (RFC 8200).
 #[inline(always)]
-fn fragment_key(packet: &Packet, id: u32) -> FragmentKey {
-    let protocol = if packet.v6 { 6 << 8 } else { 4 << 8 | u32::from(packet.protocol) };
-    FragmentKey { source: packet.source, destination: packet.destination, id, protocol }
+fn fragment_key<A: Address>(packet: &Packet<A>) -> FragmentKey {
+    let protocol = if A::VERSION == 6 { 6 << 8 } else { 4 << 8 | u32::from(packet.protocol) };
+    FragmentKey {
+        source: packet.source.words(),
+        destination: packet.destination.words(),
+        id: packet.fragment.id,
+        protocol,
+    }
 }
 
 /// Tunnels that would carry anything through the gateway under the local exemption.
 #[inline(always)]
-fn is_tunnel(packet: &Packet) -> bool {
-    // VXLAN: the assigned port and Linux's own.
+fn is_tunnel<A>(packet: &Packet<A>) -> bool {
+    const VXLAN: u32 = slot::UDP << 16 | 4789;
+    /// What Linux used before the port was assigned, and still does unless told otherwise.
+    const LINUX_VXLAN: u32 = slot::UDP << 16 | 8472;
     matches!(packet.protocol, protocol::IPIP | protocol::IPV6 | protocol::GRE)
-        || (packet.slot == slot::UDP && matches!(packet.selector, 4789 | 8472))
+        || matches!(packet.port, VXLAN | LINUX_VXLAN)
 }
 
 /// Place of the destination, or 0 if nothing local shares its upper 16 bits: one bit is asked first, as most are not.
 #[inline(always)]
-pub fn destination_place(maps: &impl Maps, packet: &Packet) -> Option<u32> {
-    let net = maps.net()?;
-    let address = &packet.destination;
-    let (bits, index) = if packet.v6 { (&net.local6, address[0] >> 16) } else { (&net.local4, address[3] >> 16) };
-    if maps::cell(&bits[index as usize >> 5]) >> (index & 31) & 1 == 0 {
+pub fn destination_place<A: Address>(maps: &impl Maps, net: &Net, packet: &Packet<A>) -> Option<u32> {
+    let root = packet.destination.root();
+    if maps::cell(&A::local_bits(net)[root >> 5]) >> (root & 31) & 1 == 0 {
         return Some(0);
     }
-    place_of(maps, net, address, packet.v6, place::BELOW)
-}
-
-/// What is known of an address; `below` says which longer prefixes matter.
-#[inline(always)]
-fn place_of(maps: &impl Maps, net: &Net, address: &Words6, v6: bool, below: u32) -> Option<u32> {
-    if v6 {
-        let root = maps::cell(&net.place6[(address[0] >> 16) as usize]);
-        let found = classify::walk6(root, address, |index| maps.net_block(index))?;
-        Some(if found & below != 0 { maps.place6(address).unwrap_or(found) } else { found })
-    } else {
-        let root = maps::cell(&net.place4[(address[3] >> 16) as usize]);
-        classify::walk4(root, address[3], |index| maps.net_block(index))
-    }
+    packet.destination.place(maps, net, place::BELOW)
 }
 
 /// Strict reverse path: the routing table leads back to the source by the interface it came from. Link-local and unspecified sources (DHCP,
 /// duplicate address detection) are believed only on their way to something local.
 #[inline(always)]
-fn source_belongs(maps: &impl Maps, net: &Net, packet: &Packet, zone: u8, destination: u32) -> Option<bool> {
-    let source = place_of(maps, net, &packet.source, packet.v6, place::ZONES_BELOW)?;
+fn source_belongs<A: Address>(
+    maps: &impl Maps,
+    net: &Net,
+    packet: &Packet<A>,
+    zone: u8,
+    destination: u32,
+) -> Option<bool> {
+    let source = packet.source.place(maps, net, place::ZONES_BELOW)?;
     if source & place::ZONE == u32::from(zone) && zone != 0 {
         return Some(true);
     }
-    let unspecified = packet.source == [0; 4];
+    let unspecified = packet.source == A::UNSPECIFIED;
     Some((source & place::LINK_LOCAL != 0 || unspecified) && destination & (place::LOCAL | place::OWN) != 0)
 }
 
-/// Parses and judges a frame of a client, from its link-layer header on.
+/// What is known of an interface; zeros if nothing is.
 #[inline(always)]
-pub fn lan_frame(maps: &impl Maps, frame: &impl Bytes, zone: u8) -> Verdict {
-    verdict(maps, Origin::Lan(zone), &crate::parse::ethernet(frame))
+#[must_use]
+pub fn interface(net: &Net, index: u32) -> Interface {
+    let cell = net.interfaces[index as usize % INTERFACES];
+    if cell.index == index { cell } else { Interface::default() }
 }

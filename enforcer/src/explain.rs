@@ -1,11 +1,10 @@
 //! Why a packet would be allowed or denied: the kernel's own code, run on the compiled image.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use enforcer_ebpf::{
-    abi::{PolicyId, Words6, pseudo, slot},
-    parse::Packet,
-    verdict,
+    abi::{PolicyId, Verdict, Words6, pseudo, slot},
+    classify,
 };
 use serde::Serialize;
 
@@ -59,8 +58,7 @@ pub enum NoAnswer {
 /// # Errors
 /// If the question is not about one possible packet.
 pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Explanation, NoAnswer> {
-    let packet = packet(question)?;
-    let verdict = verdict::judge(image, PolicyId::Lan, &packet).ok_or(NoAnswer::Fault)?;
+    let verdict = judge(image, question, port_cell(question.port)?)?;
     let action = words::name(verdict.action());
     let Some(counted) = verdict.counter().checked_sub(pseudo::COUNT) else {
         let why = format!("no rule names this destination, port and source; the default is {action}");
@@ -98,15 +96,24 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
     })
 }
 
-fn packet(question: &Question) -> Result<Packet, NoAnswer> {
-    let v6 = question.to.is_ipv6();
-    if let Some(from) = question.from
-        && from.is_ipv6() != v6
-    {
-        return Err(NoAnswer::Families(from, question.to));
-    }
-    let unique = || NoAnswer::Port(question.port);
-    let (slot, selector) = match question.port {
+fn judge(image: &Image, question: &Question, port: u32) -> Result<Verdict, NoAnswer> {
+    let verdict = match (question.from, question.to) {
+        (None, IpAddr::V4(to)) => classify::judge4(image, PolicyId::Lan, 0, to.into(), port),
+        (None, IpAddr::V6(to)) => classify::judge6(image, PolicyId::Lan, &[0; 4], &words6(to), port),
+        (Some(IpAddr::V4(from)), IpAddr::V4(to)) => {
+            classify::judge4(image, PolicyId::Lan, from.into(), to.into(), port)
+        }
+        (Some(IpAddr::V6(from)), IpAddr::V6(to)) => {
+            classify::judge6(image, PolicyId::Lan, &words6(from), &words6(to), port)
+        }
+        (Some(from), to) => return Err(NoAnswer::Families(from, to)),
+    };
+    verdict.ok_or(NoAnswer::Fault)
+}
+
+/// The port cell of the one kind of packet that a word names.
+fn port_cell(port: PortMatch) -> Result<u32, NoAnswer> {
+    let (slot, selector) = match port {
         PortMatch::Ports { transport, first, last } if first == last => {
             let slot = match transport {
                 Transport::Tcp => slot::TCP,
@@ -120,29 +127,14 @@ fn packet(question: &Question) -> Result<Packet, NoAnswer> {
             (slot::ICMPV6, u16::from(kind) << 8 | u16::from(code.unwrap_or(0)))
         }
         PortMatch::Protocol(number) => (slot::PORTLESS, u16::from(number)),
-        _ => return Err(unique()),
+        _ => return Err(NoAnswer::Port(port)),
     };
-    Ok(Packet {
-        v6,
-        source: question.from.map_or([0; 4], words_of),
-        destination: words_of(question.to),
-        protocol: 0,
-        slot,
-        selector,
-        source_port: 0,
-        destination_port: 0,
-        fragment: None,
-    })
+    Ok(slot << 16 | u32::from(selector))
 }
 
-fn words_of(address: IpAddr) -> Words6 {
-    match address {
-        IpAddr::V4(address) => [0, 0, 0, address.into()],
-        IpAddr::V6(address) => {
-            let bits = u128::from(address);
-            [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
-        }
-    }
+fn words6(address: Ipv6Addr) -> Words6 {
+    let bits = u128::from(address);
+    [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
 }
 
 #[cfg(test)]
@@ -180,7 +172,7 @@ mod tests {
     fn the_rule_service_and_longest_prefix_behind_a_verdict_are_named() {
         let allowed = ask(None, "17.5.5.5", "tcp/5223").expect("an answer");
         assert_eq!((allowed.action, allowed.prefix.as_deref()), ("allow", Some("17.5.5.5/32")));
-        assert_eq!(allowed.why, "rule line-12 (line 12) allows service push, whose 17.5.5.5/32 covers 17.5.5.5");
+        assert_eq!(allowed.why, "rule line-11 (line 11) allows service push, whose 17.5.5.5/32 covers 17.5.5.5");
         let rejected = ask(Some("10.9.1.1"), "17.5.5.5", "tcp/5223").expect("an answer");
         assert_eq!((rejected.action, rejected.rule.as_deref()), ("reject", Some("guests")));
         let dropped = ask(None, "2620:149::1", "tcp/443").expect("an answer");

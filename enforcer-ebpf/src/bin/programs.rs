@@ -4,6 +4,7 @@
 #![expect(missing_docs, reason = "the attribute macros' own wrapper functions have none")]
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
     helpers::{bpf_skb_pull_data, generated::bpf_xdp_get_buff_len},
     macros::{classifier, xdp},
@@ -11,37 +12,38 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use enforcer_ebpf::{
-    abi::{Action, Verdict, place, pseudo},
+    abi::{Action, Net, Verdict, place, pseudo},
+    address::Address,
+    bytes::Bytes as _,
     kernel::{Frame, Tables},
-    maps::Maps as _,
-    parse::{self, Packet, Parsed},
-    verdict::{self, Origin},
+    maps,
+    parse::{self, Malformed, Packet, Sink},
+    verdict::{self, Judge, Origin, interface},
 };
 
 /// Clients' frames as a LAN's NIC receives them.
 #[xdp]
 pub fn lan_xdp(ctx: XdpContext) -> u32 {
-    let length = (ctx.data_end() - ctx.data()) as u32;
-    xdp(&ctx, length)
+    xdp(&ctx, None)
 }
 
 /// The same on a NIC whose frames span buffers (jumbo frames, receive aggregation).
 #[xdp(frags)]
 pub fn lan_xdp_frags(ctx: XdpContext) -> u32 {
     // SAFETY: the context is the program's own.
-    let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as u32;
-    xdp(&ctx, length)
+    let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+    xdp(&ctx, Some(length))
 }
 
 #[inline(always)]
-fn xdp(ctx: &XdpContext, length: u32) -> u32 {
-    // SAFETY: the bounds are the context's; nothing here moves packet memory.
-    let frame = unsafe { Frame::new(ctx.data(), ctx.data_end(), length) };
-    let zone = Tables.interface(ctx.ingress_ifindex() as u32).zone;
-    let parsed = parse::ethernet(&frame);
-    let verdict = verdict::verdict(&Tables, Origin::Lan(zone), &parsed);
-    Tables::count(verdict, 1, length);
-    diagnose(ctx, &parsed, verdict);
+fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
+    let Some(net) = Tables::net() else { return xdp_action::XDP_ABORTED };
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx.ctx, length) };
+    let zone = interface(net, ctx.ingress_ifindex() as u32).zone;
+    let judge = Judge { maps: &Tables, net, origin: Origin::Lan(zone) };
+    let verdict = parse::ethernet(&frame, Diagnosed { ctx, sink: judge });
+    Tables::count(verdict, 1, frame.size());
     match verdict.action() {
         Action::Allow => xdp_action::XDP_PASS,
         _ => xdp_action::XDP_DROP,
@@ -51,37 +53,37 @@ fn xdp(ctx: &XdpContext, length: u32) -> u32 {
 /// Clients' frames on interfaces without native XDP: bridges, VLANs, Wi-Fi, tunnels.
 #[classifier]
 pub fn lan_ingress(ctx: TcContext) -> i32 {
-    let interface = Tables.interface(ifindex(&ctx));
-    let parsed = parse_skb(&ctx, interface.layer3 != 0);
-    skb_verdict(&ctx, Origin::Lan(interface.zone), &parsed)
+    let Some(net) = Tables::net() else { return TC_ACT_SHOT };
+    let interface = interface(net, ifindex(&ctx));
+    skb_verdict(&ctx, net, Origin::Lan(interface.zone), interface.layer3 != 0)
 }
 
 /// What leaves by a WAN: the gateway's own packets, and those that came in where no policy looks.
 #[classifier]
 pub fn wan_egress(ctx: TcContext) -> i32 {
+    let Some(net) = Tables::net() else { return TC_ACT_SHOT };
     let ingress = skb(&ctx).ingress_ifindex;
     if ingress == 0 {
-        let interface = Tables.interface(ifindex(&ctx));
-        let parsed = parse_skb(&ctx, interface.layer3 != 0);
-        return skb_verdict(&ctx, Origin::Router, &parsed);
+        return skb_verdict(&ctx, net, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
     }
-    if Tables.interface(ingress).zone != 0 {
+    if interface(net, ingress).zone != 0 {
         // Judged and counted where it came in.
         return TC_ACT_OK;
     }
-    let verdict = Tables.net().map_or(verdict::FAULT, |net| verdict::word(net, pseudo::UNLISTED));
-    conclude(&ctx, verdict)
+    conclude(&ctx, verdict::word(net, pseudo::UNLISTED))
 }
 
 /// What a LAN receives: connections from outside are remembered, so that their replies pass.
 #[classifier]
 pub fn lan_egress(ctx: TcContext) -> i32 {
+    let ingress = skb(&ctx).ingress_ifindex;
     // The gateway's own packets to a LAN are no connections from outside.
-    if skb(&ctx).ingress_ifindex != 0
-        && Tables.interface(skb(&ctx).ingress_ifindex).zone == 0
-        && let Parsed::Ip(packet) = parse_skb(&ctx, Tables.interface(ifindex(&ctx)).layer3 != 0)
+    if let Some(net) = Tables::net()
+        && maps::cell(&net.replies) != 0
+        && ingress != 0
+        && interface(net, ingress).zone == 0
     {
-        remember(&packet);
+        parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: false });
     }
     TC_ACT_OK
 }
@@ -89,62 +91,77 @@ pub fn lan_egress(ctx: TcContext) -> i32 {
 /// What a WAN receives for the gateway itself.
 #[classifier]
 pub fn wan_ingress(ctx: TcContext) -> i32 {
-    if let Parsed::Ip(packet) = parse_skb(&ctx, Tables.interface(ifindex(&ctx)).layer3 != 0)
-        && verdict::destination_place(&Tables, &packet).is_some_and(|found| found & place::OWN != 0)
+    if let Some(net) = Tables::net()
+        && maps::cell(&net.replies) != 0
     {
-        remember(&packet);
+        parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: true });
     }
     TC_ACT_OK
 }
 
-#[inline(always)]
-fn remember(packet: &Packet) {
-    if let Some(flow) = verdict::inbound(&Tables, packet) {
-        Tables::remember_reply(&flow);
+/// Remembers packets from outside that the inbound policy allows.
+struct Remember<'a> {
+    net: &'a Net,
+    /// Only those to the gateway's own addresses.
+    own: bool,
+}
+
+impl Sink for Remember<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn ip<A: Address>(self, packet: &Packet<A>) {
+        let own = || verdict::destination_place(&Tables, self.net, packet).is_some_and(|found| found & place::OWN != 0);
+        if (!self.own || own())
+            && let Some(flow) = verdict::inbound(&Tables, packet)
+        {
+            Tables::remember_reply(&flow);
+        }
     }
+
+    #[inline(always)]
+    fn non_ip(self, _: u16) {}
+
+    #[inline(always)]
+    fn malformed(self, _: Malformed) {}
 }
 
-/// Parses an skb; if its headers are not in the linear part, they are pulled there first.
+/// Parses an skb whose headers may not all be in its linear part: then they are pulled there first.
 #[inline(always)]
-fn parse_skb(ctx: &TcContext, layer3: bool) -> Parsed {
-    /// More than any headers that the parser accepts by far.
-    const HEADERS: u32 = 512;
-    let mut parsed = parse_linear(ctx, layer3);
-    if matches!(parsed, Parsed::Malformed(parse::Malformed::Truncated)) && linear(ctx) < ctx.len().min(HEADERS) {
-        // SAFETY: the context is the program's own; no packet pointer from before the call is used after it.
-        unsafe { bpf_skb_pull_data(ctx.skb.skb, ctx.len().min(HEADERS)) };
-        parsed = parse_linear(ctx, layer3);
+fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
+    /// Ethernet, IPv6 and the part of TCP that the parser reads. What lies further out (tags, options, extension headers) is rare; such
+    /// packets are pulled as far as any headers go that the parser accepts.
+    const USUAL: usize = 14 + 40 + 13;
+    const MOST: usize = 1024;
+    // SAFETY: the context is the program's own, and the frame is given up before memory is moved.
+    let mut frame = unsafe { Frame::skb(ctx.skb.skb) };
+    let (linear, whole) = (frame.readable(), frame.size());
+    if linear < whole.min(USUAL) || (linear < whole.min(MOST) && !parse::is_plain(&frame, if layer3 { 0 } else { 14 }))
+    {
+        // SAFETY: the context is the program's own; the frame is read anew behind the call.
+        frame = unsafe {
+            bpf_skb_pull_data(ctx.skb.skb, whole.min(MOST) as u32);
+            Frame::skb(ctx.skb.skb)
+        };
     }
-    parsed
-}
-
-#[inline(always)]
-fn linear(ctx: &TcContext) -> u32 {
-    (ctx.data_end() - ctx.data()) as u32
-}
-
-#[inline(always)]
-fn parse_linear(ctx: &TcContext, layer3: bool) -> Parsed {
-    // SAFETY: the bounds are the context's; the frame is gone before memory is pulled.
-    let frame = unsafe { Frame::new(ctx.data(), ctx.data_end(), ctx.len()) };
     // The outer VLAN tag is not in the data; its inner protocol is what `protocol` says.
     if layer3 {
-        return parse::network(&frame, u16::from_be(skb(ctx).protocol as u16), 0);
+        return parse::network(&frame, u16::from_be(skb(ctx).protocol as u16), 0, sink);
     }
-    parse::ethernet(&frame)
+    parse::ethernet(&frame, sink)
 }
 
 #[inline(always)]
-fn skb_verdict(ctx: &TcContext, origin: Origin, parsed: &Parsed) -> i32 {
-    let verdict = verdict::verdict(&Tables, origin, parsed);
-    diagnose(ctx, parsed, verdict);
+fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 {
+    let judge = Judge { maps: &Tables, net, origin };
+    let verdict = parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge });
     conclude(ctx, verdict)
 }
 
 /// Counts and acts. A super-packet counts as the packets it will be cut into.
 #[inline(always)]
 fn conclude(ctx: &TcContext, verdict: Verdict) -> i32 {
-    Tables::count(verdict, skb(ctx).gso_segs.max(1), ctx.len());
+    Tables::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
     match verdict.action() {
         Action::Allow => TC_ACT_OK,
         _ => TC_ACT_SHOT,
@@ -152,12 +169,32 @@ fn conclude(ctx: &TcContext, verdict: Verdict) -> i32 {
 }
 
 /// Rare things worth a line while somebody looks for the cause; not in the program at all unless the log level asks for it.
-#[inline(always)]
-fn diagnose(ctx: &impl aya_ebpf::EbpfContext, parsed: &Parsed, verdict: Verdict) {
-    if let Parsed::Malformed(reason) = parsed {
-        debug!(ctx, "malformed frame: reason {}", *reason as u8);
-    } else if verdict == verdict::FAULT {
-        debug!(ctx, "tables contradict themselves");
+struct Diagnosed<'a, C, S> {
+    ctx: &'a C,
+    sink: S,
+}
+
+impl<C: EbpfContext, S: Sink<Output = Verdict>> Sink for Diagnosed<'_, C, S> {
+    type Output = Verdict;
+
+    #[inline(always)]
+    fn ip<A: Address>(self, packet: &Packet<A>) -> Verdict {
+        let verdict = self.sink.ip(packet);
+        if verdict == verdict::FAULT {
+            debug!(self.ctx, "tables contradict themselves");
+        }
+        verdict
+    }
+
+    #[inline(always)]
+    fn non_ip(self, kind: u16) -> Verdict {
+        self.sink.non_ip(kind)
+    }
+
+    #[inline(always)]
+    fn malformed(self, reason: Malformed) -> Verdict {
+        debug!(self.ctx, "malformed frame: reason {}", reason as u8);
+        self.sink.malformed(reason)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Packet memory, between `data` and `data_end` of a program's context.
 
-use core::arch::asm;
+use core::{arch::asm, mem::offset_of};
 
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use bytemuck::Pod;
 
 use crate::bytes::Bytes;
@@ -11,42 +12,56 @@ use crate::bytes::Bytes;
 pub struct Frame {
     data: usize,
     end: usize,
-    length: u32,
+    length: usize,
 }
 
 impl Frame {
-    /// A frame from its context's bounds and its whole length.
+    /// The frame of an XDP program; `length` counts what further buffers hold, too.
     ///
     /// # Safety
-    /// `data..end` is memory of the packet that the program was called with, and no helper that moves packet memory is called while
-    /// the frame is in use.
+    /// The context is the running program's own, and no helper that moves packet memory is called while the frame is in use.
     #[inline(always)]
     #[must_use]
-    pub const unsafe fn new(data: usize, end: usize, length: u32) -> Self {
-        Self { data, end, length }
+    pub unsafe fn xdp(ctx: *mut xdp_md, length: Option<usize>) -> Self {
+        const { assert!(offset_of!(xdp_md, data) == 0 && offset_of!(xdp_md, data_end) == 4) };
+        // SAFETY: the caller's word; the fields are within the context.
+        let (data, end) = unsafe { (field::<0>(ctx as usize), field::<4>(ctx as usize)) };
+        Self { data, end, length: length.unwrap_or_else(|| distance(data, end)) }
+    }
+
+    /// The linear part of a TC program's packet.
+    ///
+    /// # Safety
+    /// As [`Self::xdp`].
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn skb(skb: *mut __sk_buff) -> Self {
+        const { assert!(offset_of!(__sk_buff, data) == 76 && offset_of!(__sk_buff, data_end) == 80) };
+        // SAFETY: the caller's word; the fields are within the context.
+        unsafe { Self { data: field::<76>(skb as usize), end: field::<80>(skb as usize), length: (*skb).len as usize } }
     }
 
     /// Bytes that can be read.
     #[inline(always)]
     #[must_use]
-    pub const fn readable(&self) -> u32 {
-        (self.end - self.data) as u32
+    pub fn readable(&self) -> usize {
+        distance(self.data, self.end)
     }
 }
 
 impl Bytes for Frame {
     #[inline(always)]
-    fn size(&self) -> u32 {
+    fn size(&self) -> usize {
         self.length
     }
 
     #[inline(always)]
-    fn read<T: Pod>(&self, offset: u32) -> Option<T> {
+    fn read<T: Pod>(&self, offset: usize) -> Option<T> {
         // The verifier wants a bound on the offset before it is added to a packet pointer; no header lies this far out.
         if offset > 0x3fff {
             return None;
         }
-        let start = advance(self.data, offset as usize);
+        let start = advance(self.data, offset);
         if start + size_of::<T>() > self.end {
             return None;
         }
@@ -66,6 +81,35 @@ impl Bytes for Frame {
         }
         Some(value)
     }
+}
+
+/// A bound of the packet, which a context holds in 32 bits. Loaded by hand: the compiler takes it for a number, and may save 32 bits of it on the
+/// stack, where the verifier wants a whole pointer.
+///
+/// # Safety
+/// The address is a program's context that has such a field.
+#[inline(always)]
+unsafe fn field<const OFFSET: i32>(ctx: usize) -> usize {
+    let value: usize;
+    // SAFETY: the caller's word.
+    unsafe {
+        asm!(
+            "{0} = *(u32 *)({1} + {2})",
+            out(reg) value,
+            in(reg) ctx,
+            const OFFSET,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    value
+}
+
+/// Bytes between two bounds, by a 64-bit subtraction: the compiler would take a shorter one, which the verifier forbids for pointers.
+#[inline(always)]
+fn distance(start: usize, mut end: usize) -> usize {
+    // SAFETY: a subtraction.
+    unsafe { asm!("{0} -= {1}", inout(reg) end, in(reg) start, options(pure, nomem, nostack, preserves_flags)) };
+    end
 }
 
 /// The sum, in a register that the compiler cannot compute anew: the verifier ties the bounds check to the very register that was

@@ -8,10 +8,12 @@ use aya_ebpf::{
 
 use crate::{
     abi::{
-        Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Keys6, LongKey, Net,
-        OverflowKey, POLICIES, PolicyId, Root, Verdict, Words6, pseudo,
+        Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
+        PolicyId, Root, Verdict, Words6, pseudo,
     },
-    maps::Maps,
+    classify,
+    maps::{self, Maps},
+    verdict::FAULT,
 };
 
 #[map]
@@ -33,8 +35,6 @@ static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(pseudo::CO
 #[map]
 static NET: Array<Net> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static NET_BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
 static PLACES6: LpmTrie<Words6, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
 // One LRU list for all CPUs: a packet's fragments may arrive on different ones, and a list per CPU would evict far too early.
 #[map]
@@ -45,25 +45,57 @@ static REPLIES: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(1, 0);
 /// The maps of the loaded object.
 pub struct Tables;
 
+/// [`classify::judge4`] as a global function: the verifier checks it once, for any arguments, instead of again for every state in which
+/// a parser may come out; and it is in the object once. The call costs a nanosecond.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforcer_judge4(policy: u32, source: u32, destination: u32, port: u32) -> u32 {
+    classify::judge4(&Tables, policy_of(policy), source, destination, port).unwrap_or(FAULT).0
+}
+
+/// [`classify::judge6`], likewise; addresses come in halves, as a function has five scalar arguments.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforcer_judge6(
+    policy_port: u64,
+    source_high: u64,
+    source_low: u64,
+    destination_high: u64,
+    destination_low: u64,
+) -> u32 {
+    let words = |high: u64, low: u64| [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32];
+    let policy = policy_of((policy_port >> 32) as u32);
+    let (source, destination) = (words(source_high, source_low), words(destination_high, destination_low));
+    classify::judge6(&Tables, policy, &source, &destination, policy_port as u32).unwrap_or(FAULT).0
+}
+
+#[inline(always)]
+fn policy_of(number: u32) -> PolicyId {
+    match number {
+        0 => PolicyId::Lan,
+        1 => PolicyId::Router,
+        _ => PolicyId::Inbound,
+    }
+}
+
 impl Tables {
+    /// What is known of the network.
+    #[inline(always)]
+    #[must_use]
+    pub fn net() -> Option<&'static Net> {
+        NET.get(0)
+    }
+
     /// Adds packets to a verdict's counter. Two plain additions: the cell is this CPU's own.
     #[inline(always)]
-    pub fn count(verdict: Verdict, packets: u32, bytes: u32) {
+    pub fn count(verdict: Verdict, packets: u32, bytes: usize) {
         if let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) {
             // SAFETY: the pointer is to this CPU's cell; programs on one CPU do not preempt each other at this hook.
             unsafe {
                 (*counter).packets += u64::from(packets);
-                (*counter).bytes += u64::from(bytes);
+                (*counter).bytes += bytes as u64;
             }
         }
-    }
-
-    /// What is known of an interface; zeros if nothing is.
-    #[inline(always)]
-    #[must_use]
-    pub fn interface(&self, index: u32) -> Interface {
-        let cell = NET.get(0).map(|net| net.interfaces[index as usize % INTERFACES]);
-        cell.filter(|found| found.index == index).unwrap_or_default()
     }
 
     /// Remembers a connection from outside.
@@ -88,13 +120,25 @@ impl Maps for Tables {
     }
 
     #[inline(always)]
-    fn net(&self) -> Option<&Net> {
-        NET.get(0)
+    fn epoch(&self) -> u16 {
+        Self::net().map_or(0, |net| maps::cell(&net.epoch) as u16)
     }
 
     #[inline(always)]
-    fn net_block(&self, index: u32) -> Option<&Block> {
-        NET_BLOCKS.get(index)
+    fn judge4(&self, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
+        Some(Verdict(enforcer_judge4(policy as u32, source, destination, port)))
+    }
+
+    #[inline(always)]
+    fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
+        let half = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        Some(Verdict(enforcer_judge6(
+            u64::from(policy as u32) << 32 | u64::from(port),
+            half(source[0], source[1]),
+            half(source[2], source[3]),
+            half(destination[0], destination[1]),
+            half(destination[2], destination[3]),
+        )))
     }
 
     #[inline(always)]

@@ -2,9 +2,9 @@
 
 use enforcer_ebpf::{
     abi::{
-        Block, Bucket, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Keys6, LongKey, Net, OverflowKey,
-        PolicyId, Root, Words6,
+        Block, Bucket, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, PolicyId, Root, Verdict, Words6,
     },
+    classify,
     maps::Maps,
 };
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::net::image::Words;
 pub struct Image {
     /// By [`PolicyId`].
     pub roots: Box<[Root]>,
-    /// Trie blocks and class tables of all policies.
+    /// Trie blocks and class tables of all policies, beyond what is in their roots.
     pub blocks: Vec<Block>,
     /// IPv4 host buckets.
     pub hosts4: Vec<Bucket>,
@@ -67,12 +67,8 @@ impl Maps for Image {
         self.blocks.get(index as usize)
     }
 
-    fn net(&self) -> Option<&Net> {
-        Some(&NO_NET)
-    }
-
-    fn net_block(&self, _: u32) -> Option<&Block> {
-        None
+    fn epoch(&self) -> u16 {
+        0
     }
 
     fn place6(&self, _: &Words6) -> Option<u32> {
@@ -117,18 +113,12 @@ impl Maps for Image {
     fn reply(&self, _: &FlowKey) -> bool {
         false
     }
-}
 
-/// A network of which nothing is known.
-static NO_NET: Net = Net {
-    place4: [0; 1 << 16],
-    place6: [0; 1 << 16],
-    local4: [0; 1 << 11],
-    local6: [0; 1 << 11],
-    interfaces: [Interface { index: 0, zone: 0, layer3: 0, reserved: [0; 2] }; INTERFACES],
-    strict_sources: 0,
-    replies: 0,
-    reserved: 0,
-    epoch: 0,
-    pseudo: [0; 16],
-};
+    fn judge4(&self, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
+        classify::judge4(self, policy, source, destination, port)
+    }
+
+    fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
+        classify::judge6(self, policy, source, destination, port)
+    }
+}

@@ -13,7 +13,10 @@ mod sets;
 pub mod trie;
 
 use enforcer_ebpf::{
-    abi::{BLOCK_WORDS, Layout, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
+    abi::{
+        BLOCK_WORDS, Block, INLINE_WORDS, Layout, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell,
+        pseudo,
+    },
     classify,
 };
 use ipnet::IpNet;
@@ -204,7 +207,9 @@ fn add(
         )
     })?;
 
-    let mut blocks = Blocks::from(image.blocks.len() as u32);
+    let words = lay_out(&mut root.layout, &tables);
+    image.usage.class_words += words.len();
+    let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32);
     trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
     trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
     let source_classes = sources.len();
@@ -213,14 +218,11 @@ fn add(
         trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);
         add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
     }
-    image.blocks.append(&mut blocks.into_blocks());
-    root.layout = Layout {
-        source_classes: source_classes as u32,
-        port_classes: port_classes.len() as u32,
-        seed,
-        ..Layout::default()
-    };
-    place_words(image, id, &tables);
+    root.layout.source_classes = source_classes as u32;
+    root.layout.port_classes = port_classes.len() as u32;
+    root.layout.seed = seed;
+    root.layout.blocks = image.blocks.len() as u32;
+    place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
     if image.blocks.len() > limits.blocks {
         let advice = "use shorter prefixes, or list addresses as hosts (/32, /128), which take less";
         return Err(too_large("blocks of 1 KiB", image.blocks.len(), limits.blocks, advice));
@@ -243,19 +245,25 @@ fn class_of(classes: &mut [Option<u32>], rows: &mut Rows<'_>, sets: &Sets, set: 
     Ok(class)
 }
 
-/// Appends the class tables as words behind the blocks, and says where they are.
-fn place_words(image: &mut Image, id: PolicyId, tables: &rows::Tables) {
-    let layout = &mut image.roots[id as usize].layout;
-    let base = (image.blocks.len() * BLOCK_WORDS) as u32;
-    layout.rows = base;
-    layout.groups = layout.rows + tables.rows.len() as u32;
+/// The class tables one after another, and where each begins.
+fn lay_out(layout: &mut Layout, tables: &rows::Tables) -> Vec<u32> {
+    layout.rows = 0;
+    layout.groups = tables.rows.len() as u32;
     layout.columns = layout.groups + tables.groups.len() as u32;
-    let words: Vec<u32> = [&tables.rows, &tables.groups, &tables.columns].into_iter().flatten().copied().collect();
-    image.usage.class_words += words.len();
-    for chunk in words.chunks(BLOCK_WORDS) {
-        let mut block = [0; BLOCK_WORDS];
-        block[..chunk.len()].copy_from_slice(chunk);
-        image.blocks.push(block);
+    [&tables.rows[..], &tables.groups, &tables.columns].concat()
+}
+
+/// Puts class tables and the trie blocks behind them where they are read: the first blocks into the root, the rest into `further`.
+fn place(inline: &mut [u32; INLINE_WORDS], further: &mut Vec<Block>, words: &[u32], blocks: &[Block]) {
+    let mut room = inline.chunks_exact_mut(BLOCK_WORDS);
+    for chunk in words.chunks(BLOCK_WORDS).chain(blocks.iter().map(|block| &block[..])) {
+        if let Some(slot) = room.next() {
+            slot[..chunk.len()].copy_from_slice(chunk);
+        } else {
+            let mut block = [0; BLOCK_WORDS];
+            block[..chunk.len()].copy_from_slice(chunk);
+            further.push(block);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The compiled tables against a linear scan of the rules.
 
-use enforcer_ebpf::{abi::slot, parse::Packet, verdict};
+use enforcer_ebpf::abi::slot;
 use proptest::prelude::*;
 
 use super::*;
@@ -92,6 +92,16 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
+/// A packet as rules see it; IPv4 in the last word.
+#[derive(Clone, Debug)]
+struct Packet {
+    v6: bool,
+    source: Words6,
+    destination: Words6,
+    slot: u32,
+    selector: u16,
+}
+
 fn packet() -> impl Strategy<Value = Packet> {
     (any::<bool>(), any::<u16>(), any::<u16>(), any::<[bool; 2]>(), 0..6_u32, 0..50_u16).prop_map(
         |(v6, source, destination, low, slot, selector)| {
@@ -100,17 +110,7 @@ fn packet() -> impl Strategy<Value = Packet> {
                 std::net::IpAddr::V6(address) => words6(u128::from(address) ^ u128::from(low)),
             };
             let selector = if matches!(slot, slot::ICMP | slot::ICMPV6) { (selector & 3) << 8 } else { selector };
-            Packet {
-                v6,
-                source: words(source, low[0]),
-                destination: words(destination, low[1]),
-                protocol: 0,
-                slot,
-                selector,
-                source_port: 0,
-                destination_port: 0,
-                fragment: None,
-            }
+            Packet { v6, source: words(source, low[0]), destination: words(destination, low[1]), slot, selector }
         },
     )
 }
@@ -169,7 +169,13 @@ proptest! {
     ) {
         let image = compile(&policy, &Limits::default(), seed).expect("a small policy");
         for packet in &packets {
-            let verdict = verdict::judge(&image, PolicyId::Lan, packet).expect("complete tables");
+            let (from, to, port) = (&packet.source, &packet.destination, packet.slot << 16 | u32::from(packet.selector));
+            let verdict = if packet.v6 {
+                classify::judge6(&image, PolicyId::Lan, from, to, port)
+            } else {
+                classify::judge4(&image, PolicyId::Lan, from[3], to[3], port)
+            };
+            let verdict = verdict.expect("complete tables");
             prop_assert_eq!((verdict.action(), verdict.counter()), scan(&policy, packet), "{:?}", packet);
         }
     }

@@ -7,7 +7,7 @@ use std::{
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use aya::maps::{Map, MapData};
@@ -76,18 +76,6 @@ impl<T: Pod> Mapped<T> {
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.as_ptr(), values.len()) };
     }
 
-    /// Stores values from an element on, word by word, so that a running program never reads a torn cell.
-    ///
-    /// # Panics
-    /// If they do not fit.
-    pub fn store(&self, first: usize, values: &[T]) {
-        assert!(first + values.len() <= self.elements, "{} values at {first} of {}", values.len(), self.elements);
-        let words: &[u32] = bytemuck::cast_slice(values);
-        for (index, &word) in words.iter().enumerate() {
-            self.word(first * size_of::<T>() / 4 + index).store(word, Ordering::Release);
-        }
-    }
-
     /// Stores the words of a value's field, given by its byte offset, that differ; the others are not dirtied.
     ///
     /// # Panics
@@ -104,14 +92,6 @@ impl<T: Pod> Mapped<T> {
                 cell.store(word, Ordering::Release);
             }
         }
-    }
-
-    /// One of the array's 8-byte cells, for values that are made of such.
-    #[must_use]
-    pub fn cell(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.bytes / 8, "cell {index}");
-        // SAFETY: in bounds, 8-aligned as mappings are page-aligned; all concurrent accesses are atomic or by the kernel.
-        unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(index)) }
     }
 
     fn word(&self, index: usize) -> &AtomicU32 {

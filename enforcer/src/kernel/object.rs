@@ -1,19 +1,21 @@
 //! The loaded object: programs with their maps, sized for one image.
 
-use std::os::fd::AsFd as _;
+use std::{mem::offset_of, os::fd::AsFd as _};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, LpmTrie, Map, PerCpuArray, lpm_trie::Key},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
-use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, Root, Words6, pseudo};
+use enforcer_ebpf::abi::{
+    BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, Root, Words6, pseudo,
+};
 
 use super::{KernelError, memory::Mapped};
 use crate::{compile::Image, net::image::NetImage};
 
-/// Blocks kept for each half of the network tries: what a gateway's own interfaces and routes need, with room to grow.
-pub const NET_HALF: u32 = 2048;
+/// Blocks of each half of the network's tries.
+const NET_HALF: usize = NET_BLOCKS / 2;
 /// Own addresses and routes of IPv6 beyond /64.
 const PLACES6: u32 = 4096;
 /// Heads of fragmented packets remembered.
@@ -40,10 +42,9 @@ pub struct Object {
     ebpf: Ebpf,
     counters: PerCpuArray<aya::maps::MapData, Raw<Counter>>,
     net: Mapped<Net>,
-    net_blocks: Mapped<Block>,
     places6: LpmTrie<aya::maps::MapData, Words6, u32>,
     /// Which half of the network blocks the next update may fill.
-    spare_half: u32,
+    spare_half: usize,
     map_bytes: u64,
 }
 
@@ -66,6 +67,8 @@ impl Object {
         let hosts4 = size(image.hosts4.len());
         let hosts6 = size(image.hosts6.len());
         let mut ebpf = EbpfLoader::new()
+            // One line of what is wrong, not the whole program.
+            .verifier_log_level(VerifierLogLevel::STATS)
             // Log calls are in the programs, but behind this constant: the verifier removes them.
             .override_global("AYA_LOG_LEVEL", &0_u8, false)
             .map_max_entries("BLOCKS", blocks)
@@ -75,7 +78,6 @@ impl Object {
             .map_max_entries("OVERFLOW", size(image.overflow.len()))
             .map_max_entries("LONG6", size(image.long6.len()))
             .map_max_entries("COUNTERS", pseudo::COUNT + size(image.counters.len()))
-            .map_max_entries("NET_BLOCKS", 2 * NET_HALF)
             .map_max_entries("PLACES6", PLACES6)
             .map_max_entries("FRAGMENTS", FRAGMENTS)
             .map_max_entries("REPLIES", REPLIES)
@@ -102,10 +104,9 @@ impl Object {
         }
         let counters = mapped.map("COUNTERS")?;
         let net_memory = mapped.array::<Net>("NET", 1)?;
-        let net_blocks = mapped.array::<Block>("NET_BLOCKS", 2 * NET_HALF)?;
 
         let places6 = mapped.map("PLACES6")?;
-        let mut object = Self { ebpf, counters, net: net_memory, net_blocks, places6, spare_half: 0, map_bytes };
+        let mut object = Self { ebpf, counters, net: net_memory, places6, spare_half: 0, map_bytes };
         object.update_net(net)?;
         Ok(object)
     }
@@ -117,7 +118,7 @@ impl Object {
     /// If there are more routes than the tables hold; what was in force stays.
     pub fn update_net(&mut self, net: &NetImage) -> Result<(), KernelError> {
         let first = self.spare_half * NET_HALF;
-        let (root, blocks) = net.at(first, NET_HALF as usize)?;
+        let root = net.at(first, NET_HALF)?;
         let refused = |source| KernelError::Map { name: "PLACES6", source };
         let wanted: Vec<(Key<Words6>, u32)> = net
             .long6()
@@ -129,8 +130,10 @@ impl Object {
         for (key, value) in &wanted {
             self.places6.insert(key, value, 0).map_err(refused)?;
         }
-        self.net_blocks.store(first as usize, &blocks);
-        self.net.store_changed(0, bytemuck::cast_slice(std::slice::from_ref(&*root)));
+        let half = first * BLOCK_WORDS..(first + NET_HALF) * BLOCK_WORDS;
+        self.net.store_changed(offset_of!(Net, words) + half.start * 4, &root.words[half]);
+        let roots: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&*root));
+        self.net.store_changed(0, &roots[..offset_of!(Net, words) / 4]);
         self.spare_half ^= 1;
         let same = |a: &Key<Words6>, b: &Key<Words6>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
         let present: Vec<_> = self.places6.keys().filter_map(Result::ok).collect();
@@ -239,7 +242,6 @@ const MAPS: &[&str] = &[
     "LONG6",
     "COUNTERS",
     "NET",
-    "NET_BLOCKS",
     "PLACES6",
     "FRAGMENTS",
     "REPLIES",

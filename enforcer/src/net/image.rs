@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use enforcer_ebpf::abi::{Block, INTERFACES, Interface as Cell, Net, Verdict, place};
+use enforcer_ebpf::abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, place};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -126,17 +126,20 @@ impl NetImage {
         self.long6.iter().map(|prefix| (prefix.address, prefix.length, prefix.value))
     }
 
-    /// The fixed part and the blocks, the first of which will be number `first`.
+    /// The tables, with the tries' blocks from number `first` on; nothing else of `words` is filled.
     ///
     /// # Errors
     /// If there are more than `limit` blocks.
-    pub fn at(&self, first: u32, limit: usize) -> Result<(Box<Net>, Vec<Block>), NetError> {
+    pub fn at(&self, first: usize, limit: usize) -> Result<Box<Net>, NetError> {
         let mut net: Box<Net> = bytemuck::zeroed_box();
-        let mut blocks = Blocks::from(first);
+        let mut blocks = Blocks::from(first as u32);
         trie::build4(&mut net.place4, &self.places4, 0, &mut blocks);
         trie::build6(&mut net.place6, &self.places6, 0, &mut blocks);
         if blocks.len() > limit {
             return Err(NetError::TooManyRoutes(blocks.len(), limit));
+        }
+        for (slot, block) in net.words.chunks_exact_mut(BLOCK_WORDS).skip(first).zip(blocks.into_blocks()) {
+            slot.copy_from_slice(&block);
         }
         let local = |value: u32| value & (place::LOCAL | place::OWN) != 0;
         for prefix in self.places4.iter().filter(|prefix| local(prefix.value)) {
@@ -151,7 +154,7 @@ impl NetImage {
         net.strict_sources = self.words.strict_sources.into();
         net.replies = self.words.replies.into();
         net.pseudo = self.words.pseudo.map(|verdict| verdict.0);
-        Ok((net, blocks.into_blocks()))
+        Ok(net)
     }
 }
 

@@ -1,0 +1,91 @@
+//! What IPv4 and IPv6 addresses have in common, so that each family's way is compiled for itself.
+
+use crate::{
+    abi::{NET_WORDS, Net, PolicyId, Verdict, Words6},
+    classify,
+    maps::{self, Maps},
+};
+
+/// An address of either family, in host byte order.
+pub trait Address: Copy + Eq {
+    /// Its IP version.
+    const VERSION: u8;
+    /// No address yet.
+    const UNSPECIFIED: Self;
+    /// The upper 16 bits.
+    fn root(self) -> usize;
+    /// As a key of tables that both families share: IPv4 in the last word.
+    fn words(self) -> Words6;
+    /// Bits of the roots below which something is local.
+    fn local_bits(net: &Net) -> &[u32; 1 << 11];
+    /// What is known of it (bits of [`crate::abi::place`]); `below` says which IPv6 prefixes beyond /64 matter.
+    fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32>;
+    /// What a policy says of a packet with these addresses and port cell.
+    fn judge(maps: &impl Maps, policy: PolicyId, source: Self, destination: Self, port: u32) -> Option<Verdict>;
+}
+
+impl Address for u32 {
+    const VERSION: u8 = 4;
+    const UNSPECIFIED: Self = 0;
+
+    #[inline(always)]
+    fn root(self) -> usize {
+        (self >> 16) as usize
+    }
+
+    #[inline(always)]
+    fn words(self) -> Words6 {
+        [0, 0, 0, self]
+    }
+
+    #[inline(always)]
+    fn local_bits(net: &Net) -> &[Self; 1 << 11] {
+        &net.local4
+    }
+
+    #[inline(always)]
+    fn place(self, _: &impl Maps, net: &Net, _: u32) -> Option<u32> {
+        classify::walk4(maps::cell(&net.place4[self.root()]), self, |index| net_word(net, index))
+    }
+
+    #[inline(always)]
+    fn judge(maps: &impl Maps, policy: PolicyId, source: Self, destination: Self, port: u32) -> Option<Verdict> {
+        maps.judge4(policy, source, destination, port)
+    }
+}
+
+impl Address for Words6 {
+    const VERSION: u8 = 6;
+    const UNSPECIFIED: Self = [0; 4];
+
+    #[inline(always)]
+    fn root(self) -> usize {
+        (self[0] >> 16) as usize
+    }
+
+    #[inline(always)]
+    fn words(self) -> Words6 {
+        self
+    }
+
+    #[inline(always)]
+    fn local_bits(net: &Net) -> &[u32; 1 << 11] {
+        &net.local6
+    }
+
+    #[inline(always)]
+    fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32> {
+        let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, |index| net_word(net, index))?;
+        Some(if found & below != 0 { maps.place6(&self).unwrap_or(found) } else { found })
+    }
+
+    #[inline(always)]
+    fn judge(maps: &impl Maps, policy: PolicyId, source: Self, destination: Self, port: u32) -> Option<Verdict> {
+        maps.judge6(policy, &source, &destination, port)
+    }
+}
+
+#[inline(always)]
+fn net_word(net: &Net, index: u32) -> Option<u32> {
+    Some(maps::cell(&net.words[index as usize & (NET_WORDS - 1)]))
+}
