@@ -1,0 +1,217 @@
+//! A client, a gateway and an internet, each in a network namespace of its own. A lab is a value: dropping it removes everything, also when a test panics.
+
+pub mod namespace;
+pub mod probe;
+pub mod product;
+pub mod server;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub use namespace::Namespace;
+
+/// How the gateway's WAN is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wan {
+    /// Ethernet.
+    #[default]
+    Ethernet,
+    /// A layer-3 tunnel: frames without a link-layer header.
+    Tunnel,
+}
+
+/// What a lab is to look like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plan {
+    /// Clients on two ports of a bridge instead of one on a NIC.
+    pub bridged: bool,
+    /// How the WAN is made.
+    pub wan: Wan,
+    /// The gateway hides the LAN behind its own address, and forwards port 2222 to the client's 22.
+    pub nat: bool,
+}
+
+/// The lab. Addresses: client 10.1.0.2 and fd00:1::2 (a second one has .3), gateway 10.1.0.1 and fd00:1::1, its WAN 198.51.100.1 and 2001:db8:ffff::1,
+/// the internet 198.51.100.2 and [`INTERNET`].
+pub struct Lab {
+    /// Where clients are.
+    pub client: Namespace,
+    /// A second client; only used when the LAN is a bridge.
+    pub neighbour: Namespace,
+    /// Where the product runs.
+    pub gateway: Namespace,
+    /// Where servers are.
+    pub internet: Namespace,
+    folder: PathBuf,
+}
+
+/// Addresses of the internet's one machine: Apple's and others'.
+pub const INTERNET: [&str; 6] =
+    ["17.1.2.3", "17.253.4.5", "203.0.113.9", "2620:149::5", "2403:300::7", "2001:db8:bad::1"];
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Lab {
+    /// The plain lab: one client on Ethernet.
+    pub fn new() -> Result<Self> {
+        Self::planned(Plan::default())
+    }
+
+    /// A lab after a plan.
+    pub fn planned(plan: Plan) -> Result<Self> {
+        // SAFETY: a system call without arguments.
+        if unsafe { libc::geteuid() } != 0 {
+            bail!("the lab makes network namespaces: run it as root (`sudo -E cargo xtask test`)");
+        }
+        let tag = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(format!("enforcer-lab-{tag}"));
+        fs::create_dir_all(&folder)?;
+        let namespace = |role: &str| Namespace::new(&format!("enf-{role}-{tag}"));
+        let lab = Self {
+            client: namespace("c")?,
+            neighbour: namespace("n")?,
+            gateway: namespace("g")?,
+            internet: namespace("i")?,
+            folder,
+        };
+        lab.lan(plan)?;
+        lab.wan(plan)?;
+        if plan.nat {
+            lab.gateway.run(&format!(
+                "nft -f {}",
+                lab.file("nat.nft", concat!(
+                    "table ip nat {\n",
+                    " chain out { type nat hook postrouting priority srcnat; oifname \"wan0\" masquerade; }\n",
+                    " chain in { type nat hook prerouting priority dstnat; iifname \"wan0\" tcp dport 2222 dnat to 10.1.0.2:22; }\n",
+                    "}\n"
+                ))?.display()
+            ))?;
+        }
+        Ok(lab)
+    }
+
+    /// A file in the lab's folder, which goes with the lab.
+    pub fn file(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// A path in the lab's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn lan(&self, plan: Plan) -> Result<()> {
+        let (gateway, client) = (&self.gateway, &self.client);
+        let lan = if plan.bridged {
+            veth(gateway, "port1", client, "eth0")?;
+            veth(gateway, "port2", &self.neighbour, "eth0")?;
+            gateway.run("ip link add br-lan type bridge")?;
+            gateway.run("ip link set port1 master br-lan")?;
+            gateway.run("ip link set port2 master br-lan")?;
+            "br-lan"
+        } else {
+            veth(gateway, "lan0", client, "eth0")?;
+            "lan0"
+        };
+        gateway.run(&format!("ip addr add 10.1.0.1/24 brd + dev {lan}"))?;
+        gateway.run(&format!("ip addr add fd00:1::1/64 dev {lan} nodad"))?;
+        for link in if plan.bridged { vec!["port1", "port2", "br-lan"] } else { vec!["lan0"] } {
+            gateway.run(&format!("ip link set {link} up"))?;
+        }
+        let clients: &[(&Namespace, u8)] =
+            if plan.bridged { &[(client, 2), (&self.neighbour, 3)] } else { &[(client, 2)] };
+        for (client, host) in clients {
+            client.run(&format!("ip addr add 10.1.0.{host}/24 brd + dev eth0"))?;
+            client.run(&format!("ip addr add fd00:1::{host}/64 dev eth0 nodad"))?;
+            client.run("ip link set eth0 up")?;
+            client.run("ip route add default via 10.1.0.1")?;
+            client.run("ip route add default via fd00:1::1")?;
+        }
+        gateway.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+    }
+
+    fn wan(&self, plan: Plan) -> Result<()> {
+        let (gateway, internet) = (&self.gateway, &self.internet);
+        match plan.wan {
+            Wan::Ethernet => veth(gateway, "wan0", internet, "inet0")?,
+            Wan::Tunnel => {
+                // A GRE tunnel over a veth: the device without link-layer headers that every kernel has.
+                veth(gateway, "under0", internet, "under0")?;
+                for (side, ours, theirs, name) in [(gateway, 1, 2, "wan0"), (internet, 2, 1, "inet0")] {
+                    side.run(&format!("ip addr add 192.0.2.{ours}/24 dev under0"))?;
+                    side.run("ip link set under0 up")?;
+                    side.run(&format!(
+                        "ip tunnel add {name} mode gre local 192.0.2.{ours} remote 192.0.2.{theirs} ttl 64"
+                    ))?;
+                }
+            }
+        }
+        for (side, host, name) in [(gateway, 1, "wan0"), (internet, 2, "inet0")] {
+            side.run(&format!("ip link set {name} up"))?;
+            side.run(&format!("ip addr add 198.51.100.{host}/24 dev {name}"))?;
+            side.run(&format!("ip addr add 2001:db8:ffff::{host}/64 dev {name} nodad"))?;
+        }
+        for address in INTERNET {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            internet.run(&format!("ip addr add {address} dev lo {nodad}"))?;
+        }
+        gateway.run("ip route add default via 198.51.100.2")?;
+        gateway.run("ip route add default via 2001:db8:ffff::2")?;
+        // With NAT the internet must not know the way to the LAN.
+        if !plan.nat {
+            internet.run("ip route add 10.1.0.0/24 via 198.51.100.1")?;
+        }
+        internet.run("ip route add fd00:1::/64 via 2001:db8:ffff::1")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A cable between two namespaces. Generic receive offload on both ends makes native XDP possible; checksums are computed, so that frames are what they
+/// would be on a wire.
+fn veth(one: &Namespace, name: &str, other: &Namespace, other_name: &str) -> Result<()> {
+    command(&format!(
+        "ip link add {name} netns {} type veth peer name {other_name} netns {}",
+        one.name(),
+        other.name()
+    ))?;
+    for (side, name) in [(one, name), (other, other_name)] {
+        side.run(&format!("ethtool -K {name} gro on tx off tso off gso off"))?;
+    }
+    Ok(())
+}
+
+/// Runs a command line of words without quotes; an error has what it said.
+fn command(line: &str) -> Result<()> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("an empty command")?;
+    let output = Command::new(program).args(words).output().with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("`{line}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// A program of this workspace, built beside the running one.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("no {name} beside {}: run `cargo build --workspace` first", own.display()))
+}
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

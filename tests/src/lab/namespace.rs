@@ -1,0 +1,57 @@
+//! A network namespace.
+
+use std::{fs::File, os::fd::AsRawFd as _, thread};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::command;
+
+/// A named network namespace, removed when it is dropped.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes one with loopback up and without duplicate address detection, which would make every test wait.
+    pub fn new(name: &str) -> Result<Self> {
+        command(&format!("ip netns add {name}"))?;
+        let namespace = Self { name: name.to_owned() };
+        namespace.run("ip link set lo up")?;
+        namespace.run("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")?;
+        Ok(namespace)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a command line in it.
+    pub fn run(&self, line: &str) -> Result<()> {
+        command(&format!("ip netns exec {} {line}", self.name))
+    }
+
+    /// Runs code in it, on a thread of its own; sockets opened there stay there.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let path = format!("/run/netns/{}", self.name);
+                let file = File::open(&path).with_context(|| path.clone())?;
+                // SAFETY: an open descriptor and a flag; it moves this thread alone.
+                if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+                    bail!("cannot enter {path}: {}", std::io::Error::last_os_error());
+                }
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = command(&format!("ip netns del {}", self.name)) {
+            eprintln!("{error}");
+        }
+    }
+}

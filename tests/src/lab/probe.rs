@@ -1,0 +1,86 @@
+//! Real connections, and what becomes of them.
+
+use std::{
+    fmt,
+    io::{ErrorKind, Read as _},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use anyhow::Result;
+
+use super::{Namespace, server::GREETING};
+
+/// Long enough for two namespaces on one machine, under load.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a client saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server answered.
+    Answered,
+    /// Somebody said no.
+    Refused,
+    /// Nobody said anything.
+    Silence,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Silence => "silence",
+        })
+    }
+}
+
+/// Connects and waits for the greeting.
+pub fn tcp(from: &Namespace, to: &str, port: u16) -> Result<Outcome> {
+    let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
+    from.enter(|| {
+        let mut stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => stream,
+            Err(error) => return Ok(outcome(error.kind())),
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut greeting = [0; GREETING.len()];
+        Ok(match stream.read_exact(&mut greeting) {
+            Ok(()) => Outcome::Answered,
+            Err(error) => outcome(error.kind()),
+        })
+    })
+}
+
+/// Sends a datagram of some size and waits for its echo.
+pub fn udp(from: &Namespace, to: &str, port: u16, size: usize) -> Result<Outcome> {
+    let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
+    from.enter(|| {
+        let socket = UdpSocket::bind(if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" })?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let sent = vec![7; size];
+        socket.connect(address)?;
+        socket.send(&sent)?;
+        let mut buffer = vec![0; 65_536];
+        Ok(match socket.recv(&mut buffer) {
+            Ok(length) if buffer[..length] == sent => Outcome::Answered,
+            Ok(_) => Outcome::Silence,
+            Err(error) => outcome(error.kind()),
+        })
+    })
+}
+
+/// One echo request.
+pub fn ping(from: &Namespace, to: &str) -> Outcome {
+    match from.run(&format!("ping -c1 -W1 {to}")) {
+        Ok(()) => Outcome::Answered,
+        Err(_) => Outcome::Silence,
+    }
+}
+
+fn outcome(kind: ErrorKind) -> Outcome {
+    match kind {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Outcome::Silence,
+        _ => Outcome::Refused,
+    }
+}

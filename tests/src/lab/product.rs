@@ -1,0 +1,126 @@
+//! The product, running in the lab's gateway.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::{Lab, binary};
+
+/// A running controller; dropping it stops it.
+pub struct Enforcer {
+    child: Child,
+    program: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+/// Loading and verifying takes well under a second in a release build, and some in a debug one.
+const START: Duration = Duration::from_secs(30);
+
+impl Enforcer {
+    /// Starts `enforcer run` with a policy's text and further arguments, and waits until it enforces.
+    pub fn start(lab: &Lab, policy: &str, arguments: &str) -> Result<Self> {
+        let program = binary("enforcer")?;
+        let policy = lab.file("policy.toml", policy)?;
+        let (socket, log) = (lab.path("socket"), lab.path("log"));
+        let output = File::create(&log)?;
+        let child = Command::new("ip")
+            .args(["netns", "exec", lab.gateway.name()])
+            .arg(&program)
+            .args(["run", "--verbose", "--policy"])
+            .arg(&policy)
+            .arg("--socket")
+            .arg(&socket)
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        let mut enforcer = Self { child, program, socket, log };
+        let start = Instant::now();
+        while !enforcer.said("enforcing")? {
+            if let Some(status) = enforcer.child.try_wait()? {
+                bail!("enforcer ended at once ({status}):\n{}", enforcer.log()?);
+            }
+            if start.elapsed() > START {
+                bail!("enforcer does not start:\n{}", enforcer.log()?);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(enforcer)
+    }
+
+    fn said(&self, word: &str) -> Result<bool> {
+        Ok(self.log()?.contains(word))
+    }
+
+    /// What it printed.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// The output of a command that talks to it.
+    pub fn ask(&self, command: &str) -> Result<String> {
+        let output =
+            Command::new(&self.program).args(command.split_whitespace()).arg("--socket").arg(&self.socket).output()?;
+        if !output.status.success() {
+            bail!("`enforcer {command}` failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Packets by `rule/service` or the pseudo rule's name.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
+        let json: Value = serde_json::from_str(&self.ask("counters --json")?)?;
+        let text = |value: &Value| value.as_str().unwrap_or("any").to_owned();
+        let rows = |key: &str| json[key].as_array().cloned().with_context(|| format!("no {key} in {json}"));
+        let mut counters = BTreeMap::new();
+        for row in rows("rules")? {
+            let name = format!("{}/{}", text(&row["rule"]), text(&row["service"]));
+            counters.insert(name, row["packets"].as_u64().context("no packets")?);
+        }
+        for row in rows("pseudo")? {
+            counters.insert(text(&row["name"]), row["packets"].as_u64().context("no packets")?);
+        }
+        Ok(counters)
+    }
+
+    /// Sends SIGTERM and waits; an error if it does not end well.
+    pub fn stop(mut self) -> Result<()> {
+        self.terminate();
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("enforcer ended with {status}:\n{}", self.log()?);
+        }
+        Ok(())
+    }
+
+    fn terminate(&self) {
+        // SAFETY: a signal to a child that has not been waited for, so that its number is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+    }
+}
+
+impl Drop for Enforcer {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.terminate();
+            let start = Instant::now();
+            while matches!(self.child.try_wait(), Ok(None)) {
+                if start.elapsed() > Duration::from_secs(5) {
+                    let _ = self.child.kill();
+                    let _ = self.child.wait();
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
