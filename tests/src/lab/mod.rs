@@ -4,6 +4,7 @@ pub mod namespace;
 pub mod probe;
 pub mod product;
 pub mod server;
+mod tunnel;
 
 use std::{
     fs,
@@ -15,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 pub use namespace::Namespace;
+use tunnel::Tunnel;
 
 /// How the gateway's WAN is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub enum Wan {
     /// Ethernet.
     #[default]
     Ethernet,
-    /// A layer-3 tunnel: frames without a link-layer header.
+    /// A tun device: packets without a link-layer header.
     Tunnel,
 }
 
@@ -40,6 +42,7 @@ pub struct Plan {
 /// The lab. Addresses: client 10.1.0.2 and fd00:1::2 (a second one has .3), gateway 10.1.0.1 and fd00:1::1, its WAN 198.51.100.1 and 2001:db8:ffff::1,
 /// the internet 198.51.100.2 and [`INTERNET`].
 pub struct Lab {
+    tunnel: Option<Tunnel>,
     /// Where clients are.
     pub client: Namespace,
     /// A second client; only used when the LAN is a bridge.
@@ -73,7 +76,8 @@ impl Lab {
         let folder = std::env::temp_dir().join(format!("enforcer-lab-{tag}"));
         fs::create_dir_all(&folder)?;
         let namespace = |role: &str| Namespace::new(&format!("enf-{role}-{tag}"));
-        let lab = Self {
+        let mut lab = Self {
+            tunnel: None,
             client: namespace("c")?,
             neighbour: namespace("n")?,
             gateway: namespace("g")?,
@@ -138,21 +142,11 @@ impl Lab {
         gateway.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
     }
 
-    fn wan(&self, plan: Plan) -> Result<()> {
+    fn wan(&mut self, plan: Plan) -> Result<()> {
         let (gateway, internet) = (&self.gateway, &self.internet);
         match plan.wan {
             Wan::Ethernet => veth(gateway, "wan0", internet, "inet0")?,
-            Wan::Tunnel => {
-                // A GRE tunnel over a veth: the device without link-layer headers that every kernel has.
-                veth(gateway, "under0", internet, "under0")?;
-                for (side, ours, theirs, name) in [(gateway, 1, 2, "wan0"), (internet, 2, 1, "inet0")] {
-                    side.run(&format!("ip addr add 192.0.2.{ours}/24 dev under0"))?;
-                    side.run("ip link set under0 up")?;
-                    side.run(&format!(
-                        "ip tunnel add {name} mode gre local 192.0.2.{ours} remote 192.0.2.{theirs} ttl 64"
-                    ))?;
-                }
-            }
+            Wan::Tunnel => self.tunnel = Some(Tunnel::new(gateway, "wan0", internet, "inet0")?),
         }
         for (side, host, name) in [(gateway, 1, "wan0"), (internet, 2, "inet0")] {
             side.run(&format!("ip link set {name} up"))?;
