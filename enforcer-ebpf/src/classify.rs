@@ -34,7 +34,7 @@ pub fn walk6(root: u32, address: &Words6, word: impl Fn(u32) -> Option<u32>) -> 
             rest <<= 8;
         } else if cell & SKIP != 0 {
             let node = (cell & VALUE) * SKIP_WORDS as u32;
-            let bits = word(node)? * 8 & 63;
+            let bits = (word(node)? * 8) & 63;
             let wanted = u64::from(word(node + 1)?) << 32 | u64::from(word(node + 2)?);
             if (rest ^ wanted) >> ((64 - bits) & 63) != 0 {
                 cell = word(node + 4)?;

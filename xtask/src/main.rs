@@ -1,2 +1,66 @@
-//! What a contributor types.
-fn main() {}
+//! What a contributor types: `cargo xtask setup | test | demo | bench | lint`. CI types the same.
+
+mod lint;
+mod run;
+mod setup;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use run::{as_root, cargo};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set up, try, test and measure enforcer")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building and testing need, saying what and why; does nothing where it is all there
+    Setup,
+    /// Try the product in a lab of three network namespaces
+    Demo,
+    /// Run every test: unit, property and lab
+    Test {
+        /// Passed on to the test programs: a part of a test's name, for example
+        arguments: Vec<String>,
+    },
+    /// Measure the data plane beside the kernel's own structures
+    Bench {
+        /// Passed on to the benchmark; --help tells what there is
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check formatting, lints, licences and dependencies
+    Lint,
+}
+
+fn main() -> Result<()> {
+    let command = Cli::parse().command;
+    setup::install()?;
+    match command {
+        Command::Setup => Ok(()),
+        Command::Demo => {
+            cargo(&["build", "--quiet", "--release", "--workspace"])?;
+            as_root("target/release/demo", &[])
+        }
+        Command::Test { arguments } => test(&arguments),
+        Command::Bench { arguments } => {
+            cargo(&["build", "--quiet", "--release", "--workspace"])?;
+            as_root("target/release/bench", &arguments)
+        }
+        Command::Lint => lint::check(),
+    }
+}
+
+/// All tests in one call of cargo. Those of the lab need root and measure time, so they run one by one, in a release build as the
+/// millions of packets of the differential test want it.
+fn test(arguments: &[String]) -> Result<()> {
+    cargo(&["build", "--release", "--workspace"])?;
+    let mut line: Vec<&str> = vec!["test", "--release", "--workspace", "--no-fail-fast", "--", "--test-threads=1"];
+    line.extend(arguments.iter().map(String::as_str));
+    let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
+    as_root(&run::cargo_path(), &line)
+}

@@ -3,6 +3,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "the attribute macros' own wrapper functions have none")]
+#![expect(clippy::needless_pass_by_value, reason = "the attribute macros hand contexts over by value")]
 
 use core::arch::asm;
 
@@ -71,14 +72,14 @@ pub fn judge6(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn lpm4(ctx: XdpContext) -> u32 {
     let Some(target) = next4(&ctx) else { return xdp_action::XDP_ABORTED };
-    found(TRIE4.get(&Key::new(32, target)))
+    found(TRIE4.get(Key::new(32, target)))
 }
 
 /// A kernel LPM trie asked for the IPv6 destination, and nothing else.
 #[xdp]
 pub fn lpm6(ctx: XdpContext) -> u32 {
     let Some(target) = next6(&ctx) else { return xdp_action::XDP_ABORTED };
-    found(TRIE6.get(&Key::new(128, target)))
+    found(TRIE6.get(Key::new(128, target)))
 }
 
 /// A kernel hash asked for the destination, and nothing else.

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the attribute macros' own wrapper functions have none")]
+#![expect(clippy::needless_pass_by_value, reason = "the attribute macros hand contexts over by value")]
 
 use aya_ebpf::{
     EbpfContext,

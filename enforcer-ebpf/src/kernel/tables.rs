@@ -143,7 +143,7 @@ impl Maps for Tables {
 
     #[inline(always)]
     fn place6(&self, address: &Words6) -> Option<u32> {
-        PLACES6.get(&Key::new(128, address.map(u32::to_be))).copied()
+        PLACES6.get(Key::new(128, address.map(u32::to_be))).copied()
     }
 
     #[inline(always)]
@@ -169,7 +169,7 @@ impl Maps for Tables {
 
     #[inline(always)]
     fn long6(&self, key: &LongKey) -> Option<u32> {
-        LONG6.get(&Key::new(160, *key)).copied()
+        LONG6.get(Key::new(160, *key)).copied()
     }
 
     #[inline(always)]

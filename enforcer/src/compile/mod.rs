@@ -357,12 +357,11 @@ impl<A: prefixes::Address> Family<A> {
     }
 }
 
+/// Both families' prefixes, each after those that contain it.
+type Nested = (Vec<Prefix<u32>>, Vec<Prefix<u128>>);
+
 /// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers.
-fn nest(
-    groups: &[&[IpNet]],
-    sets: &mut Sets,
-    limits: &Limits,
-) -> Result<(Vec<Prefix<u32>>, Vec<Prefix<u128>>), CompileError> {
+fn nest(groups: &[&[IpNet]], sets: &mut Sets, limits: &Limits) -> Result<Nested, CompileError> {
     sets.intern(&[]);
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for (value, prefixes) in groups.iter().enumerate() {

@@ -21,7 +21,7 @@ impl Blocks {
 
     /// How many there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn count(&self) -> usize {
         self.blocks.len()
     }
 
@@ -227,6 +227,6 @@ mod tests {
         let mut root = vec![0; 1 << 16];
         let mut blocks = Blocks::from(0);
         build6(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks);
-        assert_eq!(blocks.len(), 1);
+        assert_eq!(blocks.count(), 1);
     }
 }

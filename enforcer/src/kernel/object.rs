@@ -250,13 +250,13 @@ const MAPS: &[&str] = &[
 /// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.
 fn map_bytes(ebpf: &Ebpf) -> u64 {
     let of = |map: &Map| -> Option<u64> {
-        let data = match map {
-            Map::Array(data)
-            | Map::HashMap(data)
-            | Map::LruHashMap(data)
-            | Map::LpmTrie(data)
-            | Map::PerCpuArray(data) => data,
-            _ => return None,
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)) = map
+        else {
+            return None;
         };
         let fd = std::os::fd::AsRawFd::as_raw_fd(&data.fd().as_fd());
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;

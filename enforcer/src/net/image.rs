@@ -135,8 +135,8 @@ impl NetImage {
         let mut blocks = Blocks::from(first as u32);
         trie::build4(&mut net.place4, &self.places4, 0, &mut blocks);
         trie::build6(&mut net.place6, &self.places6, 0, &mut blocks);
-        if blocks.len() > limit {
-            return Err(NetError::TooManyRoutes(blocks.len(), limit));
+        if blocks.count() > limit {
+            return Err(NetError::TooManyRoutes(blocks.count(), limit));
         }
         for (slot, block) in net.words.chunks_exact_mut(BLOCK_WORDS).skip(first).zip(blocks.into_blocks()) {
             slot.copy_from_slice(&block);

@@ -27,7 +27,7 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// # Errors
 /// If netlink refuses.
 pub async fn read() -> Result<Facts, rtnetlink::Error> {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(io)?;
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| io(&error))?;
     let connection = tokio::spawn(connection);
     let facts = dump(&handle).await;
     connection.abort();
@@ -46,7 +46,8 @@ pub fn follow(current: watch::Sender<Facts>) -> Result<impl Future<Output = ()>,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
     ];
-    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(io)?;
+    let (connection, handle, mut messages) =
+        rtnetlink::new_multicast_connection(&groups).map_err(|error| io(&error))?;
     Ok(async move {
         let connection = tokio::spawn(connection);
         loop {
@@ -71,7 +72,7 @@ pub fn follow(current: watch::Sender<Facts>) -> Result<impl Future<Output = ()>,
     })
 }
 
-fn io(error: std::io::Error) -> rtnetlink::Error {
+fn io(error: &std::io::Error) -> rtnetlink::Error {
     rtnetlink::Error::NamespaceError(error.to_string())
 }
 

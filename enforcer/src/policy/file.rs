@@ -337,7 +337,7 @@ impl Reader<'_> {
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(array.len());
-        for item in array.iter() {
+        for item in array {
             match item.get_ref().as_table() {
                 Some(inner) => tables.push((item.span(), inner)),
                 None => self.wrong(item.span(), format!("{} where a table is expected", article(item)), help.clone()),

@@ -1,0 +1,46 @@
+//! Formatting, lints, licences, dependencies.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{
+    run::{cargo, has, run},
+    setup::{Route, route},
+};
+
+/// Checks everything; the first failure ends it.
+pub fn check() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    ebpf()?;
+    for (tool, arguments) in [
+        ("cargo-deny", &["deny", "--all-features", "check", "licenses", "bans", "sources"][..]),
+        ("cargo-machete", &["machete"]),
+    ] {
+        if !has(tool) {
+            println!("lint: installing {tool}");
+            cargo(&["install", "--quiet", "--locked", tool])?;
+        }
+        cargo(arguments)?;
+    }
+    Ok(())
+}
+
+/// clippy for the kernel programs, on the toolchain that builds them.
+fn ebpf() -> Result<()> {
+    let mut clippy = Command::new("rustup");
+    let toolchain = match route()? {
+        Route::Nightly => "nightly",
+        Route::Debian => "debian",
+    };
+    clippy.args(["run", toolchain, "cargo", "clippy"]);
+    clippy.args(["--package", "enforcer-ebpf", "--features", "programs", "--target", "bpfel-unknown-none"]);
+    clippy.args(["-Z", "build-std=core", "--target-dir", "target/ebpf", "--", "-D", "warnings"]);
+    clippy.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
+    // cargo hands its own toolchain down; here another one is wanted.
+    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
+        clippy.env_remove(variable);
+    }
+    run(&mut clippy)
+}

@@ -1,0 +1,51 @@
+//! Running other programs.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+/// Runs a program with its output shown.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    if !status.success() {
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+        bail!("{} {} ended with {status}", command.get_program().display(), arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Runs cargo, the one that runs this program.
+pub fn cargo(arguments: &[&str]) -> Result<()> {
+    run(Command::new(cargo_path()).args(arguments))
+}
+
+/// Where cargo is.
+pub fn cargo_path() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// Runs a program as root: with sudo, if this is not root.
+pub fn as_root(program: &str, arguments: &[String]) -> Result<()> {
+    if is_root() {
+        return run(Command::new(program).args(arguments));
+    }
+    if !has("sudo") {
+        bail!("{program} makes network namespaces and loads eBPF programs: run this as root, or install sudo");
+    }
+    // The toolchains are this user's.
+    let keep = format!("PATH={}", std::env::var("PATH").unwrap_or_default());
+    run(Command::new("sudo").args(["-E", "env", &keep, program]).args(arguments))
+}
+
+/// Whether this is root.
+pub fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Whether a program is on the path.
+pub fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(program).is_file())
+}
