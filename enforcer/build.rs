@@ -10,18 +10,17 @@ use std::{
 use anyhow::{Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
 
-/// Toolchains that can build `core` for BPF, best first: a nightly with its sources, or Debian's own compiler, linked under this name.
-const NIGHTLY: &str = "nightly";
+/// Debian's own compiler, linked under this name: a toolchain that can build `core` for BPF, as a nightly with its sources is.
 const DEBIAN: &str = "debian";
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
-    let toolchain = if has_sources(NIGHTLY) {
-        Toolchain::Nightly
-    } else if has_sources(DEBIAN) {
+    let toolchain = if has_sources(DEBIAN) {
         // SAFETY: the build script has one thread. Debian's compiler is a stable one; building `core` is not a stable feature.
         unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
         Toolchain::Custom(DEBIAN)
+    } else if has_sources("nightly") {
+        Toolchain::Nightly
     } else {
         bail!("no toolchain can build the eBPF programs here: run `cargo xtask setup`");
     };

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
-    run::{cargo, has, run},
-    setup::{Route, route},
+    run::{cargo, cargo_path, has, run},
+    setup::toolchain,
 };
 
 /// Checks everything; the first failure ends it.
@@ -22,7 +22,8 @@ pub fn check() -> Result<()> {
             println!("lint: installing {tool}");
             cargo(&["install", "--quiet", "--locked", tool])?;
         }
-        cargo(arguments)?;
+        // Inside a `cargo run`, cargo-machete would take its own name for a folder.
+        run(Command::new(cargo_path()).args(arguments).env_remove("CARGO_PKG_NAME"))?;
     }
     Ok(())
 }
@@ -30,10 +31,7 @@ pub fn check() -> Result<()> {
 /// clippy for the kernel programs, on the toolchain that builds them.
 fn ebpf() -> Result<()> {
     let mut clippy = Command::new("rustup");
-    let toolchain = match route()? {
-        Route::Nightly => "nightly",
-        Route::Debian => "debian",
-    };
+    let toolchain = toolchain().context("no toolchain for BPF")?;
     clippy.args(["run", toolchain, "cargo", "clippy"]);
     clippy.args(["--package", "enforcer-ebpf", "--features", "programs", "--target", "bpfel-unknown-none"]);
     clippy.args(["-Z", "build-std=core", "--target-dir", "target/ebpf", "--", "-D", "warnings"]);

@@ -1,5 +1,8 @@
-//! Installing what is missing. Two routes lead to a compiler for BPF: a rustup nightly with the standard library's sources, or, where rustup's server
-//! cannot be reached, Debian's own compiler. No toolchain that is there is changed.
+//! Installing what is missing. No toolchain that is there is changed, updated or removed.
+//!
+//! Building eBPF programs takes a compiler with the sources of `core`, and `bpf-linker` with an LLVM that is not older than the compiler's. Two routes
+//! lead there: Debian's own packages, which fit each other and need no other server, and where they are not to be had, rustup's nightly
+//! with the linker that its makers publish.
 
 use std::{path::Path, process::Command};
 
@@ -17,9 +20,15 @@ const TOOLS: &[(&str, &str)] = &[
     ("sysctl", "procps"),
 ];
 
+/// Toolchains that can build `core` for BPF, in the order in which `enforcer`'s build script asks for them.
+pub const TOOLCHAINS: [&str; 2] = [DEBIAN, NIGHTLY];
+/// Debian's compiler, linked under this name.
+const DEBIAN: &str = "debian";
+const NIGHTLY: &str = "nightly";
+
 /// Debian's compiler with the sources of `core`, its clippy, and what bpf-linker is linked with.
 const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
-const DEBIAN_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
+const DEBIAN_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev", "g++"];
 const DEBIAN_LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const LINKER_VERSION: &str = "0.13.0";
 
@@ -34,58 +43,70 @@ pub fn install() -> Result<()> {
             "rustup is missing: it chooses between this project's two toolchains; install it (https://rustup.rs, or your distribution's package)"
         );
     }
-    let route = route()?;
-    if !has("bpf-linker") {
-        install_linker(route)?;
+    let (compiler, linker) = (toolchain(), has("bpf-linker"));
+    if compiler.is_none() || !linker {
+        if compiler == Some(DEBIAN) || debian_serves_it()? {
+            debian_route(compiler == Some(DEBIAN), linker)?;
+        } else {
+            nightly_route(compiler.is_some(), linker)?;
+        }
     }
-    Ok(())
+    check_linker()
 }
 
-/// A toolchain that can build `core` for BPF.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// rustup's nightly.
-    Nightly,
-    /// Debian's compiler, linked as toolchain `debian`.
-    Debian,
+/// Installs what is not there yet.
+fn debian_route(compiler: bool, linker: bool) -> Result<()> {
+    if !compiler {
+        apt(DEBIAN_COMPILER, "a compiler with the sources of `core`, to build eBPF programs")?;
+        println!("setup: linking it as rustup's toolchain `{DEBIAN}`");
+        run(Command::new("rustup").args(["toolchain", "link", DEBIAN, "/usr"]))?;
+        if !has_sources(DEBIAN) {
+            bail!(
+                "Debian's compiler is installed, but its sources are not where they should be (/usr/lib/rustlib/src)"
+            );
+        }
+    }
+    if linker {
+        return Ok(());
+    }
+    apt(DEBIAN_LLVM, "bpf-linker is linked with LLVM")?;
+    println!("setup: building bpf-linker {LINKER_VERSION}: it makes BPF objects of what rustc compiles");
+    let mut cargo = Command::new(cargo_path());
+    cargo.args(["install", "--quiet", "--locked", "bpf-linker", "--version", LINKER_VERSION]);
+    cargo.args(["--no-default-features", "--features", "llvm-22"]);
+    cargo.env("LLVM_PREFIX", DEBIAN_LLVM_PREFIX).env("LLVM_SYS_221_PREFIX", DEBIAN_LLVM_PREFIX);
+    run(&mut cargo).context("bpf-linker does not build: see https://github.com/aya-rs/bpf-linker#installation")
 }
 
-/// The route that is open already, or the one that can be opened.
-pub fn route() -> Result<Route> {
-    if has_sources("nightly") {
-        return Ok(Route::Nightly);
+/// Installs what is not there yet. A nightly that is there only gets its sources; it stays at its version.
+fn nightly_route(compiler: bool, linker: bool) -> Result<()> {
+    if !compiler {
+        let listed = Command::new("rustup").args(["toolchain", "list"]).output().context("cannot run rustup")?;
+        let there = String::from_utf8_lossy(&listed.stdout).lines().any(|line| line.starts_with(NIGHTLY));
+        println!("setup: adding rustup's nightly with rust-src: building `core` for BPF needs both");
+        let parts = ["--component", "rust-src", "--component", "clippy"];
+        let arguments = if there {
+            vec!["component", "add", "--toolchain", NIGHTLY, "rust-src", "clippy"]
+        } else {
+            [&["toolchain", "install", NIGHTLY, "--profile", "minimal"][..], &parts].concat()
+        };
+        run(Command::new("rustup").args(arguments))?;
     }
-    if has_sources("debian") {
-        return Ok(Route::Debian);
+    if linker {
+        return Ok(());
     }
-    println!("setup: adding the nightly toolchain with rust-src: building `core` for BPF needs both");
-    let reachable = Command::new("curl")
-        .args(["-sfI", "--max-time", "5", "https://static.rust-lang.org/rustup/release-stable.toml"])
-        .output();
-    if reachable.is_ok_and(|output| output.status.success()) {
-        run(Command::new("rustup").args([
-            "toolchain",
-            "install",
-            "nightly",
-            "--profile",
-            "minimal",
-            "--component",
-            "rust-src,clippy",
-        ]))?;
-        return Ok(Route::Nightly);
+    println!("setup: installing bpf-linker as its makers publish it: it makes BPF objects of what rustc compiles");
+    if !has("cargo-binstall") {
+        println!("setup: installing cargo-binstall, which fetches it");
+        run(Command::new(cargo_path()).args(["install", "--quiet", "--locked", "cargo-binstall"]))?;
     }
-    println!("setup: rustup's server cannot be reached from here; Debian's compiler will do");
-    if !Path::new("/etc/debian_version").exists() {
-        bail!(
-            "without rustup's server, the compiler for BPF comes from Debian's packages, and this is no Debian: allow static.rust-lang.org and try again"
-        );
-    }
-    apt(DEBIAN_COMPILER, "a compiler with the sources of `core`, to build eBPF programs")?;
-    run(Command::new("rustup").args(["toolchain", "link", "debian", "/usr"]))?;
-    if !has_sources("debian") {
-        bail!("Debian's compiler is installed, but its sources are not where they should be (/usr/lib/rustlib/src)");
-    }
-    Ok(Route::Debian)
+    run(Command::new(cargo_path()).args(["binstall", "--no-confirm", "bpf-linker"]))
+        .context("bpf-linker cannot be fetched: see https://github.com/aya-rs/bpf-linker#installation")
+}
+
+/// The toolchain that builds the eBPF programs, if there is one.
+pub fn toolchain() -> Option<&'static str> {
+    TOOLCHAINS.into_iter().find(|toolchain| has_sources(toolchain))
 }
 
 /// Whether a rustup toolchain has the standard library's sources.
@@ -97,17 +118,36 @@ fn has_sources(toolchain: &str) -> bool {
     })
 }
 
-fn install_linker(route: Route) -> Result<()> {
-    println!("setup: installing bpf-linker {LINKER_VERSION}: it makes BPF objects of what rustc compiles");
-    let mut cargo = Command::new(cargo_path());
-    cargo.args(["install", "bpf-linker", "--version", LINKER_VERSION]);
-    // Debian's compiler and its LLVM go together; with rustup's nightly, bpf-linker finds an LLVM by itself.
-    if route == Route::Debian {
-        apt(DEBIAN_LLVM, "bpf-linker is linked with LLVM")?;
-        cargo.args(["--no-default-features", "--features", "llvm-22"]);
-        cargo.env("LLVM_PREFIX", DEBIAN_LLVM_PREFIX).env("LLVM_SYS_221_PREFIX", DEBIAN_LLVM_PREFIX);
+/// Whether Debian's packages for this route can be had here: Debian 12 and later have them among their security updates, Ubuntu has not.
+fn debian_serves_it() -> Result<bool> {
+    if !has("apt-get") {
+        return Ok(false);
     }
-    run(&mut cargo).context("bpf-linker does not build: see https://github.com/aya-rs/bpf-linker#installation")
+    println!("setup: asking apt for a compiler that builds `core` for BPF");
+    apt_get(&["update", "-qq"])?;
+    let known = |package: &&str| {
+        let output = Command::new("apt-cache").args(["show", "--no-all-versions", package]).output();
+        output.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+    };
+    Ok(DEBIAN_COMPILER.iter().chain(DEBIAN_LLVM).all(known))
+}
+
+/// An older linker has an older LLVM, which cannot read what the compilers write.
+fn check_linker() -> Result<()> {
+    let output = Command::new("bpf-linker").arg("--version").output().context("cannot run bpf-linker")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = |version: &str| -> Option<(u32, u32)> {
+        let mut parts = version.trim().split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    let found = text.rsplit(' ').next().and_then(number);
+    if found < number(LINKER_VERSION) {
+        bail!(
+            "{} is older than {LINKER_VERSION}, which reads what current compilers write: remove it (`cargo uninstall bpf-linker`) and run this again",
+            text.trim()
+        );
+    }
+    Ok(())
 }
 
 /// Installs Debian packages, saying why.
@@ -116,16 +156,17 @@ fn apt(packages: &[&str], why: &str) -> Result<()> {
         bail!("please install {} with this system's package manager: {why}", packages.join(", "));
     }
     println!("setup: installing {} ({why})", packages.join(", "));
-    let apt = |arguments: &[&str]| {
-        let mut command = if is_root() {
-            Command::new("apt-get")
-        } else {
-            let mut sudo = Command::new("sudo");
-            sudo.arg("apt-get");
-            sudo
-        };
-        run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    apt_get(&["update", "-qq"])?;
+    apt_get(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut command = if is_root() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("apt-get");
+        sudo
     };
-    apt(&["update", "-qq"])?;
-    apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+    run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
 }

@@ -87,7 +87,7 @@ pub fn lpm6(ctx: XdpContext) -> u32 {
 pub fn hash4(ctx: XdpContext) -> u32 {
     let Some(target) = next4(&ctx) else { return xdp_action::XDP_ABORTED };
     // SAFETY: only tested for presence.
-    found(unsafe { HASH4.get(&target) })
+    found(unsafe { HASH4.get(target) })
 }
 
 #[inline(always)]
