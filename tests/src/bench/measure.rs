@@ -44,7 +44,9 @@ pub struct Bench {
 pub fn lab_net(words: Words) -> Result<NetImage> {
     let name = "lo".to_owned();
     let address = |net: &str| -> Result<Address> {
-        Ok(Address { interface: 1, net: net.parse()?, broadcast: None, permanent: true })
+        let net: ipnet::IpNet = net.parse()?;
+        let broadcast = net.addr().is_ipv4().then(|| net.broadcast());
+        Ok(Address { interface: 1, net, broadcast, permanent: true })
     };
     let facts = Facts {
         interfaces: vec![Interface { index: 1, name: name.clone(), master: None, joins: false, layer3: false }],

@@ -332,9 +332,8 @@ fn fragments(rng: &mut impl Rng, policy: &Policy) -> Vec<Frame> {
         add(rng, &transport.bytes, 0, true, head.clone());
     }
     for _ in 0..rng.random_range(1..4) {
-        let overlap = rng.random_bool(0.2);
-        let offset =
-            if overlap { rng.random_range(1..=cut / 8 - 1).max(1) * 8 } else { cut + 8 * rng.random_range(0..20) };
+        let overlap = cut >= 16 && rng.random_bool(0.2);
+        let offset = if overlap { rng.random_range(1..cut / 8) * 8 } else { cut + 8 * rng.random_range(0..20) };
         let follows = head.passes && !orphan && offset >= cut;
         let expected = match before_rules(from, to, transport.protocol, None) {
             Some(expected) => expected,
