@@ -204,9 +204,13 @@ fn merge<A: Address>(mut said: Vec<(A, u8, Option<u8>, u32)>) -> Vec<Prefix<A>> 
         let flags = same.iter().fold(outer & !place::ZONE, |flags, said| flags | said.3);
         // Own addresses and several routes to one prefix: the stricter word, no zone, wins.
         let zone = same.iter().filter_map(|said| said.2).min().map_or(outer & place::ZONE, u32::from);
-        let prefix = Prefix { address, length, value: flags | zone };
-        places.push(prefix);
-        around.push(prefix);
+        let value = flags | zone;
+        // Most routes of a router that knows the internet lead to a WAN, which is what an address without a place means.
+        if value != outer {
+            let prefix = Prefix { address, length, value };
+            places.push(prefix);
+            around.push(prefix);
+        }
     }
     places
 }

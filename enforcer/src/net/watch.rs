@@ -17,8 +17,10 @@ use tokio::{sync::watch, time};
 
 use super::facts::{Address, Facts, Interface, Route};
 
-/// Changes come in bursts (an address brings routes along); they are read together after this silence.
+/// Changes come in bursts (an address brings routes along); they are read together after this silence,
 const SILENCE: Duration = Duration::from_millis(200);
+/// but no later than this: where routes flap all the time there is no silence.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Read again even if nothing was heard: a socket that overflowed has lost messages.
 const RESYNC: Duration = Duration::from_secs(60);
 
@@ -60,13 +62,21 @@ pub fn follow(current: watch::Sender<Facts>) -> Result<impl Future<Output = ()>,
             }
             tokio::select! {
                 () = current.closed() => break,
-                _ = time::timeout(RESYNC, messages.next()) => {}
-            }
-            while let Ok(Some((message, _))) = time::timeout(SILENCE, messages.next()).await {
-                if matches!(message.payload, NetlinkPayload::Overrun(_)) {
-                    break;
+                heard = time::timeout(RESYNC, messages.next()) => {
+                    if matches!(heard, Ok(None)) {
+                        break;
+                    }
                 }
             }
+            let burst = async {
+                while let Ok(Some((message, _))) = time::timeout(SILENCE, messages.next()).await {
+                    if matches!(message.payload, NetlinkPayload::Overrun(_)) {
+                        break;
+                    }
+                }
+            };
+            // Cut short or not, the facts are read anew.
+            let _ = time::timeout(PATIENCE, burst).await;
         }
         connection.abort();
     })
