@@ -247,13 +247,17 @@ fn ipv6(frame: &impl Bytes, offset: usize) -> Result<Packet<Words6>, Malformed> 
     }
     let transport = transport(frame, at, end - at, next, true, part)?;
     // RFC 4861, 6.1 and 7.1: what was forwarded is not from a neighbour.
-    if transport.port >> 16 == slot::ICMPV6
-        && matches!(transport.port >> 8 & 0xff, 133..=137)
-        && header.hop_limit != 255
-    {
+    if is_neighbour_discovery(transport.port) && header.hop_limit != 255 {
         return Err(Malformed::HopLimit);
     }
     Ok(transport.packet(header.source.map(u32::from_be), header.destination.map(u32::from_be), next, part))
+}
+
+/// Whether a port cell is that of neighbour or router discovery, or a redirect (RFC 4861).
+#[inline(always)]
+#[must_use]
+pub const fn is_neighbour_discovery(port: u32) -> bool {
+    port >> 16 == slot::ICMPV6 && matches!(port >> 8 & 0xff, 133..=137)
 }
 
 /// A part of a packet from its offset, the more-fragments flag and its payload's length, all bytes.

@@ -7,7 +7,7 @@ use crate::{
     address::Address,
     headers::{ethertype, protocol},
     maps::{self, Maps},
-    parse::{Malformed, Packet, Sink},
+    parse::{self, Malformed, Packet, Sink},
 };
 
 /// A defect of the tables: dropped and counted, never passed.
@@ -81,6 +81,10 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A
     }
     let policy = match origin {
         Origin::Lan(_) => PolicyId::Lan,
+        // The gateway answers a neighbour at whatever address it asked from; from a client this would be a way out.
+        Origin::Router if parse::is_neighbour_discovery(packet.port) => {
+            return Some(Verdict::new(Action::Allow, pseudo::LOCAL));
+        }
         Origin::Router => PolicyId::Router,
     };
     if packet.fragment.is_later() {
