@@ -67,10 +67,11 @@ pub struct Skip {
 pub const SKIP_WORDS: usize = size_of::<Skip>() / 4;
 const _: () = assert!(SKIP_WORDS == 8);
 
-/// Words of a row unit: a row starts at `Layout::rows + class * ROW_UNIT`.
+/// Words of a row unit: the row of class `c` starts at word `c * ROW_UNIT`.
 ///
-/// A row is `[pattern, default verdict, verdict of the first clause, …]` and takes as many units as it needs; the class
-/// of a destination is the number of its row's first unit.
+/// A row is `[table, default verdict, verdict of the first clause, …]` and takes as many units as it needs; the class of a destination is the number
+/// of its row's first unit. `table` is a word's number: of the policy's table `[port class] → word of the row`, or, if there are several source
+/// classes, of a table `[source class] → number of the first word of such a table`.
 pub const ROW_UNIT: u32 = 4;
 
 /// Port slots: which 65,536 cells of [`Root::ports`] a protocol uses, and what selects the cell.
@@ -93,20 +94,12 @@ pub mod slot {
 /// Cells of [`Root::ports`].
 pub const PORT_CELLS: usize = slot::COUNT << 16;
 
-/// Where one policy's class tables lie in its words, its further blocks in `BLOCKS`, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
+/// Where a policy's further blocks lie in `BLOCKS`, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Layout {
-    /// First word of the rows.
-    pub rows: u32,
-    /// First word of `[pattern][source class] → group`.
-    pub groups: u32,
-    /// First word of `[group][port class] → column of the row`.
-    pub columns: u32,
     /// Source classes; 1 means that no rule names a source and the source tries are not asked.
     pub source_classes: u32,
-    /// Port classes.
-    pub port_classes: u32,
     /// Element of `BLOCKS` that is the policy's block number [`INLINE_BLOCKS`].
     pub blocks: u32,
     /// First bucket in `HOSTS4`.
@@ -142,7 +135,7 @@ pub struct Root {
     /// The policy's first words: class tables, then trie blocks.
     pub words: [u32; INLINE_WORDS],
 }
-const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 48 + 4 * INLINE_WORDS);
+const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 32 + 4 * INLINE_WORDS);
 
 /// The policies that a packet may be judged by, and their index in `ROOTS`.
 #[repr(u32)]

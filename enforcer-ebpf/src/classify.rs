@@ -61,9 +61,9 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
         None => walk4(cell, destination, word)?,
     };
     let source = if maps::cell(&root.layout.source_classes) > 1 {
-        walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?
+        Some(walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?)
     } else {
-        0
+        None
     };
     conclude(maps, root, class, source, port)
 }
@@ -86,29 +86,29 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
         Some(class) => class,
         None => walk6(cell, destination, word)?,
     };
-    let mut group = 0;
+    let mut group = None;
     if maps::cell(&root.layout.source_classes) > 1 {
         let cell = maps::cell(&root.src6[(source[0] >> 16) as usize]);
         let known = if cell & LONG != 0 { maps.long6(&long_key(policy as u32 + SOURCE_SPACE, source)) } else { None };
         group = match known {
-            Some(class) => class,
-            None => walk6(cell, source, word)?,
+            Some(class) => Some(class),
+            None => Some(walk6(cell, source, word)?),
         };
     }
     conclude(maps, root, class, group, port)
 }
 
-/// From classes to the verdict.
+/// From classes to the verdict; `source` is `None` if all sources are one class.
 #[inline(always)]
-fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -> Option<Verdict> {
-    let layout = &root.layout;
+fn conclude(maps: &impl Maps, root: &Root, class: u32, source: Option<u32>, port: u32) -> Option<Verdict> {
     let word = |index| maps::word(maps, root, index);
-    let row = maps::cell(&layout.rows) + class * ROW_UNIT;
-    let pattern = word(row)?;
-    let group = word(maps::cell(&layout.groups) + pattern * maps::cell(&layout.source_classes) + source)?;
+    let row = class * ROW_UNIT;
     let port = u32::from(root.ports[port as usize & (PORT_CELLS - 1)]);
-    let column = word(maps::cell(&layout.columns) + group * maps::cell(&layout.port_classes) + port)?;
-    Some(Verdict(word(row + 1 + column)?))
+    let mut table = word(row)?;
+    if let Some(source) = source {
+        table = word(table + source)?;
+    }
+    Some(Verdict(word(row + word(table + port)?)?))
 }
 
 #[inline(always)]

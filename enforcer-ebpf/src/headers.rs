@@ -152,6 +152,47 @@ pub struct Ports {
     pub destination: u16,
 }
 
+/// What is looked at of TCP or UDP, whichever it is: 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Transports {
+    /// Both begin so.
+    pub ports: Ports,
+    /// Header and payload of UDP, bytes; of TCP, a half of the sequence number.
+    pub udp_length: u16,
+    /// Not looked at.
+    pub between: [u16; 3],
+    /// Header length of TCP in words, in the upper half; UDP payload.
+    pub tcp_offset: u8,
+    /// Not looked at.
+    pub behind: [u8; 3],
+}
+
+/// A network header with a transport header right behind it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Start<N> {
+    network: N,
+    transport: Transports,
+}
+// SAFETY: both parts are plain data whose alignments and sizes are multiples of each other: there is no padding.
+unsafe impl Zeroable for Start<Ipv4> {}
+// SAFETY: as above.
+unsafe impl Pod for Start<Ipv4> {}
+// SAFETY: as above.
+unsafe impl Zeroable for Start<Ipv6> {}
+// SAFETY: as above.
+unsafe impl Pod for Start<Ipv6> {}
+const _: () = assert!(size_of::<Start<Ipv4>>() == 36 && size_of::<Start<Ipv6>>() == 56);
+
+impl<N> Start<N> {
+    /// Both headers.
+    #[inline(always)]
+    pub fn parts(self) -> (N, Transports) {
+        (self.network, self.transport)
+    }
+}
+
 /// The first 8 bytes of ICMP and ICMPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -16,9 +16,9 @@ use aya_ebpf::{
 use enforcer_ebpf::{
     abi::{Action, Block, Words6},
     bytes::Bytes as _,
-    kernel::{Frame, Tables},
-    maps, parse,
-    verdict::{self, Judge, Origin},
+    kernel::{self, Frame},
+    maps,
+    verdict::{self, Origin},
 };
 
 /// Words of destinations in `TARGETS`; a power of two.
@@ -99,10 +99,10 @@ fn found(value: Option<&u32>) -> u32 {
 fn judge(ctx: &XdpContext) -> u32 {
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx.ctx, None) };
-    let Some(net) = Tables::net() else { return xdp_action::XDP_ABORTED };
+    let Some(net) = kernel::net() else { return xdp_action::XDP_ABORTED };
     let zone = verdict::interface(net, ctx.ingress_ifindex() as u32).zone;
-    let verdict = parse::ethernet(&frame, Judge { maps: &Tables, net, origin: Origin::Lan(zone) });
-    Tables::count(verdict, 1, frame.size());
+    let Some(verdict) = kernel::usual(&frame, net, Origin::Lan(zone)) else { return xdp_action::XDP_ABORTED };
+    kernel::count(verdict, 1, frame.size());
     match verdict.action() {
         Action::Allow => xdp_action::XDP_PASS,
         _ => xdp_action::XDP_DROP,

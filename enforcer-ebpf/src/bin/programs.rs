@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md},
     helpers::{bpf_skb_pull_data, generated::bpf_xdp_get_buff_len},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -16,11 +16,15 @@ use enforcer_ebpf::{
     abi::{Action, Net, Verdict, place, pseudo},
     address::Address,
     bytes::Bytes as _,
-    kernel::{Frame, Tables},
+    headers::Ethernet,
+    kernel::{self, Frame, Tables},
     maps,
     parse::{self, Malformed, Packet, Sink},
     verdict::{self, Judge, Origin, interface},
 };
+
+/// Where the network header begins behind an untagged Ethernet header.
+const UNTAGGED: usize = size_of::<Ethernet>();
 
 /// Clients' frames as a LAN's NIC receives them.
 #[xdp]
@@ -38,23 +42,34 @@ pub fn lan_xdp_frags(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
-    let Some(net) = Tables::net() else { return xdp_action::XDP_ABORTED };
+    let Some(net) = kernel::net() else { return xdp_action::XDP_ABORTED };
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx.ctx, length) };
     let zone = interface(net, ctx.ingress_ifindex() as u32).zone;
-    let judge = Judge { maps: &Tables, net, origin: Origin::Lan(zone) };
-    let verdict = parse::ethernet(&frame, Diagnosed { ctx, sink: judge });
-    Tables::count(verdict, 1, frame.size());
+    let verdict = match kernel::usual(&frame, net, Origin::Lan(zone)) {
+        Some(verdict) => verdict,
+        None => unusual_xdp(ctx.ctx, frame.size(), zone),
+    };
+    kernel::count(verdict, 1, frame.size());
     match verdict.action() {
         Action::Allow => xdp_action::XDP_PASS,
         _ => xdp_action::XDP_DROP,
     }
 }
 
+/// Whatever is not usual, by the whole parser. Apart, so that the short way keeps its registers.
+#[inline(never)]
+fn unusual_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> Verdict {
+    let Some(net) = kernel::net() else { return verdict::FAULT };
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let (frame, ctx) = unsafe { (Frame::xdp(ctx, Some(length)), &XdpContext::new(ctx)) };
+    parse::ethernet(&frame, Diagnosed { ctx, sink: judge(net, Origin::Lan(zone)) })
+}
+
 /// Clients' frames on interfaces without native XDP: bridges, VLANs, Wi-Fi, tunnels.
 #[classifier]
 pub fn lan_ingress(ctx: TcContext) -> i32 {
-    let Some(net) = Tables::net() else { return TC_ACT_SHOT };
+    let Some(net) = kernel::net() else { return TC_ACT_SHOT };
     let interface = interface(net, ifindex(&ctx));
     skb_verdict(&ctx, net, Origin::Lan(interface.zone), interface.layer3 != 0)
 }
@@ -62,7 +77,7 @@ pub fn lan_ingress(ctx: TcContext) -> i32 {
 /// What leaves by a WAN: the gateway's own packets, and those that came in where no policy looks.
 #[classifier]
 pub fn wan_egress(ctx: TcContext) -> i32 {
-    let Some(net) = Tables::net() else { return TC_ACT_SHOT };
+    let Some(net) = kernel::net() else { return TC_ACT_SHOT };
     let ingress = skb(&ctx).ingress_ifindex;
     if ingress == 0 {
         return skb_verdict(&ctx, net, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
@@ -79,7 +94,7 @@ pub fn wan_egress(ctx: TcContext) -> i32 {
 pub fn lan_egress(ctx: TcContext) -> i32 {
     let ingress = skb(&ctx).ingress_ifindex;
     // The gateway's own packets to a LAN are no connections from outside.
-    if let Some(net) = Tables::net()
+    if let Some(net) = kernel::net()
         && maps::cell(&net.replies) != 0
         && ingress != 0
         && interface(net, ingress).zone == 0
@@ -92,7 +107,7 @@ pub fn lan_egress(ctx: TcContext) -> i32 {
 /// What a WAN receives for the gateway itself.
 #[classifier]
 pub fn wan_ingress(ctx: TcContext) -> i32 {
-    if let Some(net) = Tables::net()
+    if let Some(net) = kernel::net()
         && maps::cell(&net.replies) != 0
     {
         parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: true });
@@ -112,11 +127,11 @@ impl Sink for Remember<'_> {
 
     #[inline(always)]
     fn ip<A: Address>(self, packet: &Packet<A>) {
-        let own = || verdict::destination_place(&Tables, self.net, packet).is_some_and(|found| found & place::OWN != 0);
+        let own = || verdict::destination_place(&CALLED, self.net, packet).is_some_and(|found| found & place::OWN != 0);
         if (!self.own || own())
-            && let Some(flow) = verdict::inbound(&Tables, packet)
+            && let Some(flow) = verdict::inbound(&CALLED, packet)
         {
-            Tables::remember_reply(&flow);
+            kernel::remember_reply(&flow);
         }
     }
 
@@ -125,6 +140,14 @@ impl Sink for Remember<'_> {
 
     #[inline(always)]
     fn malformed(self, _: Malformed) {}
+}
+
+/// The tables for the whole parser, behind which the classifier is called.
+const CALLED: Tables<false> = Tables;
+
+#[inline(always)]
+fn judge(net: &Net, origin: Origin) -> Judge<'_, Tables<false>> {
+    Judge { maps: &CALLED, net, origin }
 }
 
 /// Parses an skb whose headers may not all be in its linear part: then they are pulled there first.
@@ -137,7 +160,8 @@ fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
     // SAFETY: the context is the program's own, and the frame is given up before memory is moved.
     let mut frame = unsafe { Frame::skb(ctx.skb.skb) };
     let (linear, whole) = (frame.readable(), frame.size());
-    if linear < whole.min(USUAL) || (linear < whole.min(MOST) && !parse::is_plain(&frame, if layer3 { 0 } else { 14 }))
+    if linear < whole.min(USUAL)
+        || (linear < whole.min(MOST) && !parse::is_plain(&frame, if layer3 { 0 } else { UNTAGGED }))
     {
         // SAFETY: the context is the program's own; the frame is read anew behind the call.
         frame = unsafe {
@@ -154,22 +178,24 @@ fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
 
 #[inline(always)]
 fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 {
-    let judge = Judge { maps: &Tables, net, origin };
-    let verdict = parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge });
+    // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
+    let frame = unsafe { Frame::skb(ctx.skb.skb) };
+    let usual = if layer3 { None } else { kernel::usual(&frame, net, origin) };
+    let verdict = usual.unwrap_or_else(|| parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge(net, origin) }));
     conclude(ctx, verdict)
 }
 
 /// Counts and acts. A super-packet counts as the packets it will be cut into.
 #[inline(always)]
 fn conclude(ctx: &TcContext, verdict: Verdict) -> i32 {
-    Tables::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
+    kernel::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
     match verdict.action() {
         Action::Allow => TC_ACT_OK,
         _ => TC_ACT_SHOT,
     }
 }
 
-/// Rare things worth a line while somebody looks for the cause; not in the program at all unless the log level asks for it.
+/// Tells why a frame is malformed while somebody looks for the cause; not in the program at all unless the log level asks for it.
 struct Diagnosed<'a, C, S> {
     ctx: &'a C,
     sink: S,
@@ -180,11 +206,7 @@ impl<C: EbpfContext, S: Sink<Output = Verdict>> Sink for Diagnosed<'_, C, S> {
 
     #[inline(always)]
     fn ip<A: Address>(self, packet: &Packet<A>) -> Verdict {
-        let verdict = self.sink.ip(packet);
-        if verdict == verdict::FAULT {
-            debug!(self.ctx, "tables contradict themselves");
-        }
-        verdict
+        self.sink.ip(packet)
     }
 
     #[inline(always)]

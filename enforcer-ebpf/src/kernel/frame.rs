@@ -65,21 +65,8 @@ impl Bytes for Frame {
         if start + size_of::<T>() > self.end {
             return None;
         }
-        let mut value = T::zeroed();
-        let bytes = bytemuck::bytes_of_mut(&mut value);
-        let mut at = 0;
-        while at + 4 <= size_of::<T>() {
-            bytes[at..at + 4].copy_from_slice(&load32(start + at).to_ne_bytes());
-            at += 4;
-        }
-        while at + 2 <= size_of::<T>() {
-            bytes[at..at + 2].copy_from_slice(&load16(start + at).to_ne_bytes());
-            at += 2;
-        }
-        if at < size_of::<T>() {
-            bytes[at] = load8(start + at);
-        }
-        Some(value)
+        // SAFETY: the bytes are within the packet, as the verifier checks again; any bytes make a `T`.
+        Some(unsafe { (start as *const T).read_unaligned() })
     }
 }
 
@@ -120,27 +107,3 @@ fn advance(mut address: usize, offset: usize) -> usize {
     unsafe { asm!("{0} += {1}", inout(reg) address, in(reg) offset, options(pure, nomem, nostack, preserves_flags)) };
     address
 }
-
-macro_rules! load {
-    ($name:ident, $value:ty, $size:literal) => {
-        /// One load of this size at any alignment. In Rust a misaligned read must be made of bytes; the instruction itself needs no
-        /// alignment on packet memory: the verifier refuses it where the machine does.
-        #[inline(always)]
-        fn $name(address: usize) -> $value {
-            let value: u64;
-            // SAFETY: the caller has checked the bounds, as the verifier checks again; the load has no other effect.
-            unsafe {
-                asm!(
-                    concat!("{0} = *(", $size, " *)({1} + 0)"),
-                    out(reg) value,
-                    in(reg) address,
-                    options(pure, readonly, nostack, preserves_flags)
-                );
-            }
-            value as $value
-        }
-    };
-}
-load!(load8, u8, "u8");
-load!(load16, u16, "u16");
-load!(load32, u32, "u32");

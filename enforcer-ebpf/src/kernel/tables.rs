@@ -42,15 +42,16 @@ static FRAGMENTS: LruHashMap<FragmentKey, FragmentHead> = LruHashMap::with_max_e
 #[map]
 static REPLIES: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(1, 0);
 
-/// The maps of the loaded object.
-pub struct Tables;
+/// The maps of the loaded object. `INLINE` tells whether the classifier becomes part of the program that asks: on the usual packets' short way it
+/// does; elsewhere it is called, for the verifier's sake.
+pub struct Tables<const INLINE: bool>;
 
 /// [`classify::judge4`] as a global function: the verifier checks it once, for any arguments, instead of again for every state in which
 /// a parser may come out; and it is in the object once. The call costs a nanosecond.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn enforcer_judge4(policy: u32, source: u32, destination: u32, port: u32) -> u32 {
-    classify::judge4(&Tables, policy_of(policy), source, destination, port).unwrap_or(FAULT).0
+    classify::judge4(&Tables::<true>, policy_of(policy), source, destination, port).unwrap_or(FAULT).0
 }
 
 /// [`classify::judge6`], likewise; addresses come in halves, as a function has five scalar arguments.
@@ -66,7 +67,7 @@ extern "C" fn enforcer_judge6(
     let words = |high: u64, low: u64| [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32];
     let policy = policy_of((policy_port >> 32) as u32);
     let (source, destination) = (words(source_high, source_low), words(destination_high, destination_low));
-    classify::judge6(&Tables, policy, &source, &destination, policy_port as u32).unwrap_or(FAULT).0
+    classify::judge6(&Tables::<true>, policy, &source, &destination, policy_port as u32).unwrap_or(FAULT).0
 }
 
 #[inline(always)]
@@ -78,37 +79,35 @@ fn policy_of(number: u32) -> PolicyId {
     }
 }
 
-impl Tables {
-    /// What is known of the network.
-    #[inline(always)]
-    #[must_use]
-    pub fn net() -> Option<&'static Net> {
-        NET.get(0)
-    }
+/// What is known of the network.
+#[inline(always)]
+#[must_use]
+pub fn net() -> Option<&'static Net> {
+    NET.get(0)
+}
 
-    /// Adds packets to a verdict's counter. Two plain additions: the cell is this CPU's own.
-    #[inline(always)]
-    pub fn count(verdict: Verdict, packets: u32, bytes: usize) {
-        if let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) {
-            // SAFETY: the pointer is to this CPU's cell; programs on one CPU do not preempt each other at this hook.
-            unsafe {
-                (*counter).packets += u64::from(packets);
-                (*counter).bytes += bytes as u64;
-            }
-        }
-    }
-
-    /// Remembers a connection from outside.
-    #[inline(always)]
-    pub fn remember_reply(key: &FlowKey) {
-        // A known flow is only looked up, which already makes it recently used. A full table evicts, it does not fail.
-        if !Self.reply(key) {
-            let _ = REPLIES.insert(key, 1, 0);
+/// Adds packets to a verdict's counter. Two plain additions: the cell is this CPU's own.
+#[inline(always)]
+pub fn count(verdict: Verdict, packets: u32, bytes: usize) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) {
+        // SAFETY: the pointer is to this CPU's cell; programs on one CPU do not preempt each other at this hook.
+        unsafe {
+            (*counter).packets += u64::from(packets);
+            (*counter).bytes += bytes as u64;
         }
     }
 }
 
-impl Maps for Tables {
+/// Remembers a connection from outside.
+#[inline(always)]
+pub fn remember_reply(key: &FlowKey) {
+    // A known flow is only looked up, which already makes it recently used. A full table evicts, it does not fail.
+    if !Tables::<true>.reply(key) {
+        let _ = REPLIES.insert(key, 1, 0);
+    }
+}
+
+impl<const INLINE: bool> Maps for Tables<INLINE> {
     #[inline(always)]
     fn root(&self, policy: PolicyId) -> Option<&Root> {
         ROOTS.get(policy as u32)
@@ -121,16 +120,22 @@ impl Maps for Tables {
 
     #[inline(always)]
     fn epoch(&self) -> u16 {
-        Self::net().map_or(0, |net| maps::cell(&net.epoch) as u16)
+        net().map_or(0, |net| maps::cell(&net.epoch) as u16)
     }
 
     #[inline(always)]
     fn judge4(&self, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
+        if INLINE {
+            return classify::judge4(self, policy, source, destination, port);
+        }
         Some(Verdict(enforcer_judge4(policy as u32, source, destination, port)))
     }
 
     #[inline(always)]
     fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
+        if INLINE {
+            return classify::judge6(self, policy, source, destination, port);
+        }
         let half = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         Some(Verdict(enforcer_judge6(
             u64::from(policy as u32) << 32 | u64::from(port),

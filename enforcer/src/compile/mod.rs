@@ -13,10 +13,7 @@ mod sets;
 pub mod trie;
 
 use enforcer_ebpf::{
-    abi::{
-        BLOCK_WORDS, Block, INLINE_WORDS, Layout, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell,
-        pseudo,
-    },
+    abi::{BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
     classify,
 };
 use ipnet::IpNet;
@@ -194,7 +191,7 @@ fn add(
     let dst4 = dst4.map(&mut class)?;
     let dst6 = dst6.map(&mut class)?;
     let outside = class(OUTERMOST)?;
-    let tables = rows.finish(&sources, &port_classes).map_err(|TooLarge(what, needed)| {
+    let words = rows.finish(&sources, &port_classes).map_err(|TooLarge(what, needed)| {
         too_large(
             match what {
                 "rows" => "words of verdict rows",
@@ -207,7 +204,6 @@ fn add(
         )
     })?;
 
-    let words = lay_out(&mut root.layout, &tables);
     image.usage.class_words += words.len();
     let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32);
     trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
@@ -219,7 +215,6 @@ fn add(
         add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
     }
     root.layout.source_classes = source_classes as u32;
-    root.layout.port_classes = port_classes.len() as u32;
     root.layout.seed = seed;
     root.layout.blocks = image.blocks.len() as u32;
     place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
@@ -243,14 +238,6 @@ fn class_of(classes: &mut [Option<u32>], rows: &mut Rows<'_>, sets: &Sets, set: 
     })?;
     classes[set as usize] = Some(class);
     Ok(class)
-}
-
-/// The class tables one after another, and where each begins.
-fn lay_out(layout: &mut Layout, tables: &rows::Tables) -> Vec<u32> {
-    layout.rows = 0;
-    layout.groups = tables.rows.len() as u32;
-    layout.columns = layout.groups + tables.groups.len() as u32;
-    [&tables.rows[..], &tables.groups, &tables.columns].concat()
 }
 
 /// Puts class tables and the trie blocks behind them where they are read: the first blocks into the root, the rest into `further`.

@@ -2,7 +2,7 @@
 //!
 //! A destination class is the ordered list of clauses that speak of it. Its row holds their verdicts; everything else depends only on their
 //! source and port sets, the *pattern*, which few lists differ in: ten thousand rules over fifty sets of each have 2,500 patterns at most. A pattern
-//! and a source class leave a list of port sets, the *group*; a group and a port class name the column of the row.
+//! and a source class leave a list of port sets, the *group*; a group and a port class name the word of the row.
 
 use std::collections::HashMap;
 
@@ -12,16 +12,6 @@ use super::{
     clauses::{ANY, Clause},
     sets::{SetId, Sets},
 };
-
-/// Class tables under construction, as words from the policy's own zero on.
-pub struct Tables {
-    /// Rows, `ROW_UNIT` words each unit.
-    pub rows: Vec<u32>,
-    /// `[pattern][source class] → group`.
-    pub groups: Vec<u32>,
-    /// `[group][port class] → column`.
-    pub columns: Vec<u32>,
-}
 
 /// Which table would be too large, and how many words it would have at least.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,11 +96,12 @@ impl<'a> Rows<'a> {
         self.words.len() / ROW_UNIT as usize
     }
 
-    /// The tables, when every destination has its row. Classes are sets of source and of port sets.
+    /// The tables one after another, when every destination has its row: rows, `[pattern][source class]` (left out if there is one source class),
+    /// `[group][port class]`. Classes are sets of source and of port sets.
     ///
     /// # Errors
     /// If a table would exceed the limit.
-    pub fn finish(self, sources: &Sets, ports: &Sets) -> Result<Tables, TooLarge> {
+    pub fn finish(mut self, sources: &Sets, ports: &Sets) -> Result<Vec<u32>, TooLarge> {
         let mut patterns: Vec<(Pattern, u32)> = self.patterns.into_iter().collect();
         patterns.sort_unstable_by_key(|(_, number)| *number);
         let cells = patterns.len() * sources.len();
@@ -134,20 +125,33 @@ impl<'a> Rows<'a> {
                 return Err(TooLarge("columns", lists.len() * ports.len()));
             }
         }
-        let mut columns = Vec::with_capacity(lists.len() * ports.len());
-        for list in &lists {
-            columns.extend((0..ports.len()).map(|class| of_port(list, ports.get(class as SetId))));
+        // From here on, numbers become the places where their tables begin.
+        let several = sources.len() > 1;
+        let by_source = self.words.len();
+        let by_port = by_source + if several { cells } else { 0 };
+        let port_table = |group: u32| (by_port + group as usize * ports.len()) as u32;
+        for class in self.known.into_values() {
+            let table = &mut self.words[class as usize * ROW_UNIT as usize];
+            let pattern = *table as usize;
+            *table = if several { (by_source + pattern * sources.len()) as u32 } else { port_table(groups[pattern]) };
         }
-        Ok(Tables { rows: self.words, groups, columns })
+        let mut words = self.words;
+        if several {
+            words.extend(groups.iter().map(|&group| port_table(group)));
+        }
+        for list in &lists {
+            words.extend((0..ports.len()).map(|class| of_port(list, ports.get(class as SetId))));
+        }
+        Ok(words)
     }
 }
 
-/// The clauses of a pattern that speak of a source class: port set and column, up to one that takes every port.
+/// The clauses of a pattern that speak of a source class: port set and word of the row, up to one that takes every port.
 fn of_source(pattern: &Pattern, sources: &[u32]) -> Vec<(u32, u32)> {
     let mut list: Vec<(u32, u32)> = Vec::new();
     for (index, &(source, ports)) in pattern.iter().enumerate() {
         if source == ANY || sources.binary_search(&source).is_ok() {
-            list.push((ports, index as u32 + 1));
+            list.push((ports, index as u32 + 2));
             if ports == ANY {
                 break;
             }
@@ -156,8 +160,8 @@ fn of_source(pattern: &Pattern, sources: &[u32]) -> Vec<(u32, u32)> {
     list
 }
 
-/// The column of the first clause that takes a port class; 0 is the default.
+/// The row's word for the first clause that takes a port class; 1 is the default's.
 fn of_port(list: &[(u32, u32)], ports: &[u32]) -> u32 {
     let first = list.iter().find(|(set, _)| *set == ANY || ports.binary_search(set).is_ok());
-    first.map_or(0, |&(_, column)| column)
+    first.map_or(1, |&(_, column)| column)
 }

@@ -22,8 +22,8 @@ use enforcer::{
 };
 use enforcer_ebpf::abi::Block;
 
-/// Rounds; each runs every program once, so that the machine's moods hit all alike. The median counts.
-pub const ROUNDS: usize = 7;
+/// Rounds; each runs every program once, so that the machine's moods hit all alike.
+pub const ROUNDS: usize = 11;
 /// Words of destinations that a benchmark program reads one after another.
 const TARGET_WORDS: usize = 1 << 20;
 
@@ -97,24 +97,27 @@ impl Bench {
         self.targets.fill(bytemuck::cast_slice(&words));
     }
 
-    /// Median nanoseconds per run of each program, all in the same rounds, with what they returned.
-    pub fn time(&mut self, programs: &[&'static str], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
+    /// Nanoseconds per run of each further program above the first one, with what it returned. They are compared round by round; the median of the
+    /// differences counts.
+    pub fn time(&mut self, floor: &'static str, programs: &[&'static str], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
+        let all: Vec<&'static str> = [floor].into_iter().chain(programs.iter().copied()).collect();
         // Warms caches up, and tells how many runs make a sample.
         let mut repeats = Vec::new();
-        for &program in programs {
+        for &program in &all {
             let (nanoseconds, _) = self.sample(program, frame, 200_000)?;
             repeats.push((self.sample_ms * 1e6 / nanoseconds) as u32);
         }
-        let mut samples = vec![Vec::with_capacity(ROUNDS); programs.len()];
+        let mut above = vec![Vec::with_capacity(ROUNDS); programs.len()];
         let mut returned = vec![0; programs.len()];
         for _ in 0..ROUNDS {
+            let (bottom, _) = self.sample(floor, frame, repeats[0])?;
             for (index, &program) in programs.iter().enumerate() {
-                let (nanoseconds, value) = self.sample(program, frame, repeats[index])?;
-                samples[index].push(nanoseconds);
+                let (nanoseconds, value) = self.sample(program, frame, repeats[index + 1])?;
+                above[index].push(nanoseconds - bottom);
                 returned[index] = value;
             }
         }
-        Ok(samples.into_iter().map(median).zip(returned).collect())
+        Ok(above.into_iter().map(median).zip(returned).collect())
     }
 
     /// Nanoseconds per run by the clock on the wall: the kernel's own figure is cut to whole ones. A call waits for a grace period or two at its
@@ -131,6 +134,18 @@ impl Bench {
 fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_unstable_by(f64::total_cmp);
     samples[samples.len() / 2]
+}
+
+/// Stays on one CPU: moving costs caches, and per-CPU counters.
+pub fn stay_on_this_cpu() -> Result<()> {
+    // SAFETY: plain data, for which zero bytes are an empty set; the calls only read it.
+    let refused = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap_or(0), &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set) != 0
+    };
+    anyhow::ensure!(!refused, "cannot stay on one CPU: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// A TCP SYN of the benchmark's client to port 443.

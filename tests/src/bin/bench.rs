@@ -7,7 +7,7 @@ use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
 use clap::Parser;
 use enforcer::policy::{Action, Policy};
 use enforcer_tests::bench::{
-    measure::{Bench, frame},
+    measure::{Bench, frame, stay_on_this_cpu},
     sets,
 };
 use ipnet::IpNet;
@@ -21,16 +21,24 @@ struct Arguments {
     /// Sizes to measure at
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
     sizes: Vec<usize>,
-    /// Milliseconds of one sample; seven are taken of each program
-    #[arg(long, default_value_t = 250.0)]
+    /// Milliseconds of one sample; eleven are taken of each program
+    #[arg(long, default_value_t = 150.0)]
     sample_ms: f64,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only the kinds of measurement whose name has this in it
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    only: String,
     /// Write the figures as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
 }
+
+const HIT: &str = "IPv4 hosts, hit";
+const MISS: &str = "IPv4 hosts, miss";
+const RULES: &str = "rules over 100,000 IPv4 prefixes";
+const BOTH: &str = "1M prefixes and 1M hosts";
 
 const DROP: u32 = 1;
 const PASS: u32 = 2;
@@ -50,8 +58,11 @@ struct Row {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    stay_on_this_cpu()?;
     let mut rows = Vec::new();
-    println!("ns per packet above the same program without a policy (rewriting subtracted); medians side by side");
+    println!(
+        "ns per packet above an XDP program that only draws the destination; medians of differences, side by side"
+    );
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
         "", "size", "enforcer", "LPM trie", "hash", "compile", "load", "maps"
@@ -72,6 +83,7 @@ fn main() -> Result<()> {
         rows.push(row);
     };
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
+    let wanted = |what: &str| what.contains(&arguments.only);
     for v6 in [false, true] {
         for &size in &arguments.sizes {
             let nets = sets::prefixes(&mut rng, size, v6);
@@ -83,6 +95,9 @@ fn main() -> Result<()> {
                     if action == Action::Allow { "allow" } else { "drop" }
                 );
                 let expected = if action == Action::Allow { PASS } else { DROP };
+                if !wanted(&what) {
+                    continue;
+                }
                 add(prefixes(&what, &policy, &nets, v6, expected, arguments.sample_ms, &mut rng)?);
             }
         }
@@ -90,21 +105,29 @@ fn main() -> Result<()> {
     for &size in &arguments.sizes {
         let nets = sets::hosts(&mut rng, size);
         for hit in [true, false] {
+            if !wanted(if hit { HIT } else { MISS }) {
+                continue;
+            }
             add(hosts(&nets, hit, arguments.sample_ms, &mut rng)?);
         }
     }
     let nets = sets::prefixes(&mut rng, 100_000, false);
     for rules in [10, 10_000] {
+        if !wanted(RULES) {
+            continue;
+        }
         let policy = sets::many_rules(&mut rng, rules, &nets);
         let mut bench = Bench::new(&policy, arguments.sample_ms)?;
         aim(&mut bench, &nets, &mut rng);
-        add(row("rules over 100,000 IPv4 prefixes", rules, &mut bench, false, PASS, &[])?);
+        add(row(RULES, rules, &mut bench, false, PASS, &[])?);
     }
-    let both: Vec<IpNet> =
-        sets::prefixes(&mut rng, 1_000_000, false).into_iter().chain(sets::hosts(&mut rng, 1_000_000)).collect();
-    let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), arguments.sample_ms)?;
-    aim(&mut bench, &both, &mut rng);
-    add(row("1M prefixes and 1M hosts", both.len(), &mut bench, false, PASS, &[])?);
+    if wanted(BOTH) {
+        let both: Vec<IpNet> =
+            sets::prefixes(&mut rng, 1_000_000, false).into_iter().chain(sets::hosts(&mut rng, 1_000_000)).collect();
+        let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), arguments.sample_ms)?;
+        aim(&mut bench, &both, &mut rng);
+        add(row(BOTH, both.len(), &mut bench, false, PASS, &[])?);
+    }
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows)?)?;
     }
@@ -175,22 +198,22 @@ fn hosts(nets: &[IpNet], hit: bool, sample_ms: f64, rng: &mut impl Rng) -> Resul
         trie.insert(&Key::new(32, u32::from(address).to_be()), 1, 0)?;
         hash.insert(u32::from(address).to_be(), 1, 0)?;
     }
-    let (what, expected) = if hit { ("IPv4 hosts, hit", PASS) } else { ("IPv4 hosts, miss", DROP) };
+    let (what, expected) = if hit { (HIT, PASS) } else { (MISS, DROP) };
     row(what, nets.len(), &mut bench, false, expected, &["lpm4", "hash4"])
 }
 
 fn row(what: &str, size: usize, bench: &mut Bench, v6: bool, expected: u32, others: &[&'static str]) -> Result<Row> {
     let (rewrite, judge) = if v6 { ("rewrite6", "judge6") } else { ("rewrite4", "judge4") };
-    let programs: Vec<&'static str> = [rewrite, judge].into_iter().chain(others.iter().copied()).collect();
-    let times = bench.time(&programs, &frame(v6)?)?;
-    ensure!(times[1].1 == expected, "{what}: the programs returned {}, not {expected}", times[1].1);
-    let above = |index: usize| times.get(index).map(|(nanoseconds, _)| nanoseconds - times[0].0);
+    let programs: Vec<&'static str> = [judge].into_iter().chain(others.iter().copied()).collect();
+    let times = bench.time(rewrite, &programs, &frame(v6)?)?;
+    ensure!(times[0].1 == expected, "{what}: the program returned {}, not {expected}", times[0].1);
+    let above = |index: usize| times.get(index).map(|(nanoseconds, _)| *nanoseconds);
     Ok(Row {
         what: what.to_owned(),
         size,
-        enforcer: above(1).unwrap_or(f64::NAN),
-        lpm_trie: above(2),
-        hash: above(3),
+        enforcer: times[0].0,
+        lpm_trie: above(1),
+        hash: above(2),
         compile_ms: bench.compile.as_millis(),
         load_ms: bench.load.as_millis(),
         map_mb: bench.map_bytes as f64 / 1e6,
