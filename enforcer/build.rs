@@ -46,7 +46,7 @@ while [ "$left" -gt 0 ]; do
     shift
     left=$((left - 1))
 done
-exec bpf-linker --cpu-features=+allows-misaligned-mem-access "$@"
+exec bpf-linker "$@"
 "#;
     let path = PathBuf::from(std::env::var("OUT_DIR")?).join("linker.sh");
     fs::write(&path, SCRIPT)?;

@@ -70,8 +70,8 @@ const _: () = assert!(SKIP_WORDS == 8);
 /// Words of a row unit: the row of class `c` starts at word `c * ROW_UNIT`.
 ///
 /// A row is `[table, default verdict, verdict of the first clause, …]` and takes as many units as it needs; the class of a destination is the number
-/// of its row's first unit. `table` is a word's number: of the policy's table `[port class] → word of the row`, or, if there are several source
-/// classes, of a table `[source class] → number of the first word of such a table`.
+/// of its row's first unit. `table` is the number of the first word of a table `[port class] → word of the row`; or, if there are several source
+/// classes, the number of a word which, the source's leaf added, is that of the cell that has the former.
 pub const ROW_UNIT: u32 = 4;
 
 /// Port slots: which 65,536 cells of [`Root::ports`] a protocol uses, and what selects the cell.
@@ -124,7 +124,7 @@ pub struct Root {
     pub dst4: [u32; 1 << 16],
     /// IPv6 destinations.
     pub dst6: [u32; 1 << 16],
-    /// IPv4 sources; leaves are source classes.
+    /// IPv4 sources; leaves are offsets of source classes, see [`ROW_UNIT`].
     pub src4: [u32; 1 << 16],
     /// IPv6 sources.
     pub src6: [u32; 1 << 16],
@@ -288,7 +288,7 @@ pub mod pseudo {
     ];
 }
 
-/// A rule's counter on one CPU.
+/// A rule's counter on one CPU. `COUNTERS` has all counters of the first CPU, then those of the next.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counter {

@@ -1,9 +1,9 @@
 //! The data plane as plain code: what the kernel programs run on every packet, compiled for any target.
 //!
-//! A packet's way: [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
+//! A packet's way: [`usual`] or [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
 //! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain`, property tests and fuzzing run
 //! the very same code.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
@@ -17,4 +17,5 @@ pub mod hosts;
 pub mod kernel;
 pub mod maps;
 pub mod parse;
+pub mod usual;
 pub mod verdict;

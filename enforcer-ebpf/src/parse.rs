@@ -5,9 +5,7 @@ use crate::{
     address::Address,
     bounded::bounded,
     bytes::Bytes,
-    headers::{
-        Ethernet, Extension, FragmentHeader, Icmp, Ipv4, Ipv6, Ports, Start, Transports, VlanTag, ethertype, protocol,
-    },
+    headers::{Ethernet, Extension, FragmentHeader, Icmp, Ipv4, Ipv6, Ports, VlanTag, ethertype, protocol},
 };
 
 /// What becomes of a frame, by what it is. Each kind goes its own way from here on: were they joined in one value first, every packet would
@@ -93,6 +91,24 @@ pub enum Malformed {
     HopLimit,
 }
 
+impl Malformed {
+    /// The reason with a number, in words.
+    #[must_use]
+    pub const fn explain(number: u8) -> Option<&'static str> {
+        const WORDS: [&str; 7] = [
+            "a header is cut off",
+            "a length contradicts the frame or another length",
+            "an impossible version or header length",
+            "too many VLAN tags or extension headers",
+            "a source route or routing header",
+            "a fragment that is too small or too far out",
+            "neighbour discovery from beyond the link",
+        ];
+        const { assert!(WORDS.len() == Self::HopLimit as usize + 1) };
+        if (number as usize) < WORDS.len() { Some(WORDS[number as usize]) } else { None }
+    }
+}
+
 /// No header lies further out: two tags, and six extension headers of 2,048 bytes.
 const OFFSET: usize = 0x3fff;
 const MAX_VLAN_TAGS: usize = 2;
@@ -139,48 +155,6 @@ pub fn network<S: Sink>(frame: &impl Bytes, kind: u16, offset: usize, sink: S) -
         },
         other => sink.non_ip(other),
     }
-}
-
-/// The short way for what nearly every packet is: TCP or UDP in one piece, without options or extension headers. Its bounds are checked once and its
-/// fields read where they must lie. Gives the sink back for anything else, malformed frames too: [`network`] finds out what they are.
-///
-/// # Errors
-/// The sink, unused.
-#[inline(always)]
-pub fn usual<S: Sink>(frame: &impl Bytes, kind: u16, offset: usize, sink: S) -> Result<S::Output, S> {
-    match kind {
-        ethertype::IPV4 => match usual4(frame, offset) {
-            Some(packet) => Ok(sink.ip(&packet)),
-            None => Err(sink),
-        },
-        ethertype::IPV6 => match usual6(frame, offset) {
-            Some(packet) => Ok(sink.ip(&packet)),
-            None => Err(sink),
-        },
-        _ => Err(sink),
-    }
-}
-
-#[inline(always)]
-fn usual4(frame: &impl Bytes, offset: usize) -> Option<Packet<u32>> {
-    let (header, start) = frame.read::<Start<Ipv4>>(offset)?.parts();
-    let length = usize::from(u16::from_be(header.total_length));
-    if header.version_length != 0x45 || header.fragment & 0x3fff_u16.to_be() != 0 || offset + length > frame.size() {
-        return None;
-    }
-    let port = start.port(header.protocol, length.checked_sub(size_of::<Ipv4>())?)?;
-    Some(start.packet(u32::from_be(header.source), u32::from_be(header.destination), header.protocol, port))
-}
-
-#[inline(always)]
-fn usual6(frame: &impl Bytes, offset: usize) -> Option<Packet<Words6>> {
-    let (header, start) = frame.read::<Start<Ipv6>>(offset)?.parts();
-    let length = usize::from(u16::from_be(header.payload_length));
-    if u32::from_be(header.version) >> 28 != 6 || offset + size_of::<Ipv6>() + length > frame.size() {
-        return None;
-    }
-    let port = start.port(header.next, length)?;
-    Some(start.packet(header.source.map(u32::from_be), header.destination.map(u32::from_be), header.next, port))
 }
 
 #[inline(always)]
@@ -379,33 +353,6 @@ fn transport(
     }
     let port = slot << 16 | u32::from(destination_port);
     Ok(Transport { port, source_port: u16::from_be(ports.source), destination_port })
-}
-
-impl Transports {
-    /// The port cell, if this is a whole header whose lengths fit `length` bytes of header and payload.
-    #[inline(always)]
-    fn port(&self, protocol: u8, length: usize) -> Option<u32> {
-        let (slot, least, claimed) = match protocol {
-            protocol::TCP => (slot::TCP, 20, usize::from(self.tcp_offset >> 4) * 4),
-            protocol::UDP => (slot::UDP, 8, usize::from(u16::from_be(self.udp_length))),
-            _ => return None,
-        };
-        (claimed >= least && claimed <= length).then(|| slot << 16 | u32::from(u16::from_be(self.ports.destination)))
-    }
-
-    #[inline(always)]
-    fn packet<A>(&self, source: A, destination: A, protocol: u8, port: u32) -> Packet<A> {
-        let ports = self.ports;
-        Packet {
-            source,
-            destination,
-            protocol,
-            port,
-            source_port: u16::from_be(ports.source),
-            destination_port: u16::from_be(ports.destination),
-            fragment: Fragment::NONE,
-        }
-    }
 }
 
 /// Whether the bytes at the network header are of a packet whose transport header follows right behind it: IPv4 without options, or IPv6 with TCP,

@@ -30,7 +30,7 @@ use crate::{
         image::{NetError, Words},
         watch as netlink,
     },
-    policy::{Policy, words},
+    policy::{self, Policy, words},
 };
 
 /// What `enforcer run` is told.
@@ -44,6 +44,8 @@ pub struct Options {
     pub policy: PathBuf,
     /// How to catch frames on LANs.
     pub xdp: XdpMode,
+    /// Whether the kernel's programs tell about malformed frames.
+    pub diagnose: bool,
     /// The API's socket.
     pub socket: PathBuf,
 }
@@ -57,15 +59,21 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
-    let policy = Policy::load(&options.policy)?;
-    let sha256 = Sha256::digest(std::fs::read(&options.policy)?).iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = policy::read(&options.policy)?;
+    let policy = Policy::parse(&options.policy.display().to_string(), &text)?;
+    let sha256 = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let image = compile::compile(&policy, &Limits::default(), seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     check_interfaces(options, &facts)?;
     let net = NetImage::new(&facts, &options.lans, &options.wans, image.words)?;
     let socket = server::bind(&options.socket).context("cannot serve the API")?;
 
-    let mut object = Object::load(&image, &net)?;
+    let (mut object, diagnostics) = if options.diagnose {
+        let (object, diagnostics) = Object::load_with_diagnostics(&image, &net)?;
+        (object, Some(diagnostics))
+    } else {
+        (Object::load(&image, &net)?, None)
+    };
     let hooks = attach_all(&mut object, options, &facts)?;
     let controller = Arc::new(Controller {
         status: Status {
@@ -93,10 +101,17 @@ pub async fn run(options: &Options) -> Result<()> {
         options.socket.display()
     );
 
+    let diagnostics = async {
+        match diagnostics {
+            Some(diagnostics) => diagnostics.follow().await,
+            None => std::future::pending().await,
+        }
+    };
     let (sender, changes) = watch::channel(facts);
     let netlink = netlink::follow(sender).context("cannot follow changes of interfaces and routes")?;
     tokio::select! {
         () = netlink => bail!("netlink is gone"),
+        () = diagnostics => bail!("the kernel programs' diagnostics stopped"),
         () = controller.follow(changes, options, image.words) => bail!("netlink is gone"),
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => bail!("the API stopped"),
         _ = interrupt.recv() => {}
@@ -192,9 +207,8 @@ impl Source for Controller {
         status
     }
 
-    fn counters(&self) -> Result<Counters, String> {
+    fn counters(&self) -> Counters {
         let values = self.object.lock().unwrap_or_else(PoisonError::into_inner).counters();
-        let values = values.map_err(|error| error.to_string())?;
         let (first, rest) = values.split_at(pseudo::COUNT as usize);
         let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
             name: (*name).into(),
@@ -204,7 +218,7 @@ impl Source for Controller {
         let rules = self.names.iter().zip(rest).filter_map(|(name, value)| {
             Some(RuleCounter { packets: value.packets, bytes: value.bytes, ..name.clone()? })
         });
-        Ok(Counters { rules: rules.collect(), pseudo: pseudo.collect() })
+        Counters { rules: rules.collect(), pseudo: pseudo.collect() }
     }
 }
 

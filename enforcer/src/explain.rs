@@ -3,13 +3,17 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use enforcer_ebpf::{
-    abi::{PolicyId, Verdict, Words6, pseudo, slot},
-    classify,
+    abi::{NET_BLOCKS, Verdict, Words6, pseudo, slot},
+    address::Address,
+    headers::protocol,
+    parse::{Fragment, Packet, Sink as _},
+    verdict::{Judge, Origin},
 };
 use serde::Serialize;
 
 use crate::{
     compile::Image,
+    net::{Facts, NetImage, image::Words},
     policy::{Action, Policy, PortMatch, Transport, words},
 };
 
@@ -53,15 +57,20 @@ pub enum NoAnswer {
     Fault,
 }
 
-/// The verdict of the LAN policy. Traffic to the gateway, to LANs, multicast and link-local is exempt before any rule; that is not judged here.
+/// The verdict on a client's packet. Multicast, broadcast and link-local destinations are exempt before any rule, as everywhere; the addresses of a
+/// gateway and its LANs, which are exempt as well, are not known here.
 ///
 /// # Errors
 /// If the question is not about one possible packet.
 pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Explanation, NoAnswer> {
-    let verdict = judge(image, question, port_cell(question.port)?)?;
+    let verdict = judge(image, question)?;
     let action = words::name(verdict.action());
     let Some(counted) = verdict.counter().checked_sub(pseudo::COUNT) else {
-        let why = format!("no rule names this destination, port and source; the default is {action}");
+        let why = match verdict.counter() {
+            pseudo::LOCAL => "multicast, broadcast and link-local destinations are exempt from the rules".into(),
+            pseudo::DEFAULT => format!("no rule names this destination, port and source; the default is {action}"),
+            _ => return Err(NoAnswer::Fault),
+        };
         return Ok(Explanation { action, rule: None, service: None, prefix: None, why });
     };
     let (_, counted) = image.counters.get(counted as usize).ok_or(NoAnswer::Fault)?;
@@ -96,40 +105,42 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
     })
 }
 
-fn judge(image: &Image, question: &Question, port: u32) -> Result<Verdict, NoAnswer> {
-    let verdict = match (question.from, question.to) {
-        (None, IpAddr::V4(to)) => classify::judge4(image, PolicyId::Lan, 0, to.into(), port),
-        (None, IpAddr::V6(to)) => classify::judge6(image, PolicyId::Lan, &[0; 4], &words6(to), port),
-        (Some(IpAddr::V4(from)), IpAddr::V4(to)) => {
-            classify::judge4(image, PolicyId::Lan, from.into(), to.into(), port)
-        }
-        (Some(IpAddr::V6(from)), IpAddr::V6(to)) => {
-            classify::judge6(image, PolicyId::Lan, &words6(from), &words6(to), port)
-        }
-        (Some(from), to) => return Err(NoAnswer::Families(from, to)),
-    };
-    verdict.ok_or(NoAnswer::Fault)
+fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
+    match (question.from, question.to) {
+        (None, IpAddr::V4(to)) => ask(image, 0, u32::from(to), question.port),
+        (None, IpAddr::V6(to)) => ask(image, [0; 4], words6(to), question.port),
+        (Some(IpAddr::V4(from)), IpAddr::V4(to)) => ask(image, from.into(), u32::from(to), question.port),
+        (Some(IpAddr::V6(from)), IpAddr::V6(to)) => ask(image, words6(from), words6(to), question.port),
+        (Some(from), to) => Err(NoAnswer::Families(from, to)),
+    }
 }
 
-/// The port cell of the one kind of packet that a word names.
-fn port_cell(port: PortMatch) -> Result<u32, NoAnswer> {
-    let (slot, selector) = match port {
-        PortMatch::Ports { transport, first, last } if first == last => {
-            let slot = match transport {
-                Transport::Tcp => slot::TCP,
-                Transport::Udp => slot::UDP,
-                Transport::Sctp => slot::SCTP,
-            };
-            (slot, first)
-        }
-        PortMatch::Icmp { kind: Some(kind), code } => (slot::ICMP, u16::from(kind) << 8 | u16::from(code.unwrap_or(0))),
-        PortMatch::Icmpv6 { kind: Some(kind), code } => {
-            (slot::ICMPV6, u16::from(kind) << 8 | u16::from(code.unwrap_or(0)))
-        }
-        PortMatch::Protocol(number) => (slot::PORTLESS, u16::from(number)),
+/// Judges the packet on a gateway without interfaces, where every source is believed.
+fn ask<A: Address>(image: &Image, source: A, destination: A, port: PortMatch) -> Result<Verdict, NoAnswer> {
+    let words = Words { strict_sources: false, ..image.words };
+    let nowhere = NetImage::new(&Facts::default(), &[], &[], words).map_err(|_| NoAnswer::Fault)?;
+    let net = nowhere.at(0, NET_BLOCKS).map_err(|_| NoAnswer::Fault)?;
+    let (protocol, port) = port_cell(port)?;
+    let (source_port, destination_port, fragment) = (0, port as u16, Fragment::NONE);
+    let packet = Packet { source, destination, protocol, port, source_port, destination_port, fragment };
+    Ok(Judge { maps: image, net: &net, origin: Origin::Lan(0) }.ip(&packet))
+}
+
+/// Protocol and port cell of the one kind of packet that a word names.
+fn port_cell(port: PortMatch) -> Result<(u8, u32), NoAnswer> {
+    let icmp = |kind, code: Option<u8>| u16::from(kind) << 8 | u16::from(code.unwrap_or(0));
+    let (protocol, slot, selector) = match port {
+        PortMatch::Ports { transport, first, last } if first == last => match transport {
+            Transport::Tcp => (protocol::TCP, slot::TCP, first),
+            Transport::Udp => (protocol::UDP, slot::UDP, first),
+            Transport::Sctp => (protocol::SCTP, slot::SCTP, first),
+        },
+        PortMatch::Icmp { kind: Some(kind), code } => (protocol::ICMP, slot::ICMP, icmp(kind, code)),
+        PortMatch::Icmpv6 { kind: Some(kind), code } => (protocol::ICMPV6, slot::ICMPV6, icmp(kind, code)),
+        PortMatch::Protocol(number) => (number, slot::PORTLESS, u16::from(number)),
         _ => return Err(NoAnswer::Port(port)),
     };
-    Ok(slot << 16 | u32::from(selector))
+    Ok((protocol, slot << 16 | u32::from(selector)))
 }
 
 fn words6(address: Ipv6Addr) -> Words6 {
@@ -166,6 +177,15 @@ mod tests {
             port: words::port(port).expect("a port"),
         };
         explain(&policy, &image, &question)
+    }
+
+    #[test]
+    fn what_never_leaves_the_network_is_exempt() {
+        for to in ["224.0.0.251", "255.255.255.255", "ff02::1", "fe80::1"] {
+            let answer = ask(None, to, "udp/5353").expect("an answer");
+            assert_eq!((answer.action, answer.rule), ("allow", None), "{to}");
+            assert!(answer.why.contains("exempt"), "{}", answer.why);
+        }
     }
 
     #[test]

@@ -204,7 +204,7 @@ fn a_router_policy_judges_the_gateways_own_packets_and_inbound_rules_keep_ssh() 
 default = "drop"
 [[service]]
 name = "web"
-to = ["17.0.0.0/8"]
+to = ["17.0.0.0/8", "2620:149::/32"]
 ports = ["tcp/443"]
 [[service]]
 name = "ssh"
@@ -223,6 +223,10 @@ services = ["ssh"]
     let enforcer = Enforcer::start(&lab, policy, "--lan lan0 --wan wan0")?;
     assert_eq!(probe::tcp(&lab.gateway, "17.1.2.3", 443)?, Answered);
     assert_eq!(probe::tcp(&lab.gateway, "203.0.113.9", 443)?, Silence);
+    // Neither may the default of drop keep the next hop from finding the gateway, nor the gateway the next hop.
+    lab.internet.run("ip neigh flush dev inet0")?;
+    lab.gateway.run("ip neigh flush dev wan0")?;
+    assert_eq!(probe::tcp(&lab.gateway, "2620:149::5", 443)?, Answered);
     assert_eq!(probe::tcp(&lab.internet, "198.51.100.1", 22)?, Answered);
     assert_eq!(probe::tcp(&lab.internet, "198.51.100.1", 23)?, Silence);
     enforcer.stop()
@@ -264,6 +268,20 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(ping_from("10.8.0.1"));
     enforcer.stop()
+}
+
+#[test]
+fn a_source_route_is_refused_and_diagnosed_on_request() -> Result<()> {
+    for (arguments, told) in [("--diagnose", true), ("", false)] {
+        let lab = Lab::new()?;
+        let enforcer = Enforcer::start(&lab, POLICY, &format!("--lan lan0 --wan wan0 {arguments}"))?;
+        probe::source_routed(&lab.client, "17.253.4.5", 123)?;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(enforcer.counters()?["malformed"], 1);
+        assert_eq!(enforcer.log()?.contains("kernel: malformed frame: a source route"), told);
+        enforcer.stop()?;
+    }
+    Ok(())
 }
 
 #[test]

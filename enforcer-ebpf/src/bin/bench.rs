@@ -14,7 +14,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use enforcer_ebpf::{
-    abi::{Action, Block, Words6},
+    abi::{Action, Block, Net, Verdict, Words6},
     bytes::Bytes as _,
     kernel::{self, Frame},
     maps,
@@ -59,13 +59,13 @@ pub fn rewrite6(ctx: XdpContext) -> u32 {
 /// The whole way of a client's frame, IPv4.
 #[xdp]
 pub fn judge4(ctx: XdpContext) -> u32 {
-    next4(&ctx).map_or(xdp_action::XDP_ABORTED, |_| judge(&ctx))
+    next4(&ctx).map_or(xdp_action::XDP_ABORTED, |_| judge(&ctx, kernel::usual4))
 }
 
 /// The whole way of a client's frame, IPv6.
 #[xdp]
 pub fn judge6(ctx: XdpContext) -> u32 {
-    next6(&ctx).map_or(xdp_action::XDP_ABORTED, |_| judge(&ctx))
+    next6(&ctx).map_or(xdp_action::XDP_ABORTED, |_| judge(&ctx, kernel::usual6))
 }
 
 /// A kernel LPM trie asked for the destination, and nothing else.
@@ -96,12 +96,12 @@ fn found(value: Option<&u32>) -> u32 {
 }
 
 #[inline(always)]
-fn judge(ctx: &XdpContext) -> u32 {
+fn judge(ctx: &XdpContext, usual: impl Fn(&Frame, &Net, Origin) -> Option<Verdict>) -> u32 {
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx.ctx, None) };
     let Some(net) = kernel::net() else { return xdp_action::XDP_ABORTED };
     let zone = verdict::interface(net, ctx.ingress_ifindex() as u32).zone;
-    let Some(verdict) = kernel::usual(&frame, net, Origin::Lan(zone)) else { return xdp_action::XDP_ABORTED };
+    let Some(verdict) = usual(&frame, net, Origin::Lan(zone)) else { return xdp_action::XDP_ABORTED };
     kernel::count(verdict, 1, frame.size());
     match verdict.action() {
         Action::Allow => xdp_action::XDP_PASS,

@@ -16,15 +16,14 @@ use enforcer_ebpf::{
     abi::{Action, Net, Verdict, place, pseudo},
     address::Address,
     bytes::Bytes as _,
-    headers::Ethernet,
-    kernel::{self, Frame, Tables},
+    kernel::{self, Frame, Tables, UNTAGGED},
     maps,
     parse::{self, Malformed, Packet, Sink},
     verdict::{self, Judge, Origin, interface},
 };
 
-/// Where the network header begins behind an untagged Ethernet header.
-const UNTAGGED: usize = size_of::<Ethernet>();
+/// No verdict: its word has 26 bits.
+const NONE: u32 = u32::MAX;
 
 /// Clients' frames as a LAN's NIC receives them.
 #[xdp]
@@ -46,10 +45,10 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx.ctx, length) };
     let zone = interface(net, ctx.ingress_ifindex() as u32).zone;
-    let verdict = match kernel::usual(&frame, net, Origin::Lan(zone)) {
-        Some(verdict) => verdict,
-        None => unusual_xdp(ctx.ctx, frame.size(), zone),
-    };
+    let verdict = kernel::usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
+        let verdict = usual6_xdp(ctx.ctx, frame.size(), zone);
+        if verdict == NONE { unusual_xdp(ctx.ctx, frame.size(), zone) } else { Verdict(verdict) }
+    });
     kernel::count(verdict, 1, frame.size());
     match verdict.action() {
         Action::Allow => xdp_action::XDP_PASS,
@@ -57,7 +56,16 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
     }
 }
 
-/// Whatever is not usual, by the whole parser. Apart, so that the short way keeps its registers.
+/// Usual IPv6 frames. Apart, so that IPv4 need not share its registers and stack.
+#[inline(never)]
+fn usual6_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> u32 {
+    let Some(net) = kernel::net() else { return NONE };
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
+    kernel::usual6(&frame, net, Origin::Lan(zone)).map_or(NONE, |verdict| verdict.0)
+}
+
+/// Whatever is not usual, by the whole parser.
 #[inline(never)]
 fn unusual_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> Verdict {
     let Some(net) = kernel::net() else { return verdict::FAULT };
@@ -180,7 +188,7 @@ fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
 fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 {
     // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
     let frame = unsafe { Frame::skb(ctx.skb.skb) };
-    let usual = if layer3 { None } else { kernel::usual(&frame, net, origin) };
+    let usual = if layer3 { None } else { kernel::usual4(&frame, net, origin) };
     let verdict = usual.unwrap_or_else(|| parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge(net, origin) }));
     conclude(ctx, verdict)
 }
@@ -216,7 +224,7 @@ impl<C: EbpfContext, S: Sink<Output = Verdict>> Sink for Diagnosed<'_, C, S> {
 
     #[inline(always)]
     fn malformed(self, reason: Malformed) -> Verdict {
-        debug!(self.ctx, "malformed frame: reason {}", reason as u8);
+        debug!(self.ctx, "{}", reason as u8);
         self.sink.malformed(reason)
     }
 }

@@ -9,15 +9,33 @@ pub use tables::{Tables, count, net, remember_reply};
 use crate::{
     abi::{Net, Verdict},
     bytes::Bytes as _,
-    headers::Ethernet,
-    parse,
+    headers::{Ethernet, ethertype},
+    parse::Sink as _,
+    usual,
     verdict::{Judge, Origin},
 };
 
-/// The verdict on a usual frame, from its untagged Ethernet header on ([`parse::usual`]); `None` if it is none.
+/// Where the network header begins behind an untagged Ethernet header.
+pub const UNTAGGED: usize = size_of::<Ethernet>();
+
+/// The verdict on a frame if it is a usual IPv4 one ([`usual::ipv4`]) without tags.
 #[inline(always)]
-pub fn usual(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
-    let kind = u16::from_be(frame.read::<Ethernet>(0)?.kind);
-    let judge = Judge { maps: &Tables::<true>, net, origin };
-    parse::usual(frame, kind, size_of::<Ethernet>(), judge).ok()
+#[must_use]
+pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
+    if u16::from_be(frame.read::<Ethernet>(0)?.kind) != ethertype::IPV4 {
+        return None;
+    }
+    let packet = usual::ipv4(frame, UNTAGGED)?;
+    Some(Judge { maps: &Tables::<true>, net, origin }.ip(&packet))
+}
+
+/// The same for IPv6.
+#[inline(always)]
+#[must_use]
+pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
+    if u16::from_be(frame.read::<Ethernet>(0)?.kind) != ethertype::IPV6 {
+        return None;
+    }
+    let packet = usual::ipv6(frame, UNTAGGED)?;
+    Some(Judge { maps: &Tables::<true>, net, origin }.ip(&packet))
 }

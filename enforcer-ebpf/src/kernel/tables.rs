@@ -1,15 +1,17 @@
 //! BPF maps. Sizes here are the least ones; user space sets the real ones before loading.
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, lpm_trie::Key},
 };
 
 use crate::{
     abi::{
         Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
-        PolicyId, Root, Verdict, Words6, pseudo,
+        PolicyId, Root, Verdict, Words6,
     },
     classify,
     maps::{self, Maps},
@@ -30,8 +32,12 @@ static KEYS6: Array<Keys6> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static OVERFLOW: HashMap<OverflowKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
 static LONG6: LpmTrie<LongKey, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+// Not a per-CPU map: its values lie behind a pointer each, and cannot be mapped.
 #[map]
-static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(pseudo::COUNT, 0);
+static COUNTERS: Array<Counter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Counters of one CPU, which user space sets before loading.
+#[unsafe(no_mangle)]
+static COUNTERS_PER_CPU: Global<u32> = Global::new(0);
 #[map]
 static NET: Array<Net> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -89,7 +95,9 @@ pub fn net() -> Option<&'static Net> {
 /// Adds packets to a verdict's counter. Two plain additions: the cell is this CPU's own.
 #[inline(always)]
 pub fn count(verdict: Verdict, packets: u32, bytes: usize) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) {
+    // SAFETY: the helper has no arguments and no effect.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counter) = COUNTERS.get_ptr_mut(cpu * COUNTERS_PER_CPU.load() + verdict.counter()) {
         // SAFETY: the pointer is to this CPU's cell; programs on one CPU do not preempt each other at this hook.
         unsafe {
             (*counter).packets += u64::from(packets);

@@ -21,12 +21,15 @@ pub struct Arguments {
     /// How to catch clients' frames
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     xdp: XdpMode,
+    /// Tell on standard error why frames are malformed; takes time for each of them
+    #[arg(long)]
+    diagnose: bool,
     #[command(flatten)]
     socket: Socket,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { lans, wans, policy, xdp, socket: Socket { socket } } = arguments;
+    let Arguments { lans, wans, policy, xdp, diagnose, socket: Socket { socket } } = arguments;
     let mut seen: Vec<&String> = Vec::new();
     for name in lans.iter().chain(&wans) {
         if seen.contains(&name) {
@@ -34,7 +37,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         seen.push(name);
     }
-    let options = control::Options { lans, wans, policy, xdp, socket };
+    let options = control::Options { lans, wans, policy, xdp, diagnose, socket };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

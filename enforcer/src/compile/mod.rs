@@ -191,7 +191,7 @@ fn add(
     let dst4 = dst4.map(&mut class)?;
     let dst6 = dst6.map(&mut class)?;
     let outside = class(OUTERMOST)?;
-    let words = rows.finish(&sources, &port_classes).map_err(|TooLarge(what, needed)| {
+    let (words, patterns) = rows.finish(&sources, &port_classes).map_err(|TooLarge(what, needed)| {
         too_large(
             match what {
                 "rows" => "words of verdict rows",
@@ -209,6 +209,9 @@ fn add(
     trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
     trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
     let source_classes = sources.len();
+    // A source's leaf is where its class's part of the table begins.
+    let part = |class| Ok(class * patterns as u32);
+    let (src4, src6) = (src4.map(part)?, src6.map(part)?);
     if source_classes > 1 {
         trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
         trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);

@@ -96,12 +96,13 @@ impl<'a> Rows<'a> {
         self.words.len() / ROW_UNIT as usize
     }
 
-    /// The tables one after another, when every destination has its row: rows, `[pattern][source class]` (left out if there is one source class),
-    /// `[group][port class]`. Classes are sets of source and of port sets.
+    /// The tables one after another, when every destination has its row: rows, `[source class][pattern]` (left out if there is one source class),
+    /// `[group][port class]`; and how many patterns there are. Classes are sets of source and of port sets. A client's packets stay in its
+    /// class's part of the second table, which is small enough for a near cache.
     ///
     /// # Errors
     /// If a table would exceed the limit.
-    pub fn finish(mut self, sources: &Sets, ports: &Sets) -> Result<Vec<u32>, TooLarge> {
+    pub fn finish(mut self, sources: &Sets, ports: &Sets) -> Result<(Vec<u32>, usize), TooLarge> {
         let mut patterns: Vec<(Pattern, u32)> = self.patterns.into_iter().collect();
         patterns.sort_unstable_by_key(|(_, number)| *number);
         let cells = patterns.len() * sources.len();
@@ -111,8 +112,8 @@ impl<'a> Rows<'a> {
         let mut numbers: HashMap<Vec<(u32, u32)>, u32> = HashMap::new();
         let mut lists: Vec<Vec<(u32, u32)>> = Vec::new();
         let mut groups = Vec::with_capacity(cells);
-        for (pattern, _) in &patterns {
-            for class in 0..sources.len() {
+        for class in 0..sources.len() {
+            for (pattern, _) in &patterns {
                 let list = of_source(pattern, sources.get(class as SetId));
                 let next = numbers.len() as u32;
                 let group = *numbers.entry(list).or_insert_with_key(|list| {
@@ -133,7 +134,7 @@ impl<'a> Rows<'a> {
         for class in self.known.into_values() {
             let table = &mut self.words[class as usize * ROW_UNIT as usize];
             let pattern = *table as usize;
-            *table = if several { (by_source + pattern * sources.len()) as u32 } else { port_table(groups[pattern]) };
+            *table = if several { (by_source + pattern) as u32 } else { port_table(groups[pattern]) };
         }
         let mut words = self.words;
         if several {
@@ -142,7 +143,7 @@ impl<'a> Rows<'a> {
         for list in &lists {
             words.extend((0..ports.len()).map(|class| of_port(list, ports.get(class as SetId))));
         }
-        Ok(words)
+        Ok((words, patterns.len()))
     }
 }
 

@@ -94,6 +94,23 @@ impl<T: Pod> Mapped<T> {
         }
     }
 
+    /// How many elements there are.
+    #[must_use]
+    pub const fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// An element as it is now. Each of its words is read whole; programs may store to the next one meanwhile.
+    ///
+    /// # Panics
+    /// If there is no such element.
+    #[must_use]
+    pub fn read(&self, index: usize) -> T {
+        assert!(index < self.elements, "element {index} of {}", self.elements);
+        // SAFETY: within the mapping, as just checked; any bytes make a `T`, so that one being written is no worse than a mix of old and new words.
+        unsafe { self.start.as_ptr().add(index).read_volatile() }
+    }
+
     fn word(&self, index: usize) -> &AtomicU32 {
         // SAFETY: the callers have checked the bounds; mappings are page-aligned; concurrent accesses are atomic or by the kernel.
         unsafe { AtomicU32::from_ptr(self.start.as_ptr().cast::<u32>().add(index)) }

@@ -1,6 +1,7 @@
 //! The kernel at arm's length: the loaded object, its maps and its links.
 
 pub mod attach;
+pub mod diagnostics;
 pub mod memory;
 pub mod object;
 
@@ -50,6 +51,12 @@ pub enum KernelError {
         /// Why.
         source: aya::maps::MapError,
     },
+    /// The programs' messages cannot be read.
+    #[error("cannot read the kernel programs' diagnostics")]
+    Log(#[source] Box<aya_log::Error>),
+    /// The number of CPUs cannot be told.
+    #[error("cannot tell how many CPUs there are")]
+    Cpus(#[source] std::io::Error),
     /// The network's facts do not fit.
     #[error(transparent)]
     Net(#[from] crate::net::image::NetError),

@@ -4,14 +4,15 @@ use std::{mem::offset_of, os::fd::AsFd as _};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, LpmTrie, Map, PerCpuArray, lpm_trie::Key},
+    maps::{HashMap, LpmTrie, Map, lpm_trie::Key},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
+    util::nr_cpus,
 };
 use enforcer_ebpf::abi::{
     BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, Root, Words6, pseudo,
 };
 
-use super::{KernelError, memory::Mapped};
+use super::{KernelError, diagnostics::Diagnostics, memory::Mapped};
 use crate::{compile::Image, net::image::NetImage};
 
 /// Blocks of each half of the network's tries.
@@ -25,9 +26,8 @@ const REPLIES: u32 = 65_536;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-programs"));
 
-/// The benchmark's object, for [`Object::load_bytes`].
 #[cfg(feature = "bench")]
-pub static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
+static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
 
 /// An ABI value as aya wants map keys and values.
 #[repr(transparent)]
@@ -37,10 +37,19 @@ struct Raw<T>(T);
 // SAFETY: the type is transparent over one that any bytes make.
 unsafe impl<T: bytemuck::Pod> aya::Pod for Raw<T> {}
 
+/// What the programs log, as aya's log crates number it.
+#[derive(Clone, Copy)]
+enum Level {
+    Off = 0,
+    Debug = aya_log::Level::Debug as isize,
+}
+
 /// A policy in the kernel: its maps, and programs that are loaded but not attached.
 pub struct Object {
     ebpf: Ebpf,
-    counters: PerCpuArray<aya::maps::MapData, Raw<Counter>>,
+    counters: Mapped<Counter>,
+    /// Counters of one CPU.
+    counters_per_cpu: usize,
     net: Mapped<Net>,
     places6: LpmTrie<aya::maps::MapData, Words6, u32>,
     /// Which half of the network blocks the next update may fill.
@@ -54,30 +63,50 @@ impl Object {
     /// # Errors
     /// If the kernel refuses a map, its memory or a program.
     pub fn load(image: &Image, net: &NetImage) -> Result<Self, KernelError> {
-        Self::load_bytes(PROGRAMS, image, net)
+        Self::load_bytes(PROGRAMS, image, net, Level::Off)
     }
 
-    /// [`Self::load`] with another object that has the same maps, such as the benchmark's.
+    /// [`Self::load`] with the programs' log calls in: each costs time for the packet that it is about.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_bytes(object: &[u8], image: &Image, net: &NetImage) -> Result<Self, KernelError> {
+    pub fn load_with_diagnostics(image: &Image, net: &NetImage) -> Result<(Self, Diagnostics), KernelError> {
+        let mut object = Self::load_bytes(PROGRAMS, image, net, Level::Debug)?;
+        let diagnostics = Diagnostics::of(&mut object.ebpf)?;
+        Ok((object, diagnostics))
+    }
+
+    /// [`Self::load`] with the benchmark's object, which has the same maps and more.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    #[cfg(feature = "bench")]
+    pub fn load_bench(image: &Image, net: &NetImage) -> Result<Self, KernelError> {
+        Self::load_bytes(BENCH, image, net, Level::Off)
+    }
+
+    fn load_bytes(object: &[u8], image: &Image, net: &NetImage, level: Level) -> Result<Self, KernelError> {
         let size = |values: usize| u32::try_from(values).unwrap_or(u32::MAX).max(1);
         let blocks = size(image.blocks.len());
         let hosts4 = size(image.hosts4.len());
         let hosts6 = size(image.hosts6.len());
+        // Whole cache lines, so that CPUs share none.
+        let counters_per_cpu = size((pseudo::COUNT as usize + image.counters.len()).next_multiple_of(4));
+        let cpus = nr_cpus().map_err(|(_, source)| KernelError::Cpus(source))?;
+        let counters = size(counters_per_cpu as usize * cpus);
         let mut ebpf = EbpfLoader::new()
             // One line of what is wrong, not the whole program.
             .verifier_log_level(VerifierLogLevel::STATS)
             // Log calls are in the programs, but behind this constant: the verifier removes them.
-            .override_global("AYA_LOG_LEVEL", &0_u8, false)
+            .override_global("AYA_LOG_LEVEL", &(level as u8), false)
             .map_max_entries("BLOCKS", blocks)
             .map_max_entries("HOSTS4", hosts4)
             .map_max_entries("HOSTS6", hosts6)
             .map_max_entries("KEYS6", hosts6)
             .map_max_entries("OVERFLOW", size(image.overflow.len()))
             .map_max_entries("LONG6", size(image.long6.len()))
-            .map_max_entries("COUNTERS", pseudo::COUNT + size(image.counters.len()))
+            .override_global("COUNTERS_PER_CPU", &counters_per_cpu, true)
+            .map_max_entries("COUNTERS", counters)
             .map_max_entries("PLACES6", PLACES6)
             .map_max_entries("FRAGMENTS", FRAGMENTS)
             .map_max_entries("REPLIES", REPLIES)
@@ -102,11 +131,12 @@ impl Object {
             let key = Key::new(32 + bits, Raw(*key));
             long6.insert(&key, class, 0).map_err(|source| KernelError::Map { name: "LONG6", source })?;
         }
-        let counters = mapped.map("COUNTERS")?;
+        let counters = mapped.array::<Counter>("COUNTERS", counters)?;
         let net_memory = mapped.array::<Net>("NET", 1)?;
 
         let places6 = mapped.map("PLACES6")?;
-        let mut object = Self { ebpf, counters, net: net_memory, places6, spare_half: 0, map_bytes };
+        let counters_per_cpu = counters_per_cpu as usize;
+        let mut object = Self { ebpf, counters, counters_per_cpu, net: net_memory, places6, spare_half: 0, map_bytes };
         object.update_net(net)?;
         Ok(object)
     }
@@ -143,21 +173,17 @@ impl Object {
         Ok(())
     }
 
-    /// Packets and bytes by counter, summed over CPUs.
-    ///
-    /// # Errors
-    /// If the kernel refuses a read.
-    pub fn counters(&self) -> Result<Vec<Counter>, KernelError> {
-        (0..self.counters.len())
-            .map(|index| {
-                let cells =
-                    self.counters.get(&index, 0).map_err(|source| KernelError::Map { name: "COUNTERS", source })?;
-                Ok(cells.iter().fold(Counter::default(), |sum, cell| Counter {
-                    packets: sum.packets.wrapping_add(cell.0.packets),
-                    bytes: sum.bytes.wrapping_add(cell.0.bytes),
-                }))
-            })
-            .collect()
+    /// Packets and bytes by counter, summed over CPUs; the last few mean nothing.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counter> {
+        let mut sums = vec![Counter::default(); self.counters_per_cpu];
+        for index in 0..self.counters.elements() {
+            let counter = self.counters.read(index);
+            let sum = &mut sums[index % self.counters_per_cpu];
+            sum.packets += counter.packets;
+            sum.bytes += counter.bytes;
+        }
+        sums
     }
 
     /// Kernel memory of the maps as `fdinfo` and `bpftool` show it, bytes.

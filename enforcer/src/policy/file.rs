@@ -40,20 +40,7 @@ impl Policy {
     /// # Errors
     /// If it cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        use std::io::Read as _;
-        let name = path.display().to_string();
-        let read = |error| FileError::Read(name.clone(), error);
-        let file = std::fs::File::open(path).map_err(read)?;
-        let mut bytes = Vec::new();
-        // Bounded while reading: a pipe has no length to ask for.
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(FileError::TooLarge(name, bytes.len() as u64));
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self::parse(&name, &text)?),
-            Err(error) => Err(FileError::NotText(name, error.utf8_error().valid_up_to())),
-        }
+        Ok(Self::parse(&path.display().to_string(), &read(path)?)?)
     }
 
     /// Parses a policy's text; `name` is what mistakes are reported for.
@@ -73,6 +60,23 @@ impl Policy {
         let policy = reader.policy(&root);
         reader.mistakes.or(policy)
     }
+}
+
+/// A policy file's text, bounded while reading: a pipe has no length to ask for.
+///
+/// # Errors
+/// If it cannot be read, is too large or no text.
+pub fn read(path: &Path) -> Result<String, FileError> {
+    use std::io::Read as _;
+    let name = path.display().to_string();
+    let refused = |error| FileError::Read(name.clone(), error);
+    let file = std::fs::File::open(path).map_err(refused)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(refused)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(FileError::TooLarge(name, bytes.len() as u64));
+    }
+    String::from_utf8(bytes).map_err(|error| FileError::NotText(name, error.utf8_error().valid_up_to()))
 }
 
 type Value<'a> = Spanned<DeValue<'a>>;

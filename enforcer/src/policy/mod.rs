@@ -7,7 +7,7 @@ pub mod model;
 pub mod words;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
-pub use file::FileError;
+pub use file::{FileError, read};
 pub use model::{Action, Policy, PortMatch, Rule, RuleId, Rules, Service, ServiceId, Transport};
 
 #[cfg(test)]

@@ -9,10 +9,7 @@ use anyhow::Result;
 use aya::programs::{TestRun as _, TestRunOptions};
 use enforcer::{
     compile::{self, Limits},
-    kernel::{
-        memory::Mapped,
-        object::{BENCH, Object},
-    },
+    kernel::{memory::Mapped, object::Object},
     net::{
         Facts, NetImage,
         facts::{Address, Interface},
@@ -67,7 +64,7 @@ impl Bench {
         let compile = start.elapsed();
         let net = lab_net(image.words)?;
         let start = Instant::now();
-        let mut object = Object::load_bytes(BENCH, &image, &net)?;
+        let mut object = Object::load_bench(&image, &net)?;
         let load = start.elapsed();
         let targets = Mapped::new(object.take_map("TARGETS")?, "TARGETS", (TARGET_WORDS / 256) as u32)?;
         let map_bytes = object.map_bytes();

@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{ErrorKind, Read as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     time::Duration,
 };
 
@@ -67,6 +68,23 @@ pub fn udp(from: &Namespace, to: &str, port: u16, size: usize) -> Result<Outcome
             Ok(_) => Outcome::Silence,
             Err(error) => outcome(error.kind()),
         })
+    })
+}
+
+/// Sends a datagram that asks routers to take it another way (RFC 791, loose source route), and waits for nothing.
+pub fn source_routed(from: &Namespace, to: &str, port: u16) -> Result<()> {
+    let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
+    from.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let options: [u8; 8] = [131, 7, 4, 10, 1, 0, 1, 0];
+        // SAFETY: an open descriptor, and options that outlive the call with their true length.
+        let refused = unsafe {
+            let length = options.len() as libc::socklen_t;
+            libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_OPTIONS, options.as_ptr().cast(), length)
+        };
+        anyhow::ensure!(refused == 0, "no source route: {}", std::io::Error::last_os_error());
+        socket.send_to(b"x", address)?;
+        Ok(())
     })
 }
 
