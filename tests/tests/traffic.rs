@@ -208,7 +208,7 @@ to = ["17.0.0.0/8", "2620:149::/32"]
 ports = ["tcp/443"]
 [[service]]
 name = "ssh"
-to = ["198.51.100.1"]
+to = ["198.51.100.1", "2001:db8:ffff::1"]
 ports = ["tcp/22"]
 [router]
 default = "drop"
@@ -223,9 +223,10 @@ services = ["ssh"]
     let enforcer = Enforcer::start(&lab, policy, "--lan lan0 --wan wan0")?;
     assert_eq!(probe::tcp(&lab.gateway, "17.1.2.3", 443)?, Answered);
     assert_eq!(probe::tcp(&lab.gateway, "203.0.113.9", 443)?, Silence);
-    // Neither may the default of drop keep the next hop from finding the gateway, nor the gateway the next hop.
+    // The gateway must tell its neighbour where it is, at whatever address that asks from.
     lab.internet.run("ip neigh flush dev inet0")?;
     lab.gateway.run("ip neigh flush dev wan0")?;
+    assert_eq!(probe::tcp(&lab.internet, "2001:db8:ffff::1", 22)?, Answered);
     assert_eq!(probe::tcp(&lab.gateway, "2620:149::5", 443)?, Answered);
     assert_eq!(probe::tcp(&lab.internet, "198.51.100.1", 22)?, Answered);
     assert_eq!(probe::tcp(&lab.internet, "198.51.100.1", 23)?, Silence);
