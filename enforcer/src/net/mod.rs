@@ -6,3 +6,6 @@ pub mod watch;
 
 pub use facts::Facts;
 pub use image::NetImage;
+
+#[cfg(test)]
+mod tests;
