@@ -69,10 +69,10 @@ const _: () = assert!(SKIP_WORDS == 8);
 
 /// Words of a row unit: the row of class `c` starts at word `c * ROW_UNIT`.
 ///
-/// A row is `[table, default verdict, verdict of the first clause, …]` and takes as many units as it needs; the class of a destination is the number
-/// of its row's first unit. `table` is the number of the first word of a table `[port class] → word of the row`; or, if there are several source
-/// classes, the number of a word which, the source's leaf added, is that of the cell that has the former.
-pub const ROW_UNIT: u32 = 4;
+/// A row is `[table, verdict of the first clause, …]` and takes as many units as it needs; the class of a destination is the number of its row's first
+/// unit. `table` is the number of the first word of a table `[port class] → word of the row`, where 0 means the default; or, if there are several
+/// source classes, the number of a word which, the source's leaf added, is that of the cell that has the former.
+pub const ROW_UNIT: u32 = 2;
 
 /// Port slots: which 65,536 cells of [`Root::ports`] a protocol uses, and what selects the cell.
 pub mod slot {
@@ -96,7 +96,7 @@ pub const PORT_CELLS: usize = slot::COUNT << 16;
 
 /// Where a policy's further blocks lie in `BLOCKS`, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Layout {
     /// Source classes; 1 means that no rule names a source and the source tries are not asked.
     pub source_classes: u32,
@@ -112,8 +112,8 @@ pub struct Layout {
     pub hosts6_mask: u32,
     /// Key of the host hash, random per load.
     pub seed: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Verdict where no clause matches.
+    pub default: Verdict,
 }
 
 /// The fixed-size part of one policy: trie roots and port classes.

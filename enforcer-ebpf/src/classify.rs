@@ -108,7 +108,10 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: Option<u32>, port
     if let Some(source) = source {
         table = word(table + source)?;
     }
-    Some(Verdict(word(row + word(table + port)?)?))
+    Some(match word(table + port)? {
+        0 => root.layout.default,
+        clause => Verdict(word(row + clause)?),
+    })
 }
 
 #[inline(always)]

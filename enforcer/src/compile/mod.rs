@@ -173,12 +173,7 @@ fn add(
     let src6 = Family::split(src6, |_| false, 64);
 
     // Hosts' rows first: their cells have 16 bits for the class.
-    let mut rows = Rows::new(
-        &numbered.clauses,
-        numbered.destinations.len(),
-        Verdict::new(rules.default, default),
-        limits.class_words,
-    );
+    let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
     let mut classes = vec![None; destinations.len()];
     let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
     for set in hosts {
@@ -219,6 +214,7 @@ fn add(
     }
     root.layout.source_classes = source_classes as u32;
     root.layout.seed = seed;
+    root.layout.default = Verdict::new(rules.default, default);
     root.layout.blocks = image.blocks.len() as u32;
     place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
     if image.blocks.len() > limits.blocks {

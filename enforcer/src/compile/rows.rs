@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use enforcer_ebpf::abi::{ROW_UNIT, Verdict};
+use enforcer_ebpf::abi::ROW_UNIT;
 
 use super::{
     clauses::{ANY, Clause},
@@ -26,7 +26,6 @@ pub struct Rows<'a> {
     /// Clauses by destination set, in order; those about any destination are last.
     by_destination: Vec<Vec<u32>>,
     any: Vec<u32>,
-    default: Verdict,
     words: Vec<u32>,
     known: HashMap<Vec<u32>, u32>,
     patterns: HashMap<Pattern, u32>,
@@ -35,7 +34,7 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// No rows yet. `limit` bounds each table's words.
-    pub fn new(clauses: &'a [Clause], destinations: usize, default: Verdict, limit: usize) -> Self {
+    pub fn new(clauses: &'a [Clause], destinations: usize, limit: usize) -> Self {
         let mut by_destination = vec![Vec::new(); destinations];
         let mut any = Vec::new();
         for (index, clause) in clauses.iter().enumerate() {
@@ -45,7 +44,7 @@ impl<'a> Rows<'a> {
             }
         }
         let (words, known, patterns) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { clauses, by_destination, any, default, words, known, patterns, limit }
+        Self { clauses, by_destination, any, words, known, patterns, limit }
     }
 
     /// The class of addresses that lie in these destination sets.
@@ -59,7 +58,7 @@ impl<'a> Rows<'a> {
         }
         order.sort_unstable();
         let mut pattern = Pattern::new();
-        let mut row = vec![0, self.default.0];
+        let mut row = vec![0];
         let mut seen = std::collections::HashSet::new();
         for index in order {
             let clause = &self.clauses[index as usize];
@@ -152,7 +151,7 @@ fn of_source(pattern: &Pattern, sources: &[u32]) -> Vec<(u32, u32)> {
     let mut list: Vec<(u32, u32)> = Vec::new();
     for (index, &(source, ports)) in pattern.iter().enumerate() {
         if source == ANY || sources.binary_search(&source).is_ok() {
-            list.push((ports, index as u32 + 2));
+            list.push((ports, index as u32 + 1));
             if ports == ANY {
                 break;
             }
@@ -161,8 +160,8 @@ fn of_source(pattern: &Pattern, sources: &[u32]) -> Vec<(u32, u32)> {
     list
 }
 
-/// The row's word for the first clause that takes a port class; 1 is the default's.
+/// The row's word for the first clause that takes a port class; 0 if there is none.
 fn of_port(list: &[(u32, u32)], ports: &[u32]) -> u32 {
     let first = list.iter().find(|(set, _)| *set == ANY || ports.binary_search(set).is_ok());
-    first.map_or(1, |&(_, column)| column)
+    first.map_or(0, |&(_, word)| word)
 }

@@ -97,6 +97,32 @@ impl Bench {
     /// Nanoseconds per run of each further program above the first one, with what it returned. They are compared round by round; the median of the
     /// differences counts.
     pub fn time(&mut self, floor: &'static str, programs: &[&'static str], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
+        self.rounds(ROUNDS, floor, programs, frame)
+    }
+
+    /// [`Self::time`] for two policies in turn: what the first program takes above the floor under each.
+    pub fn time_both(
+        pair: &mut [Self; 2],
+        floor: &'static str,
+        program: &'static str,
+        frame: &[u8],
+    ) -> Result<[f64; 2]> {
+        let mut above = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for (bench, samples) in pair.iter_mut().zip(&mut above) {
+                samples.extend(bench.rounds(1, floor, &[program], frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
+            }
+        }
+        Ok(above.map(median))
+    }
+
+    fn rounds(
+        &mut self,
+        rounds: usize,
+        floor: &'static str,
+        programs: &[&'static str],
+        frame: &[u8],
+    ) -> Result<Vec<(f64, u32)>> {
         let all: Vec<&'static str> = [floor].into_iter().chain(programs.iter().copied()).collect();
         // Warms caches up, and tells how many runs make a sample.
         let mut repeats = Vec::new();
@@ -106,7 +132,7 @@ impl Bench {
         }
         let mut above = vec![Vec::with_capacity(ROUNDS); programs.len()];
         let mut returned = vec![0; programs.len()];
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let (bottom, _) = self.sample(floor, frame, repeats[0])?;
             for (index, &program) in programs.iter().enumerate() {
                 let (nanoseconds, value) = self.sample(program, frame, repeats[index + 1])?;

@@ -111,15 +111,8 @@ fn main() -> Result<()> {
             add(hosts(&nets, hit, arguments.sample_ms, &mut rng)?);
         }
     }
-    let nets = sets::prefixes(&mut rng, 100_000, false);
-    for rules in [10, 10_000] {
-        if !wanted(RULES) {
-            continue;
-        }
-        let policy = sets::many_rules(&mut rng, rules, &nets);
-        let mut bench = Bench::new(&policy, arguments.sample_ms)?;
-        aim(&mut bench, &nets, &mut rng);
-        add(row(RULES, rules, &mut bench, false, PASS, &[])?);
+    if wanted(RULES) {
+        rules(arguments.sample_ms, &mut rng)?.map(&mut add);
     }
     if wanted(BOTH) {
         let both: Vec<IpNet> =
@@ -202,20 +195,38 @@ fn hosts(nets: &[IpNet], hit: bool, sample_ms: f64, rng: &mut impl Rng) -> Resul
     row(what, nets.len(), &mut bench, false, expected, &["lpm4", "hash4"])
 }
 
+/// Few and many rules over the same prefixes, in turn.
+fn rules(sample_ms: f64, rng: &mut impl Rng) -> Result<[Row; 2]> {
+    const COUNTS: [usize; 2] = [10, 10_000];
+    let nets = sets::prefixes(rng, 100_000, false);
+    let mut one = |rules| {
+        let mut bench = Bench::new(&sets::many_rules(rng, rules, &nets), sample_ms)?;
+        aim(&mut bench, &nets, rng);
+        anyhow::Ok(bench)
+    };
+    let mut benches = [one(COUNTS[0])?, one(COUNTS[1])?];
+    let times = Bench::time_both(&mut benches, "rewrite4", "judge4", &frame(false)?)?;
+    Ok([0, 1].map(|index| figures(RULES, COUNTS[index], &benches[index], [Some(times[index]), None, None])))
+}
+
 fn row(what: &str, size: usize, bench: &mut Bench, v6: bool, expected: u32, others: &[&'static str]) -> Result<Row> {
     let (rewrite, judge) = if v6 { ("rewrite6", "judge6") } else { ("rewrite4", "judge4") };
     let programs: Vec<&'static str> = [judge].into_iter().chain(others.iter().copied()).collect();
     let times = bench.time(rewrite, &programs, &frame(v6)?)?;
     ensure!(times[0].1 == expected, "{what}: the program returned {}, not {expected}", times[0].1);
     let above = |index: usize| times.get(index).map(|(nanoseconds, _)| *nanoseconds);
-    Ok(Row {
+    Ok(figures(what, size, bench, [0, 1, 2].map(above)))
+}
+
+fn figures(what: &str, size: usize, bench: &Bench, nanoseconds: [Option<f64>; 3]) -> Row {
+    Row {
         what: what.to_owned(),
         size,
-        enforcer: times[0].0,
-        lpm_trie: above(1),
-        hash: above(2),
+        enforcer: nanoseconds[0].unwrap_or(f64::NAN),
+        lpm_trie: nanoseconds[1],
+        hash: nanoseconds[2],
         compile_ms: bench.compile.as_millis(),
         load_ms: bench.load.as_millis(),
         map_mb: bench.map_bytes as f64 / 1e6,
-    })
+    }
 }
