@@ -327,8 +327,10 @@ pub struct Interface {
     pub zone: u8,
     /// 1 if frames carry no link-layer header (ppp, tun, WireGuard).
     pub layer3: u8,
+    /// 1 if whatever comes in by it has been judged: a program is on it, or on every port of it.
+    pub judged: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 /// What follows the gateway's interfaces, addresses and routes as they change, apart from any policy.

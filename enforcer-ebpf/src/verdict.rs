@@ -76,7 +76,9 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A
     {
         return Some(word(net, pseudo::SOURCE));
     }
-    if destination & (place::LOCAL | place::OWN) != 0 && !(destination & place::OWN != 0 && is_tunnel(packet)) {
+    // A neighbour on the LAN may be the end of a tunnel; the gateway, at its address or in a group, only where a rule says so.
+    let ends_tunnels = destination & place::OWN != 0 || destination & place::ZONE == 0;
+    if destination & (place::LOCAL | place::OWN) != 0 && !(ends_tunnels && is_tunnel(packet)) {
         return Some(Verdict::new(Action::Allow, pseudo::LOCAL));
     }
     let policy = match origin {
@@ -155,8 +157,9 @@ fn is_tunnel<A>(packet: &Packet<A>) -> bool {
     const VXLAN: u32 = slot::UDP << 16 | 4789;
     /// What Linux used before the port was assigned, and still does unless told otherwise.
     const LINUX_VXLAN: u32 = slot::UDP << 16 | 8472;
+    const GENEVE: u32 = slot::UDP << 16 | 6081;
     matches!(packet.protocol, protocol::IPIP | protocol::IPV6 | protocol::GRE)
-        || matches!(packet.port, VXLAN | LINUX_VXLAN)
+        || matches!(packet.port, VXLAN | LINUX_VXLAN | GENEVE)
 }
 
 /// Place of the destination, or 0 if nothing local shares its upper 16 bits: one bit is asked first, as most are not.

@@ -1,18 +1,21 @@
 //! The controller: a policy in force until it is told to stop.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
+    io::Write as _,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use enforcer_ebpf::abi::{PolicyId, pseudo};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time,
 };
 
 use crate::{
@@ -26,8 +29,8 @@ use crate::{
         object::Object,
     },
     net::{
-        Facts, NetImage,
-        image::{NetError, Words},
+        self, Facts, NetImage,
+        image::{NetError, Roles, Words},
         watch as netlink,
     },
     policy::{self, Policy, words},
@@ -58,14 +61,19 @@ pub async fn run(options: &Options) -> Result<()> {
     // Before anything is attached: from here on, a signal detaches what was.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // The end of the session that started it is no reason to stop.
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let text = policy::read(&options.policy)?;
     let policy = Policy::parse(&options.policy.display().to_string(), &text)?;
     let sha256 = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let image = compile::compile(&policy, &Limits::default(), seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
-    check_interfaces(options, &facts)?;
-    let net = NetImage::new(&facts, &options.lans, &options.wans, image.words)?;
+    let roles = roles(options, &facts)?;
+    if let Some(problem) = net::image::problems(&facts, &roles).into_iter().next() {
+        return Err(problem.into());
+    }
+    let net = NetImage::new(&facts, &roles, image.words)?;
     let socket = server::bind(&options.socket).context("cannot serve the API")?;
 
     let (mut object, diagnostics) = if options.diagnose {
@@ -74,14 +82,14 @@ pub async fn run(options: &Options) -> Result<()> {
     } else {
         (Object::load(&image, &net)?, None)
     };
-    let hooks = attach_all(&mut object, options, &facts)?;
+    let hooks = Hooks::attach(&mut object, options, &facts)?;
     let controller = Arc::new(Controller {
         status: Status {
             version: env!("CARGO_PKG_VERSION").into(),
             policy: options.policy.display().to_string(),
             policy_sha256: sha256,
             uptime_seconds: 0,
-            hooks: hooks.iter().map(|(role, hook)| hook_status(role, hook)).collect(),
+            hooks: Vec::new(),
             services: policy.services.len(),
             rules: policy.lan.rules.len() + policy.router.rules.len() + policy.inbound.rules.len(),
             prefixes: image.usage.prefixes4 + image.usage.prefixes6,
@@ -91,35 +99,48 @@ pub async fn run(options: &Options) -> Result<()> {
         },
         since: Instant::now(),
         names: names(&policy, &image),
-        object: Mutex::new(object),
-        warning: Mutex::new(None),
+        words: image.words,
+        state: Mutex::new(State { object, hooks, warnings: Vec::new() }),
     });
-    println!(
+    say(&format!(
         "enforcing {} on {} (socket {})",
         options.policy.display(),
         options.lans.join(", "),
         options.socket.display()
-    );
+    ));
 
-    let diagnostics = async {
-        match diagnostics {
-            Some(diagnostics) => diagnostics.follow().await,
-            None => std::future::pending().await,
-        }
-    };
+    if let Some(diagnostics) = diagnostics {
+        // A flood of messages must not keep the controller from its work.
+        std::thread::spawn(|| diagnostics.follow());
+    }
     let (sender, changes) = watch::channel(facts);
-    let netlink = netlink::follow(sender).context("cannot follow changes of interfaces and routes")?;
     tokio::select! {
-        () = netlink => bail!("netlink is gone"),
-        () = diagnostics => bail!("the kernel programs' diagnostics stopped"),
-        () = controller.follow(changes, options, image.words) => bail!("netlink is gone"),
-        () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => bail!("the API stopped"),
+        () = follow_netlink(sender) => {}
+        () = controller.follow(changes, options) => {}
+        () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
+        () = async { while hangup.recv().await.is_some() {} } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    drop(hooks);
-    println!("detached");
+    controller.state().hooks.detach();
+    say("detached");
     Ok(())
+}
+
+/// Tells the operator, if somebody is there to read it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Follows the network for good: a socket that fails is opened anew, and all facts are read again.
+async fn follow_netlink(sender: watch::Sender<Facts>) {
+    loop {
+        match netlink::follow(&sender) {
+            Ok(following) => following.await,
+            Err(error) => eprintln!("enforcer: cannot follow interfaces and routes: {error}"),
+        }
+        time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Keys the host tables, so that nobody can aim at a bucket.
@@ -128,31 +149,87 @@ pub fn seed() -> u32 {
     RandomState::new().hash_one(0) as u32
 }
 
-fn check_interfaces(options: &Options, facts: &Facts) -> Result<(), NetError> {
-    let missing = options.lans.iter().chain(&options.wans).find(|name| facts.named(name).is_none());
-    missing.map_or(Ok(()), |name| {
-        let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        Err(NetError::NoInterface(name.clone(), names.join(", ")))
+/// The configured interfaces' indices.
+fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
+    let index = |name: &String| {
+        facts.named(name).map(|interface| interface.index).ok_or_else(|| {
+            let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            NetError::NoInterface(name.clone(), names.join(", "))
+        })
+    };
+    Ok(Roles {
+        lans: options.lans.iter().map(index).collect::<Result<_, _>>()?,
+        wans: options.wans.iter().map(index).collect::<Result<_, _>>()?,
     })
 }
 
-type Hooks = Vec<(&'static str, Attached)>;
-
-fn attach_all(object: &mut Object, options: &Options, facts: &Facts) -> Result<Hooks> {
-    let mut hooks = Hooks::new();
-    // WANs first: while only they are hooked, the gateway's own packets are judged, and clients' pass as before.
-    for name in &options.wans {
-        hooks.extend(attach::wan(object, name)?.into_iter().map(|hook| ("wan", hook)));
-    }
-    for name in &options.lans {
-        let layer3 = facts.named(name).is_some_and(|interface| interface.layer3);
-        hooks.extend(attach::lan(object, name, layer3, options.xdp)?.into_iter().map(|hook| ("lan", hook)));
-    }
-    Ok(hooks)
+/// Programs on the configured interfaces, by the index that the interface had when they were attached.
+struct Hooks {
+    lans: BTreeMap<u32, Vec<Attached>>,
+    wans: BTreeMap<u32, Vec<Attached>>,
 }
 
-fn hook_status(role: &str, hook: &Attached) -> HookStatus {
-    HookStatus { interface: hook.interface.clone(), role: role.into(), hook: hook.hook.to_string() }
+impl Hooks {
+    /// On all of them, or on none.
+    fn attach(object: &mut Object, options: &Options, facts: &Facts) -> Result<Self> {
+        let mut hooks = Self { lans: BTreeMap::new(), wans: BTreeMap::new() };
+        hooks.follow(object, options, facts).into_iter().next().map_or(Ok(hooks), Err)
+    }
+
+    /// Attaches to interfaces that have come, or come back under another index, and forgets those that are gone. Gives what could not be done.
+    fn follow(&mut self, object: &mut Object, options: &Options, facts: &Facts) -> Vec<anyhow::Error> {
+        let mut problems = Vec::new();
+        self.lans.retain(|&index, _| facts.indexed(index).is_some());
+        self.wans.retain(|&index, _| facts.indexed(index).is_some());
+        // WANs first: while only they are hooked, the gateway's own packets are judged, and clients' pass as before.
+        for (names, is_lan) in [(&options.wans, false), (&options.lans, true)] {
+            for name in names {
+                let hooks = if is_lan { &mut self.lans } else { &mut self.wans };
+                let Some(interface) = facts.named(name) else {
+                    // Renamed is not gone.
+                    if !hooks.values().flatten().any(|hook| hook.interface == *name) {
+                        problems.push(anyhow::anyhow!(
+                            "{name} is gone: its programs are attached again when it comes back"
+                        ));
+                    }
+                    continue;
+                };
+                if hooks.contains_key(&interface.index) {
+                    continue;
+                }
+                let attached = match is_lan {
+                    true => attach::lan(object, name, interface.layer3, options.xdp),
+                    false => attach::wan(object, name),
+                };
+                match attached {
+                    Ok(attached) => drop(hooks.insert(interface.index, attached)),
+                    Err(error) => problems.push(error.into()),
+                }
+            }
+        }
+        problems
+    }
+
+    fn roles(&self) -> Roles {
+        Roles { lans: self.lans.keys().copied().collect(), wans: self.wans.keys().copied().collect() }
+    }
+
+    fn status(&self) -> Vec<HookStatus> {
+        let wans = self.wans.values().flatten().map(|hook| ("wan", hook));
+        let lans = self.lans.values().flatten().map(|hook| ("lan", hook));
+        wans.chain(lans)
+            .map(|(role, hook)| HookStatus {
+                interface: hook.interface.clone(),
+                role: role.into(),
+                hook: hook.hook.to_string(),
+            })
+            .collect()
+    }
+
+    fn detach(&mut self) {
+        self.lans.clear();
+        self.wans.clear();
+    }
 }
 
 /// The counters of rules, still zero. Inbound rules open flows, they count nothing.
@@ -180,22 +257,47 @@ struct Controller {
     status: Status,
     since: Instant,
     names: Vec<Option<RuleCounter>>,
-    object: Mutex<Object>,
-    /// Why the network's last change is not in the tables.
-    warning: Mutex<Option<String>>,
+    words: Words,
+    state: Mutex<State>,
+}
+
+struct State {
+    object: Object,
+    hooks: Hooks,
+    /// What of the network's last change could not be followed.
+    warnings: Vec<String>,
 }
 
 impl Controller {
-    async fn follow(&self, mut changes: watch::Receiver<Facts>, options: &Options, words: Words) {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow(&self, mut changes: watch::Receiver<Facts>, options: &Options) {
         while changes.changed().await.is_ok() {
             let facts = changes.borrow_and_update().clone();
-            let updated = NetImage::new(&facts, &options.lans, &options.wans, words)
-                .map_err(Into::into)
-                .and_then(|net| self.object.lock().unwrap_or_else(PoisonError::into_inner).update_net(&net));
-            let warning =
-                updated.err().map(|error| format!("a change of addresses or routes is not followed: {error}"));
-            *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = warning;
+            self.state().follow(&facts, options, self.words);
         }
+    }
+}
+
+impl State {
+    /// Programs first, then the tables that trust what they have judged.
+    fn follow(&mut self, facts: &Facts, options: &Options, words: Words) {
+        let mut warnings: Vec<String> = Vec::new();
+        let problems = self.hooks.follow(&mut self.object, options, facts);
+        warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
+        let roles = self.hooks.roles();
+        warnings.extend(net::image::problems(facts, &roles).iter().map(ToString::to_string));
+        let updated =
+            NetImage::new(facts, &roles, words).map_err(Into::into).and_then(|net| self.object.update_net(&net));
+        if let Err(error) = updated {
+            warnings.push(format!("a change of addresses or routes is not followed: {error}"));
+        }
+        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            eprintln!("enforcer: {warning}");
+        }
+        self.warnings = warnings;
     }
 }
 
@@ -203,12 +305,14 @@ impl Source for Controller {
     fn status(&self) -> Status {
         let mut status = self.status.clone();
         status.uptime_seconds = self.since.elapsed().as_secs();
-        status.warnings.extend(self.warning.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let state = self.state();
+        status.hooks = state.hooks.status();
+        status.warnings.clone_from(&state.warnings);
         status
     }
 
     fn counters(&self) -> Counters {
-        let values = self.object.lock().unwrap_or_else(PoisonError::into_inner).counters();
+        let values = self.state().object.counters();
         let (first, rest) = values.split_at(pseudo::COUNT as usize);
         let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
             name: (*name).into(),

@@ -13,7 +13,10 @@ use serde::Serialize;
 
 use crate::{
     compile::Image,
-    net::{Facts, NetImage, image::Words},
+    net::{
+        Facts, NetImage,
+        image::{Roles, Words},
+    },
     policy::{Action, Policy, PortMatch, Transport, words},
 };
 
@@ -118,7 +121,7 @@ fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
 /// Judges the packet on a gateway without interfaces, where every source is believed.
 fn ask<A: Address>(image: &Image, source: A, destination: A, port: PortMatch) -> Result<Verdict, NoAnswer> {
     let words = Words { strict_sources: false, ..image.words };
-    let nowhere = NetImage::new(&Facts::default(), &[], &[], words).map_err(|_| NoAnswer::Fault)?;
+    let nowhere = NetImage::new(&Facts::default(), &Roles::default(), words).map_err(|_| NoAnswer::Fault)?;
     let net = nowhere.at(0, NET_BLOCKS).map_err(|_| NoAnswer::Fault)?;
     let (protocol, port) = port_cell(port)?;
     let (source_port, destination_port, fragment) = (0, port as u16, Fragment::NONE);

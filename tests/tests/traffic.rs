@@ -303,6 +303,82 @@ fn what_comes_in_by_an_interface_that_no_policy_covers_is_dropped_at_the_wan() -
 }
 
 #[test]
+fn an_interface_that_is_made_again_is_judged_again() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    for _ in 0..2 {
+        lab.gateway.run("ip link del lan0")?;
+        lab.connect_client()?;
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 443)?, Answered);
+        assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Silence);
+        assert_eq!(enforcer.counters()?["unlisted"], 0);
+    }
+    lab.gateway.run("ip link del lan0")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(enforcer.ask("status")?.contains("lan0 is gone"));
+    enforcer.stop()
+}
+
+#[test]
+fn a_bridge_with_an_open_port_and_a_nic_with_devices_on_it_are_refused() -> Result<()> {
+    let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
+    let refused = |arguments: &str| {
+        Enforcer::start(&lab, POLICY, arguments).err().map_or_else(String::new, |error| error.to_string())
+    };
+    assert!(refused("--lan port1 --wan wan0").contains("br-lan has ports that are no --lan: port2"));
+    lab.gateway.run("ip link add link br-lan name part0 type macvlan")?;
+    assert!(refused("--lan br-lan --wan wan0").contains("br-lan also carries part0"));
+    Ok(())
+}
+
+#[test]
+fn a_port_that_joins_a_bridge_later_is_not_trusted() -> Result<()> {
+    let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
+    lab.gateway.run("ip link set port2 nomaster")?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan port1 --wan wan0")?;
+    assert_eq!(probe::ping(&lab.client, "17.1.2.3"), Answered);
+    lab.gateway.run("ip link set port2 master br-lan")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(probe::ping(&lab.neighbour, "17.1.2.3"), Silence);
+    assert!(enforcer.counters()?["unlisted"] > 0);
+    assert!(enforcer.ask("status")?.contains("WARNING"));
+    enforcer.stop()
+}
+
+#[test]
+fn filters_of_tc_still_see_what_goes_on() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    for command in [
+        "tc qdisc add dev wan0 clsact",
+        "tc filter add dev wan0 ingress protocol ip u32 match u32 0 0 action mirred ingress mirror dev lo",
+        "tc filter add dev wan0 egress protocol ip u32 match u32 0 0 action mirred ingress mirror dev lo",
+    ] {
+        lab.gateway.run(command)?;
+    }
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 443)?, Answered);
+    for side in ["ingress", "egress"] {
+        let shown = lab.gateway.output(&format!("tc -s filter show dev wan0 {side}"))?;
+        assert!(shown.contains("pkt (") && !shown.contains("Sent 0 bytes"), "{side}: {shown}");
+    }
+    enforcer.stop()
+}
+
+#[test]
+fn ipv4_link_local_addresses_are_no_way_out() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.internet.run("ip addr add 169.254.169.254 dev lo")?;
+    assert_eq!(probe::ping(&lab.client, "169.254.169.254"), Answered);
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    assert_eq!(probe::ping(&lab.client, "169.254.169.254"), Silence);
+    assert_eq!(enforcer.counters()?["default"], 1);
+    enforcer.stop()
+}
+
+#[test]
 fn stopping_detaches_and_everything_passes_again() -> Result<()> {
     let lab = Lab::new()?;
     let _servers = Servers::start(&lab.internet, &[80], &[])?;

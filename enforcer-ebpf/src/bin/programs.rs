@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md},
+    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action, xdp_md},
     helpers::{bpf_skb_pull_data, generated::bpf_xdp_get_buff_len},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -22,6 +22,8 @@ use enforcer_ebpf::{
     verdict::{self, Judge, Origin, interface},
 };
 
+/// To whatever else is attached there: "OK" would end the chain and skip every filter of `tc`.
+const GOES_ON: i32 = TC_ACT_UNSPEC;
 /// No verdict: its word has 26 bits.
 const NONE: u32 = u32::MAX;
 
@@ -90,9 +92,9 @@ pub fn wan_egress(ctx: TcContext) -> i32 {
     if ingress == 0 {
         return skb_verdict(&ctx, net, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
     }
-    if interface(net, ingress).zone != 0 {
+    if interface(net, ingress).judged != 0 {
         // Judged and counted where it came in.
-        return TC_ACT_OK;
+        return GOES_ON;
     }
     conclude(&ctx, verdict::word(net, pseudo::UNLISTED))
 }
@@ -109,7 +111,7 @@ pub fn lan_egress(ctx: TcContext) -> i32 {
     {
         parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: false });
     }
-    TC_ACT_OK
+    GOES_ON
 }
 
 /// What a WAN receives for the gateway itself.
@@ -120,7 +122,7 @@ pub fn wan_ingress(ctx: TcContext) -> i32 {
     {
         parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: true });
     }
-    TC_ACT_OK
+    GOES_ON
 }
 
 /// Remembers packets from outside that the inbound policy allows.
@@ -162,7 +164,7 @@ fn judge(net: &Net, origin: Origin) -> Judge<'_, Tables<false>> {
 #[inline(always)]
 fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
     /// Ethernet, IPv6 and the part of TCP that the parser reads. What lies further out (tags, options, extension headers) is rare; such
-    /// packets are pulled as far as any headers go that the parser accepts.
+    /// packets are pulled as far as honest headers go. One whose headers end further out is malformed here.
     const USUAL: usize = 14 + 40 + 13;
     const MOST: usize = 1024;
     // SAFETY: the context is the program's own, and the frame is given up before memory is moved.
@@ -198,7 +200,7 @@ fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 
 fn conclude(ctx: &TcContext, verdict: Verdict) -> i32 {
     kernel::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
     match verdict.action() {
-        Action::Allow => TC_ACT_OK,
+        Action::Allow => GOES_ON,
         _ => TC_ACT_SHOT,
     }
 }

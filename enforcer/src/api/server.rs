@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -59,12 +59,16 @@ impl Drop for Socket {
 /// Listens on a path, mode 0660. A socket that a dead controller left is replaced; a live one's is not.
 ///
 /// # Errors
-/// If a controller answers there, or the file cannot be made.
+/// If a controller answers there, something else than a socket is there, or the file cannot be made.
 pub fn bind(path: &Path) -> io::Result<Socket> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         let message =
             format!("another controller answers on {}; stop it first, or choose another --socket", path.display());
         return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        let message = format!("{} is there and is no socket; choose another --socket", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     // Made under another name: nobody can connect before the mode is right, and what is at the path is replaced at once.
     let mut draft = path.as_os_str().to_owned();

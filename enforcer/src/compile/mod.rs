@@ -200,7 +200,7 @@ fn add(
     })?;
 
     image.usage.class_words += words.len();
-    let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32);
+    let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
     trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
     trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
     let source_classes = sources.len();
@@ -212,14 +212,20 @@ fn add(
         trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);
         add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
     }
+    let too_many = |needed| {
+        let advice = "use shorter prefixes, or list addresses as hosts (/32, /128), which take less";
+        Err(too_large("blocks of 1 KiB or more", needed, limits.blocks, advice))
+    };
+    if blocks.exceeded() {
+        return too_many(blocks.count());
+    }
     root.layout.source_classes = source_classes as u32;
     root.layout.seed = seed;
     root.layout.default = Verdict::new(rules.default, default);
     root.layout.blocks = image.blocks.len() as u32;
     place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
     if image.blocks.len() > limits.blocks {
-        let advice = "use shorter prefixes, or list addresses as hosts (/32, /128), which take less";
-        return Err(too_large("blocks of 1 KiB", image.blocks.len(), limits.blocks, advice));
+        return too_many(image.blocks.len());
     }
     add_hosts(image, id, &dst4, &dst6, limits, seed)?;
     image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();

@@ -8,15 +8,22 @@ use super::prefixes::Prefix;
 pub struct Blocks {
     blocks: Vec<Block>,
     first: u32,
+    limit: usize,
     /// Block that skip nodes go to, and how many it has.
     skips: Option<(usize, usize)>,
 }
 
 impl Blocks {
-    /// No blocks yet; the first will have this number.
+    /// No blocks yet; the first will have this number. Beyond the limit there is one more, that all share: the tries mean nothing then.
     #[must_use]
-    pub const fn from(first: u32) -> Self {
-        Self { blocks: Vec::new(), first, skips: None }
+    pub const fn from(first: u32, limit: usize) -> Self {
+        Self { blocks: Vec::new(), first, limit, skips: None }
+    }
+
+    /// Whether more would have been needed than the limit.
+    #[must_use]
+    pub const fn exceeded(&self) -> bool {
+        self.blocks.len() > self.limit
     }
 
     /// How many there are.
@@ -32,7 +39,9 @@ impl Blocks {
     }
 
     fn add(&mut self, block: Block) -> usize {
-        self.blocks.push(block);
+        if !self.exceeded() {
+            self.blocks.push(block);
+        }
         self.blocks.len() - 1
     }
 
@@ -186,7 +195,7 @@ mod tests {
             }).collect());
             let mut root = vec![0; 1 << 16];
             let root: &mut [u32; 1 << 16] = root.as_mut_slice().try_into().expect("its length");
-            let mut blocks = Blocks::from(first);
+            let mut blocks = Blocks::from(first, 10_000);
             build4(root, &prefixes, 0, &mut blocks);
             let blocks = blocks.into_blocks();
             for (index, offset) in near {
@@ -208,7 +217,7 @@ mod tests {
             }).collect());
             let mut root = vec![0; 1 << 16];
             let root: &mut [u32; 1 << 16] = root.as_mut_slice().try_into().expect("its length");
-            let mut blocks = Blocks::from(first);
+            let mut blocks = Blocks::from(first, 10_000);
             build6(root, &prefixes, 0, &mut blocks);
             let blocks = blocks.into_blocks();
             for address in asked.into_iter().chain(prefixes.iter().map(|prefix| prefix.address)) {
@@ -225,7 +234,7 @@ mod tests {
             .map(|n| Prefix { address: (0x2000 + n) << 112 | 0x1234_5678 << 80, length: 48, value: 1 })
             .collect();
         let mut root = vec![0; 1 << 16];
-        let mut blocks = Blocks::from(0);
+        let mut blocks = Blocks::from(0, 10_000);
         build6(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks);
         assert_eq!(blocks.count(), 1);
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use aya::programs::{
     LinkOrder, ProgramError, TcAttachType, XdpMode as AyaMode,
-    links::{FdLink, LinkError},
-    tc::TcAttachOptions,
+    tc::{SchedClassifierLink, TcAttachOptions},
+    xdp::XdpLink,
 };
 use serde::Serialize;
 
@@ -61,7 +61,14 @@ pub struct Attached {
     pub interface: String,
     /// The hook.
     pub hook: Hook,
-    _link: FdLink,
+    _link: Link,
+}
+
+/// Detaches when it is dropped, whether the kernel gave a BPF link or, where it found none possible, aya attached by netlink.
+#[expect(dead_code, reason = "held to be dropped")]
+enum Link {
+    Xdp(XdpLink),
+    Tcx(SchedClassifierLink),
 }
 
 /// Attaches the programs of a LAN: the judge at its ingress, the recorder of inbound connections at its egress. An interface with no
@@ -100,9 +107,7 @@ pub fn wan(object: &mut Object, interface: &str) -> Result<Vec<Attached>, Kernel
 /// Tries the program for frames in one buffer first: it is the faster one. Drivers that may hand over several buffers refuse it.
 fn xdp(object: &mut Object, interface: &str, hook: Hook) -> Result<Attached, KernelError> {
     match xdp_program(object, interface, hook, "lan_xdp") {
-        Err(KernelError::Attach { source: ProgramError::SyscallError(error), .. })
-            if matches!(error.io_error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ERANGE | libc::EINVAL)) =>
-        {
+        Err(KernelError::Attach { source, .. }) if wants_frags(&source) => {
             xdp_program(object, interface, hook, "lan_xdp_frags")
         }
         other => other,
@@ -116,10 +121,19 @@ fn xdp_program(object: &mut Object, interface: &str, hook: Hook, name: &'static 
         .attach(interface, mode)
         .and_then(|id| program.take_link(id))
         .map_err(|source| refused(name, interface, hook, source))?;
-    // aya falls back to netlink without a word where links are refused.
-    let link =
-        FdLink::try_from(link).map_err(|_: LinkError| KernelError::NoLink { interface: interface.to_owned() })?;
-    Ok(Attached { interface: interface.to_owned(), hook, _link: link })
+    Ok(Attached { interface: interface.to_owned(), hook, _link: Link::Xdp(link) })
+}
+
+/// Whether a driver may only have refused a program for frames in one buffer.
+fn wants_frags(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::SyscallError(error) => {
+            matches!(error.io_error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ERANGE | libc::EINVAL))
+        }
+        // What aya's attempt by netlink ends with, after the kernel found a link invalid.
+        ProgramError::XdpError(_) => true,
+        _ => false,
+    }
 }
 
 fn tcx(object: &mut Object, interface: &str, name: &'static str, hook: Hook) -> Result<Attached, KernelError> {
@@ -130,9 +144,7 @@ fn tcx(object: &mut Object, interface: &str, name: &'static str, hook: Hook) -> 
         .attach_with_options(interface, direction, TcAttachOptions::TcxOrder(LinkOrder::first()))
         .and_then(|id| program.take_link(id))
         .map_err(|source| refused(name, interface, hook, source))?;
-    let link =
-        FdLink::try_from(link).map_err(|_: LinkError| KernelError::NoLink { interface: interface.to_owned() })?;
-    Ok(Attached { interface: interface.to_owned(), hook, _link: link })
+    Ok(Attached { interface: interface.to_owned(), hook, _link: Link::Tcx(link) })
 }
 
 fn refused(program: &'static str, interface: &str, hook: Hook, source: ProgramError) -> KernelError {

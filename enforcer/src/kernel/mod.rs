@@ -37,12 +37,6 @@ pub enum KernelError {
         /// Why.
         source: aya::programs::ProgramError,
     },
-    /// The XDP program was attached by netlink, without a link that a later controller could take over.
-    #[error("{interface}: this kernel or driver gives no BPF link for XDP; use --xdp generic or another NIC")]
-    NoLink {
-        /// Interface.
-        interface: String,
-    },
     /// A map is missing from the object or of another kind than expected.
     #[error("map {name}")]
     Map {

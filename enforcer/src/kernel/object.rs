@@ -13,7 +13,10 @@ use enforcer_ebpf::abi::{
 };
 
 use super::{KernelError, diagnostics::Diagnostics, memory::Mapped};
-use crate::{compile::Image, net::image::NetImage};
+use crate::{
+    compile::Image,
+    net::image::{NetError, NetImage},
+};
 
 /// Blocks of each half of the network's tries.
 const NET_HALF: usize = NET_BLOCKS / 2;
@@ -157,6 +160,10 @@ impl Object {
                 (Key::new(u32::from(length), words), value)
             })
             .collect();
+        // New ones come before old ones go.
+        if wanted.len() > PLACES6 as usize / 2 {
+            return Err(NetError::TooManyLong(wanted.len(), PLACES6 as usize / 2).into());
+        }
         for (key, value) in &wanted {
             self.places6.insert(key, value, 0).map_err(refused)?;
         }

@@ -16,7 +16,7 @@ pub struct Facts {
 }
 
 /// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Kernel index.
     pub index: u32,
@@ -28,6 +28,8 @@ pub struct Interface {
     pub joins: bool,
     /// Whether its frames have no link-layer header.
     pub layer3: bool,
+    /// The interface whose frames it takes a part of (VLAN, macvlan, ipvlan).
+    pub carrier: Option<u32>,
 }
 
 /// An address on an interface.
@@ -35,12 +37,14 @@ pub struct Interface {
 pub struct Address {
     /// Interface index.
     pub interface: u32,
-    /// The address with its prefix length, host bits kept.
+    /// The gateway's own address.
+    pub own: IpAddr,
+    /// What it reaches there: around its own address, or on a point-to-point link around the other end's.
     pub net: IpNet,
     /// Directed broadcast (IPv4).
     pub broadcast: Option<IpAddr>,
-    /// Set by an administrator, not learned from router advertisements or leased.
-    pub permanent: bool,
+    /// Learned from a router advertisement.
+    pub advertised: bool,
 }
 
 /// Where a prefix leads.
@@ -57,6 +61,11 @@ impl Facts {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// The ports of a bridge, bond or team.
+    pub fn ports_of(&self, index: u32) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(move |port| port.master == Some(index))
     }
 
     /// An interface by index.

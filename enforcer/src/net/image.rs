@@ -1,6 +1,6 @@
 //! Facts to tables: zones of sources, local destinations, interfaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use enforcer_ebpf::abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, place};
 use ipnet::IpNet;
@@ -18,15 +18,35 @@ pub enum NetError {
     /// A named interface is missing.
     #[error("no interface is called {0:?} here; there are: {1}")]
     NoInterface(String, String),
+    /// Frames of other interfaces would be judged as this one's.
+    #[error(
+        "{0} also carries {1}, whose frames would be judged as its own; name those as --lan instead, and give the untagged network a VLAN of its own"
+    )]
+    Carrier(String, String),
+    /// A bridge with ports that no program is on.
+    #[error("{0} has ports that are no --lan: {1}; name {0} itself, or all of its ports")]
+    OpenPorts(String, String),
     /// More LANs than zones.
     #[error("{0} LANs, more than the 255 that can be told apart")]
     TooManyLans(usize),
     /// Two interface indices share a cell.
     #[error("interfaces {0} and {1} have indices that are equal modulo {INTERFACES}; create one of them anew")]
     Collision(String, String),
+    /// More IPv6 addresses and routes beyond /64 than their map has room for.
+    #[error("{0} IPv6 addresses and routes longer than /64, more than {1}; aggregate them")]
+    TooManyLong(usize, usize),
     /// The routing table is too large for its memory.
     #[error("the LANs' addresses and routes need {0} blocks of memory, more than {1}; aggregate routes")]
     TooManyRoutes(usize, usize),
+}
+
+/// Interfaces with programs on them, by index: one that was deleted and made again under its old name has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Clients are behind them.
+    pub lans: Vec<u32>,
+    /// They lead outside.
+    pub wans: Vec<u32>,
 }
 
 /// Words and switches of a policy that belong to packets before any rule.
@@ -58,13 +78,12 @@ struct Said {
 }
 
 impl NetImage {
-    /// The network as these facts say, with the LANs and WANs of the configuration. Interfaces of a configuration that do not exist are left out:
-    /// they come back by another update.
+    /// The network as these facts say, with programs on the interfaces of these roles.
     ///
     /// # Errors
     /// If there are too many LANs, or interfaces collide.
-    pub fn new(facts: &Facts, lans: &[String], wans: &[String], words: Words) -> Result<Self, NetError> {
-        let zones = zones(facts, lans)?;
+    pub fn new(facts: &Facts, roles: &Roles, words: Words) -> Result<Self, NetError> {
+        let zones = zones(facts, &roles.lans)?;
         let zone = |index: u32| {
             let interface = facts.indexed(index)?;
             zones.get(&facts.link_of(interface)).copied()
@@ -76,21 +95,21 @@ impl NetImage {
         for address in &facts.addresses {
             let zone = zone(address.interface);
             // What a neighbour's router advertisement made this gateway believe must not widen what is local.
-            if zone.is_some() && (address.permanent || matches!(address.net, IpNet::V4(_))) {
-                said.push(Said { net: address.net.trunc(), zone, flags: place::LOCAL });
+            if zone.is_some() && !address.advertised {
+                said.push(Said { net: address.net, zone, flags: place::LOCAL });
                 if let Some(broadcast) = address.broadcast {
                     said.push(Said { net: broadcast.into(), zone: Some(0), flags: place::LOCAL });
                 }
             }
             // As a source from a LAN, the gateway's own address is forged. Beyond an IPv6 /64, telling so would cost every client's packet a
             // search, and a neighbour's address is as easy to forge.
-            let zone = matches!(address.net, IpNet::V4(_)).then_some(0);
-            said.push(Said { net: address.net.addr().into(), zone, flags: place::OWN });
+            let zone = address.own.is_ipv4().then_some(0);
+            said.push(Said { net: address.own.into(), zone, flags: place::OWN });
         }
         let mut cells: Vec<(&Interface, Cell)> = Vec::new();
         for interface in &facts.interfaces {
             let zone = zone(interface.index);
-            if zone.is_none() && !wans.contains(&interface.name) {
+            if zone.is_none() && !roles.wans.contains(&interface.index) {
                 continue;
             }
             let slot = |index: u32| index as usize % INTERFACES;
@@ -98,7 +117,8 @@ impl NetImage {
                 return Err(NetError::Collision(other.name.clone(), interface.name.clone()));
             }
             let zone = zone.unwrap_or(0);
-            let cell = Cell { index: interface.index, zone, layer3: interface.layer3.into(), reserved: [0; 2] };
+            let judged = is_judged(facts, roles, interface).into();
+            let cell = Cell { index: interface.index, zone, layer3: interface.layer3.into(), judged, reserved: 0 };
             cells.push((interface, cell));
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -132,10 +152,10 @@ impl NetImage {
     /// If there are more than `limit` blocks.
     pub fn at(&self, first: usize, limit: usize) -> Result<Box<Net>, NetError> {
         let mut net: Box<Net> = bytemuck::zeroed_box();
-        let mut blocks = Blocks::from(first as u32);
+        let mut blocks = Blocks::from(first as u32, limit);
         trie::build4(&mut net.place4, &self.places4, 0, &mut blocks);
         trie::build6(&mut net.place6, &self.places6, 0, &mut blocks);
-        if blocks.count() > limit {
+        if blocks.exceeded() {
             return Err(NetError::TooManyRoutes(blocks.count(), limit));
         }
         for (slot, block) in net.words.chunks_exact_mut(BLOCK_WORDS).skip(first).zip(blocks.into_blocks()) {
@@ -165,10 +185,41 @@ fn mark(bits: &mut [u32; 1 << 11], first: usize, length: u8) {
     }
 }
 
+/// Whether programs see all that comes in by an interface: on itself, or on every port of it.
+fn is_judged(facts: &Facts, roles: &Roles, interface: &Interface) -> bool {
+    let hooked = |interface: &Interface| roles.lans.contains(&interface.index);
+    let mut ports = facts.ports_of(interface.index).peekable();
+    hooked(interface) || (interface.joins && ports.peek().is_some() && ports.all(hooked))
+}
+
+/// What an operator must change for the LANs to be judged as meant; what comes in past the programs is denied at the WAN until then.
+#[must_use]
+pub fn problems(facts: &Facts, roles: &Roles) -> Vec<NetError> {
+    let mut problems = Vec::new();
+    let lans: Vec<&Interface> = roles.lans.iter().filter_map(|&index| facts.indexed(index)).collect();
+    let names = |interfaces: Vec<&Interface>| -> String {
+        interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    for lan in &lans {
+        let carried: Vec<_> = facts.interfaces.iter().filter(|other| other.carrier == Some(lan.index)).collect();
+        if !carried.is_empty() {
+            problems.push(NetError::Carrier(lan.name.clone(), names(carried)));
+        }
+    }
+    let masters: BTreeSet<u32> = lans.iter().map(|lan| facts.link_of(lan)).collect();
+    for master in masters.iter().filter_map(|&index| facts.indexed(index)) {
+        if !is_judged(facts, roles, master) {
+            let open = facts.ports_of(master.index).filter(|port| !roles.lans.contains(&port.index)).collect();
+            problems.push(NetError::OpenPorts(master.name.clone(), names(open)));
+        }
+    }
+    problems
+}
+
 /// Zones by link, numbered in the order in which the configuration names them.
-fn zones(facts: &Facts, lans: &[String]) -> Result<BTreeMap<u32, u8>, NetError> {
+fn zones(facts: &Facts, lans: &[u32]) -> Result<BTreeMap<u32, u8>, NetError> {
     let mut zones = BTreeMap::new();
-    for interface in lans.iter().filter_map(|name| facts.named(name)) {
+    for interface in lans.iter().filter_map(|&index| facts.indexed(index)) {
         let next = u8::try_from(zones.len() + 1).map_err(|_| NetError::TooManyLans(lans.len()))?;
         zones.entry(facts.link_of(interface)).or_insert(next);
     }
@@ -181,7 +232,8 @@ fn well_known() -> Vec<Said> {
     [
         ("224.0.0.0/4", place::LOCAL),
         ("255.255.255.255/32", place::LOCAL),
-        ("169.254.0.0/16", link_local),
+        // Not local: Linux forwards it, on a virtual machine even to the host's own services.
+        ("169.254.0.0/16", place::LINK_LOCAL),
         ("ff00::/8", place::LOCAL),
         ("fe80::/10", link_local),
     ]
@@ -201,9 +253,12 @@ fn merge<A: Address>(mut said: Vec<(A, u8, Option<u8>, u32)>) -> Vec<Prefix<A>> 
             around.pop();
         }
         let outer = around.last().map_or(0, |outer| outer.value);
-        let flags = same.iter().fold(outer & !place::ZONE, |flags, said| flags | said.3);
         // Own addresses and several routes to one prefix: the stricter word, no zone, wins.
         let zone = same.iter().filter_map(|said| said.2).min().map_or(outer & place::ZONE, u32::from);
+        // A part of the LAN's prefix that is routed elsewhere is not local, unless something else says so.
+        let inherited =
+            if zone == outer & place::ZONE { outer & !place::ZONE } else { outer & !(place::ZONE | place::LOCAL) };
+        let flags = same.iter().fold(inherited, |flags, said| flags | said.3);
         let value = flags | zone;
         // Most routes of a router that knows the internet lead to a WAN, which is what an address without a place means.
         if value != outer {

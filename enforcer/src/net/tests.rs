@@ -9,36 +9,40 @@ use ipnet::IpNet;
 use super::{
     Facts, NetImage,
     facts::{Address, Interface, Route},
-    image::Words,
+    image::{NetError, Roles, Words, problems},
 };
 
 const WORDS: Words = Words { strict_sources: true, replies: false, pseudo: [Verdict(0); 16] };
 
 /// A gateway with `lan0` (2) and `wan0` (3), and what else a test adds.
 fn facts() -> Facts {
-    let interface =
-        |index, name: &str| Interface { index, name: name.into(), master: None, joins: false, layer3: false };
+    let interface = |index, name: &str| Interface { index, name: name.into(), ..Interface::default() };
     let mut facts = Facts { interfaces: vec![interface(2, "lan0"), interface(3, "wan0")], ..Facts::default() };
-    add_address(&mut facts, 2, "10.1.0.1/24", true);
-    add_address(&mut facts, 2, "fd00:1::1/64", true);
-    add_address(&mut facts, 3, "198.51.100.1/24", true);
+    add_address(&mut facts, 2, "10.1.0.1/24");
+    add_address(&mut facts, 2, "fd00:1::1/64");
+    add_address(&mut facts, 3, "198.51.100.1/24");
     facts
 }
 
 /// An address, with the route that the kernel makes of it.
-fn add_address(facts: &mut Facts, interface: u32, net: &str, permanent: bool) {
+fn add_address(facts: &mut Facts, interface: u32, net: &str) {
     let net: IpNet = net.parse().expect("a prefix");
     let broadcast = net.addr().is_ipv4().then(|| net.broadcast());
-    facts.addresses.push(Address { interface, net, broadcast, permanent });
-    facts.routes.push(Route { to: net.trunc(), interface });
+    let (own, net) = (net.addr(), net.trunc());
+    facts.addresses.push(Address { interface, own, net, broadcast, advertised: false });
+    facts.routes.push(Route { to: net, interface });
 }
 
 fn add_route(facts: &mut Facts, to: &str, interface: u32) {
     facts.routes.push(Route { to: to.parse().expect("a prefix"), interface });
 }
 
+fn roles(lans: &[u32]) -> Roles {
+    Roles { lans: lans.to_vec(), wans: vec![3] }
+}
+
 fn image(facts: &Facts) -> NetImage {
-    NetImage::new(facts, &["lan0".into()], &["wan0".into()], WORDS).expect("one LAN")
+    NetImage::new(facts, &roles(&[2]), WORDS).expect("one LAN")
 }
 
 /// Place of an address, with the `PLACES6` map's word where the trie asks for it.
@@ -75,7 +79,7 @@ fn clients_own_addresses_and_the_rest_of_the_world_are_told_apart() {
     let addresses = ["10.1.0.2", "10.1.0.1", "10.1.0.255", "198.51.100.1", "198.51.100.2", "17.1.2.3", "fd00:1::2"];
     let found: Vec<u32> = places(&facts(), &addresses).iter().map(|place| place & FLAGS).collect();
     let (lan, own) = (1 | place::LOCAL, place::OWN);
-    assert_eq!(found, [lan, own | place::LOCAL, place::LOCAL, own, 0, 0, lan]);
+    assert_eq!(found, [lan, own, place::LOCAL, own, 0, 0, lan]);
 }
 
 #[test]
@@ -89,21 +93,72 @@ fn a_routed_lan_is_a_source_of_its_zone_but_not_local() {
 #[test]
 fn what_a_router_advertisement_brought_is_not_local() {
     let mut facts = facts();
-    add_address(&mut facts, 2, "2001:db8:5::1/64", false);
+    add_address(&mut facts, 2, "2001:db8:5::1/64");
+    facts.addresses.last_mut().expect("just added").advertised = true;
     let found = places(&facts, &["2001:db8:5::77"]);
     assert_eq!(found[0] & FLAGS, 1);
 }
 
 #[test]
-fn the_ports_of_a_bridge_share_its_zone() {
+fn a_part_of_the_lans_prefix_that_is_routed_elsewhere_is_not_local() {
+    let mut facts = facts();
+    add_address(&mut facts, 2, "10.0.0.1/8");
+    add_route(&mut facts, "10.50.0.0/16", 3);
+    add_route(&mut facts, "10.60.0.0/16", 2);
+    let found: Vec<u32> = places(&facts, &["10.50.1.1", "10.60.1.1", "10.70.1.1"]).iter().map(|p| p & FLAGS).collect();
+    assert_eq!(found, [0, 1 | place::LOCAL, 1 | place::LOCAL]);
+}
+
+#[test]
+fn on_an_unnumbered_lan_the_other_ends_prefix_is_local() {
+    let mut facts = facts();
+    let own = "203.0.113.10".parse().expect("an address");
+    let net = "10.8.0.0/24".parse().expect("a prefix");
+    facts.addresses.push(Address { interface: 2, own, net, broadcast: None, advertised: false });
+    let found: Vec<u32> =
+        places(&facts, &["10.8.0.7", "203.0.113.10", "203.0.113.11"]).iter().map(|p| p & FLAGS).collect();
+    assert_eq!(found, [1 | place::LOCAL, place::OWN, 0]);
+}
+
+#[test]
+fn ipv4_link_local_is_a_source_but_no_way_out() {
+    assert_eq!(places(&facts(), &["169.254.169.254", "fe80::1"])[0] & place::LOCAL, 0);
+    assert_ne!(places(&facts(), &["fe80::1"])[0] & place::LOCAL, 0);
+}
+
+fn bridged() -> Facts {
     let mut facts = facts();
     facts.interfaces[0].joins = true;
     for (index, name) in [(5, "port1"), (6, "port2")] {
-        facts.interfaces.push(Interface { index, name: name.into(), master: Some(2), joins: false, layer3: false });
+        facts.interfaces.push(Interface { index, name: name.into(), master: Some(2), ..Interface::default() });
     }
-    let lans = ["port1".to_owned(), "port2".to_owned()];
-    let net = NetImage::new(&facts, &lans, &[], WORDS).expect("one LAN").at(0, NET_BLOCKS).expect("room");
+    facts
+}
+
+#[test]
+fn the_ports_of_a_bridge_share_its_zone_and_together_judge_for_it() {
+    let facts = bridged();
+    assert_eq!(problems(&facts, &roles(&[5, 6])), []);
+    let net = NetImage::new(&facts, &roles(&[5, 6]), WORDS).expect("one LAN").at(0, NET_BLOCKS).expect("room");
     assert_eq!([5, 6, 2, 3].map(|index: usize| net.interfaces[index].zone), [1, 1, 1, 0]);
+    assert_eq!([5, 6, 2, 3].map(|index: usize| net.interfaces[index].judged), [1, 1, 1, 0]);
+}
+
+#[test]
+fn a_bridge_with_an_open_port_is_a_problem_and_not_trusted() {
+    let facts = bridged();
+    assert_eq!(problems(&facts, &roles(&[5])), [NetError::OpenPorts("lan0".into(), "port2".into())]);
+    let net = NetImage::new(&facts, &roles(&[5]), WORDS).expect("one LAN").at(0, NET_BLOCKS).expect("room");
+    assert_eq!((net.interfaces[5].judged, net.interfaces[2].judged), (1, 0));
+    assert_eq!(problems(&facts, &roles(&[2])), []);
+}
+
+#[test]
+fn a_lan_that_carries_other_interfaces_is_a_problem() {
+    let mut facts = facts();
+    facts.interfaces.push(Interface { index: 9, name: "lan0.10".into(), carrier: Some(2), ..Interface::default() });
+    assert_eq!(problems(&facts, &roles(&[2])), [NetError::Carrier("lan0".into(), "lan0.10".into())]);
+    assert_eq!(problems(&facts, &roles(&[9])), []);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder,
     packet_core::NetlinkPayload,
     packet_route::{
-        address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
+        address::{AddressAttribute, AddressMessage, AddressProtocol},
         link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
@@ -24,23 +24,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Read again even if nothing was heard: a socket that overflowed has lost messages.
 const RESYNC: Duration = Duration::from_secs(60);
 
-/// Reads the facts of this network namespace once.
+/// Longer than a dump takes of the largest routing table.
+const DUMP: Duration = Duration::from_secs(30);
+
+/// Reads the facts of this network namespace once, over a socket of its own: among notifications, an answer could be mistaken.
 ///
 /// # Errors
-/// If netlink refuses.
+/// If netlink refuses, or does not answer.
 pub async fn read() -> Result<Facts, rtnetlink::Error> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| io(&error))?;
     let connection = tokio::spawn(connection);
-    let facts = dump(&handle).await;
+    let facts = time::timeout(DUMP, dump(&handle)).await;
     connection.abort();
-    facts
+    facts.unwrap_or_else(|_| Err(io(&std::io::ErrorKind::TimedOut.into())))
 }
 
-/// Keeps the facts current in the channel until nobody listens any more.
+/// Keeps the facts current in the channel. Ends when nobody listens any more, or when the socket for notifications is gone and a new one is needed.
 ///
 /// # Errors
-/// If netlink refuses at the start. Later failures are tried again.
-pub fn follow(current: watch::Sender<Facts>) -> Result<impl Future<Output = ()>, rtnetlink::Error> {
+/// If netlink refuses at the start. Facts that cannot be read later are told, and read again at the next change or after a minute.
+pub fn follow(current: &watch::Sender<Facts>) -> Result<impl Future<Output = ()>, rtnetlink::Error> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -48,17 +51,19 @@ pub fn follow(current: watch::Sender<Facts>) -> Result<impl Future<Output = ()>,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
     ];
-    let (connection, handle, mut messages) =
-        rtnetlink::new_multicast_connection(&groups).map_err(|error| io(&error))?;
+    let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(|error| io(&error))?;
     Ok(async move {
         let connection = tokio::spawn(connection);
         loop {
-            if let Ok(facts) = dump(&handle).await {
-                current.send_if_modified(|known| {
-                    let changed = *known != facts;
-                    *known = facts;
-                    changed
-                });
+            match read().await {
+                Ok(facts) => {
+                    current.send_if_modified(|known| {
+                        let changed = *known != facts;
+                        *known = facts;
+                        changed
+                    });
+                }
+                Err(error) => eprintln!("enforcer: cannot read interfaces and routes: {error}"),
             }
             tokio::select! {
                 () = current.closed() => break,
@@ -118,12 +123,18 @@ fn interface(link: &LinkMessage) -> Interface {
         master: None,
         joins: false,
         layer3: !matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
+        carrier: None,
     };
+    let (mut below, mut takes_a_part) = (None, false);
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Link(index) => below = Some(*index),
             LinkAttribute::Controller(master) => interface.master = Some(*master).filter(|&master| master != 0),
             LinkAttribute::LinkInfo(infos) => {
+                takes_a_part = infos
+                    .iter()
+                    .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::IpVlan)));
                 interface.joins = infos.iter().any(|info| match info {
                     LinkInfo::Kind(InfoKind::Bridge | InfoKind::Bond) => true,
                     LinkInfo::Kind(InfoKind::Other(kind)) => kind == "team",
@@ -133,25 +144,28 @@ fn interface(link: &LinkMessage) -> Interface {
             _ => {}
         }
     }
+    interface.carrier = below.filter(|_| takes_a_part);
     interface
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
-    let (mut local, mut peer, mut broadcast) = (None, None, None);
+    let (mut local, mut peer, mut broadcast, mut advertised) = (None, None, None, false);
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Address(address) => peer = Some(*address),
             AddressAttribute::Broadcast(address) => broadcast = Some(IpAddr::V4(*address)),
+            AddressAttribute::Protocol(from) => advertised = *from == AddressProtocol::RouterAnnouncement,
             _ => {}
         }
     }
     // On a point-to-point link `Address` is the other end.
     Some(Address {
         interface: message.header.index,
-        net: IpNet::new(local.or(peer)?, message.header.prefix_len).ok()?,
+        own: local.or(peer)?,
+        net: IpNet::new(peer.or(local)?, message.header.prefix_len).ok()?.trunc(),
         broadcast,
-        permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
+        advertised,
     })
 }
 

@@ -1,6 +1,10 @@
 //! The policy file: TOML, walked with the place of every value, so that each mistake is told where it is and all are told at once.
 
-use std::{collections::HashMap, ops::Range, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    path::Path,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_spanned::Spanned;
@@ -48,7 +52,8 @@ impl Policy {
     /// # Errors
     /// All mistakes that can be told apart, in the order of the file.
     pub fn parse(name: &str, text: &str) -> Result<Self, Diagnostics> {
-        let mut reader = Reader { text, mistakes: Diagnostics::new(name), services: HashMap::new() };
+        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let mut reader = Reader { text, mistakes: Diagnostics::new(name), services: HashMap::new(), line_ends };
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             reader.wrong(error.span().unwrap_or(0..0), error.message().trim(), "a policy is TOML: see https://toml.io");
@@ -85,11 +90,17 @@ struct Reader<'a> {
     text: &'a str,
     mistakes: Diagnostics,
     services: HashMap<String, ServiceId>,
+    line_ends: Vec<usize>,
 }
 
 impl Reader<'_> {
     fn wrong(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         self.mistakes.add(self.text, span, message, help);
+    }
+
+    /// The line of a byte offset, from 1.
+    fn line(&self, at: usize) -> u32 {
+        self.line_ends.partition_point(|&end| end < at) as u32 + 1
     }
 
     fn policy(&mut self, root: &Spanned<DeTable<'_>>) -> Policy {
@@ -230,7 +241,7 @@ impl Reader<'_> {
                 self.wrong(span.clone(), "the rule has no action", "write action = \"allow\" or action = \"drop\"");
             }
             rules.push(Rule {
-                line: self.text[..span.start].matches('\n').count() as u32 + 1,
+                line: self.line(span.start),
                 name,
                 action: self.action(rule, "action", possible, Action::Drop),
                 services: self.named(rule),
@@ -243,9 +254,10 @@ impl Reader<'_> {
     fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
         let value = rule.get("services")?;
         let mut services: Vec<ServiceId> = Vec::new();
+        let mut named = HashSet::new();
         for (span, name) in self.strings(value, "services", "[\"apns\"]") {
             match self.services.get(&name) {
-                Some(service) if services.contains(service) => {
+                Some(service) if !named.insert(*service) => {
                     self.wrong(span, format!("{name:?} is named twice"), "once is enough");
                 }
                 Some(service) => services.push(*service),

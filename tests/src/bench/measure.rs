@@ -13,7 +13,7 @@ use enforcer::{
     net::{
         Facts, NetImage,
         facts::{Address, Interface},
-        image::Words,
+        image::{Roles, Words},
     },
     policy::Policy,
 };
@@ -39,21 +39,20 @@ pub struct Bench {
 
 /// A client's LAN on the interface that test runs come from: loopback, number 1.
 pub fn lab_net(words: Words) -> Result<NetImage> {
-    let name = "lo".to_owned();
     let address = |net: &str| -> Result<Address> {
         let net: ipnet::IpNet = net.parse()?;
         let broadcast = net.addr().is_ipv4().then(|| net.broadcast());
-        Ok(Address { interface: 1, net, broadcast, permanent: true })
+        Ok(Address { interface: 1, own: net.addr(), net: net.trunc(), broadcast, advertised: false })
     };
     let facts = Facts {
-        interfaces: vec![Interface { index: 1, name: name.clone(), master: None, joins: false, layer3: false }],
+        interfaces: vec![Interface { index: 1, name: "lo".into(), ..Interface::default() }],
         addresses: vec![address("10.1.0.1/24")?, address("fd00:1::1/64")?],
         routes: vec![
             enforcer::net::facts::Route { to: "10.1.0.0/24".parse()?, interface: 1 },
             enforcer::net::facts::Route { to: "fd00:1::/64".parse()?, interface: 1 },
         ],
     };
-    Ok(NetImage::new(&facts, &[name], &[], words)?)
+    Ok(NetImage::new(&facts, &Roles { lans: vec![1], wans: Vec::new() }, words)?)
 }
 
 impl Bench {

@@ -112,7 +112,7 @@ fn main() -> Result<()> {
         }
     }
     if wanted(RULES) {
-        rules(arguments.sample_ms, &mut rng)?.map(&mut add);
+        rules(arguments.sample_ms, &mut rng)?.into_iter().for_each(&mut add);
     }
     if wanted(BOTH) {
         let both: Vec<IpNet> =

@@ -113,33 +113,32 @@ impl Lab {
     }
 
     fn lan(&self, plan: Plan) -> Result<()> {
-        let (gateway, client) = (&self.gateway, &self.client);
-        let lan = if plan.bridged {
-            veth(gateway, "port1", client, "eth0")?;
-            veth(gateway, "port2", &self.neighbour, "eth0")?;
-            gateway.run("ip link add br-lan type bridge")?;
-            gateway.run("ip link set port1 master br-lan")?;
-            gateway.run("ip link set port2 master br-lan")?;
-            "br-lan"
-        } else {
-            veth(gateway, "lan0", client, "eth0")?;
-            "lan0"
-        };
-        gateway.run(&format!("ip addr add 10.1.0.1/24 brd + dev {lan}"))?;
-        gateway.run(&format!("ip addr add fd00:1::1/64 dev {lan} nodad"))?;
-        for link in if plan.bridged { vec!["port1", "port2", "br-lan"] } else { vec!["lan0"] } {
-            gateway.run(&format!("ip link set {link} up"))?;
+        self.gateway.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
+        if !plan.bridged {
+            return self.connect_client();
         }
-        let clients: &[(&Namespace, u8)] =
-            if plan.bridged { &[(client, 2), (&self.neighbour, 3)] } else { &[(client, 2)] };
-        for (client, host) in clients {
-            client.run(&format!("ip addr add 10.1.0.{host}/24 brd + dev eth0"))?;
-            client.run(&format!("ip addr add fd00:1::{host}/64 dev eth0 nodad"))?;
-            client.run("ip link set eth0 up")?;
+        let (gateway, client) = (&self.gateway, &self.client);
+        veth(gateway, "port1", client, "eth0")?;
+        veth(gateway, "port2", &self.neighbour, "eth0")?;
+        gateway.run("ip link add br-lan type bridge")?;
+        gateway.run("ip link set port1 master br-lan up")?;
+        gateway.run("ip link set port2 master br-lan up")?;
+        numbered(gateway, "br-lan", 1)?;
+        for (client, host) in [(client, 2), (&self.neighbour, 3)] {
+            numbered(client, "eth0", host)?;
             client.run("ip route add default via 10.1.0.1")?;
             client.run("ip route add default via fd00:1::1")?;
         }
-        gateway.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        Ok(())
+    }
+
+    /// Lays the cable between the client and the gateway's `lan0`: at the start, or again after it was removed.
+    pub fn connect_client(&self) -> Result<()> {
+        veth(&self.gateway, "lan0", &self.client, "eth0")?;
+        numbered(&self.gateway, "lan0", 1)?;
+        numbered(&self.client, "eth0", 2)?;
+        self.client.run("ip route add default via 10.1.0.1")?;
+        self.client.run("ip route add default via fd00:1::1")
     }
 
     fn wan(&mut self, plan: Plan) -> Result<()> {
@@ -171,6 +170,13 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Brings an interface up with the LAN's addresses of a host.
+fn numbered(namespace: &Namespace, interface: &str, host: u8) -> Result<()> {
+    namespace.run(&format!("ip link set {interface} up"))?;
+    namespace.run(&format!("ip addr add 10.1.0.{host}/24 brd + dev {interface}"))?;
+    namespace.run(&format!("ip addr add fd00:1::{host}/64 dev {interface} nodad"))
 }
 
 /// A cable between two namespaces. Generic receive offload on both ends makes native XDP possible; checksums are computed, so that frames are what they

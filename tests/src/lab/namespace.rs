@@ -1,6 +1,6 @@
 //! A network namespace.
 
-use std::{fs::File, os::fd::AsRawFd as _, thread};
+use std::{fs::File, os::fd::AsRawFd as _, process::Command, thread};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -29,6 +29,12 @@ impl Namespace {
     /// Runs a command line in it.
     pub fn run(&self, line: &str) -> Result<()> {
         command(&format!("ip netns exec {} {line}", self.name))
+    }
+
+    /// What a command line prints in it.
+    pub fn output(&self, line: &str) -> Result<String> {
+        let output = Command::new("ip").args(["netns", "exec", &self.name]).args(line.split_whitespace()).output()?;
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Runs code in it, on a thread of its own; sockets opened there stay there.

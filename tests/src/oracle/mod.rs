@@ -8,7 +8,7 @@
 //!    discovery with a hop limit below 255 is `malformed`.
 //! 2. ARP, LACP, EAPOL, LLDP and 802.2 frames pass as `non-ip-exempt`; other frames without IP are `non-ip`.
 //! 3. A source that does not belong to the LAN is refused as `source`, but for link-local and unspecified ones on their way to something local.
-//! 4. What goes to the gateway, the LAN, multicast, broadcast or link-local passes as `local`; tunnels to the gateway do not.
+//! 4. What goes to the gateway, the LAN, multicast, broadcast or (IPv6) link-local passes as `local`; tunnels pass only to a neighbour on the LAN.
 //! 5. A later fragment follows its head if that was allowed and does not overlap it; else it is `fragment`.
 //! 6. The first rule, in order, whose sources hold the source and one of whose services, in order, holds destination and port; else `default`.
 

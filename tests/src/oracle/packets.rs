@@ -60,7 +60,12 @@ fn address(rng: &mut impl Rng, policy: &Policy, v6: bool) -> IpAddr {
 }
 
 fn ports(rng: &mut impl Rng) -> (u16, u16) {
-    (rng.random(), if rng.random_bool(0.9) { rng.random_range(395..505) } else { rng.random() })
+    let destination = match rng.random_range(0..20) {
+        0 => *[4789, 8472, 6081, 4788].choose(rng).expect("four"),
+        1 => rng.random(),
+        _ => rng.random_range(395..505),
+    };
+    (rng.random(), destination)
 }
 
 fn transport(rng: &mut impl Rng, v6: bool) -> Transport {
@@ -236,15 +241,20 @@ fn before_rules(from: IpAddr, to: IpAddr, protocol: u8, port: Option<u16>) -> Op
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    let local =
-        own || LAN4.holds(to) || LAN6.holds(to) || to.is_multicast() || to == text("255.255.255.255") || link_local(to);
+    let local = own
+        || LAN4.holds(to)
+        || LAN6.holds(to)
+        || to.is_multicast()
+        || to == text("255.255.255.255")
+        || (to.is_ipv6() && link_local(to));
     let forged4 = from == text("10.1.0.1") || from == text("10.1.0.255");
     let belongs = (LAN4.holds(from) && !forged4) || LAN6.holds(from);
     if !belongs && !(local && (link_local(from) || from.is_unspecified())) {
         return Some(Expected::new(false, "source"));
     }
-    let tunnel = matches!(protocol, 4 | 41 | 47) || (protocol == 17 && matches!(port, Some(4789 | 8472)));
-    (local && !(own && tunnel)).then(|| Expected::new(true, "local"))
+    let tunnel = matches!(protocol, 4 | 41 | 47) || (protocol == 17 && matches!(port, Some(4789 | 8472 | 6081)));
+    let neighbour = !own && (LAN4.holds(to) || LAN6.holds(to)) && to != text("10.1.0.255");
+    (local && (neighbour || !tunnel)).then(|| Expected::new(true, "local"))
 }
 
 fn whole(rng: &mut impl Rng, policy: &Policy) -> Frame {
