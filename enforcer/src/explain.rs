@@ -23,7 +23,7 @@ use crate::{
 /// A packet that one asks about.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
-    /// The client; without one, a client that no rule names.
+    /// The client; without one, the unspecified address, which rules name only by covering every source.
     pub from: Option<IpAddr>,
     /// Destination.
     pub to: IpAddr,

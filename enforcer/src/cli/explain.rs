@@ -16,7 +16,7 @@ pub struct Arguments {
     /// The policy
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// The client; without one, a client that no rule names
+    /// The client; without one, 0.0.0.0 or ::, which rules name only by covering every source
     #[arg(long, value_name = "IP")]
     from: Option<IpAddr>,
     /// Destination address

@@ -157,7 +157,7 @@ fn add(
 
     let root = &mut image.roots[id as usize];
     let port_classes = ports::classes(&numbered.ports, &mut root.ports, limits.class_words).ok_or(too_large(
-        "port classes or more",
+        "port classes or elements of them",
         1 << 16,
         1 << 16,
         FEWER_SETS,
