@@ -50,22 +50,25 @@ pub fn walk6(root: u32, address: &Words6, word: impl Fn(u32) -> Option<u32>) -> 
 }
 
 /// What a policy says of an IPv4 packet: destination, source and port classes, then two class tables.
+// Here and below, no `Option` outlives the branch that makes it: of a `None`, the compiler copies the unset value, which the verifier refuses.
 #[inline(always)]
 pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
     let root = maps.root(policy)?;
     let word = |index| maps::word(maps, root, index);
     let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
-    let known = if cell & HOSTS != 0 { host4(maps, policy, &root.layout, destination) } else { None };
-    let class = match known {
-        Some(class) => class,
-        None => walk4(cell, destination, word)?,
+    let class = 'class: {
+        if cell & HOSTS != 0
+            && let Some(class) = host4(maps, policy, &root.layout, destination)
+        {
+            break 'class class;
+        }
+        walk4(cell, destination, word)?
     };
-    let source = if maps::cell(&root.layout.source_classes) > 1 {
-        Some(walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?)
-    } else {
-        None
-    };
-    conclude(maps, root, class, source, port)
+    let mut leaf = 0;
+    if maps::cell(&root.layout.source_classes) > 1 {
+        leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?;
+    }
+    conclude(maps, root, class, leaf, port)
 }
 
 /// What a policy says of an IPv6 packet. Destinations are looked for among hosts, then prefixes beyond /64, then in the trie; sources have no host
@@ -75,37 +78,42 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
     let root = maps.root(policy)?;
     let word = |index| maps::word(maps, root, index);
     let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
-    let mut known = None;
-    if cell & HOSTS != 0 {
-        known = host6(maps, policy, &root.layout, destination);
-    }
-    if cell & LONG != 0 && known.is_none() {
-        known = maps.long6(&long_key(policy as u32, destination));
-    }
-    let class = match known {
-        Some(class) => class,
-        None => walk6(cell, destination, word)?,
+    let class = 'class: {
+        if cell & HOSTS != 0
+            && let Some(class) = host6(maps, policy, &root.layout, destination)
+        {
+            break 'class class;
+        }
+        if cell & LONG != 0
+            && let Some(class) = maps.long6(&long_key(policy as u32, destination))
+        {
+            break 'class class;
+        }
+        walk6(cell, destination, word)?
     };
-    let mut group = None;
+    let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
         let cell = maps::cell(&root.src6[(source[0] >> 16) as usize]);
-        let known = if cell & LONG != 0 { maps.long6(&long_key(policy as u32 + SOURCE_SPACE, source)) } else { None };
-        group = match known {
-            Some(class) => Some(class),
-            None => Some(walk6(cell, source, word)?),
+        leaf = 'leaf: {
+            if cell & LONG != 0
+                && let Some(leaf) = maps.long6(&long_key(policy as u32 + SOURCE_SPACE, source))
+            {
+                break 'leaf leaf;
+            }
+            walk6(cell, source, word)?
         };
     }
-    conclude(maps, root, class, group, port)
+    conclude(maps, root, class, leaf, port)
 }
 
-/// From classes to the verdict; `source` is `None` if all sources are one class.
+/// From classes to the verdict.
 #[inline(always)]
-fn conclude(maps: &impl Maps, root: &Root, class: u32, source: Option<u32>, port: u32) -> Option<Verdict> {
+fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -> Option<Verdict> {
     let word = |index| maps::word(maps, root, index);
     let row = class * ROW_UNIT;
     let port = u32::from(root.ports[port as usize & (PORT_CELLS - 1)]);
     let mut table = word(row)?;
-    if let Some(source) = source {
+    if maps::cell(&root.layout.source_classes) > 1 {
         table = word(table + source)?;
     }
     Some(match word(table + port)? {

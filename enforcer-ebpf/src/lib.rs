@@ -17,5 +17,6 @@ pub mod hosts;
 pub mod kernel;
 pub mod maps;
 pub mod parse;
+pub mod reject;
 pub mod usual;
 pub mod verdict;

@@ -119,21 +119,33 @@ const MAX_PACKET: u32 = 65_535;
 /// Parses from the link-layer header on.
 #[inline(always)]
 pub fn ethernet<S: Sink>(frame: &impl Bytes, sink: S) -> S::Output {
-    let Some(header) = frame.read::<Ethernet>(0) else { return sink.malformed(Malformed::Truncated) };
+    match link(frame) {
+        Ok((kind, offset)) => network(frame, kind, offset, sink),
+        Err(reason) => sink.malformed(reason),
+    }
+}
+
+/// The EtherType behind Ethernet and up to two VLAN tags, and the offset of what it announces.
+///
+/// # Errors
+/// If the frame is cut off, or there are more tags.
+#[inline(always)]
+pub fn link(frame: &impl Bytes) -> Result<(u16, usize), Malformed> {
+    let header = frame.read::<Ethernet>(0).ok_or(Malformed::Truncated)?;
     let mut offset = size_of::<Ethernet>();
     let mut kind = u16::from_be(header.kind);
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(kind) {
             break;
         }
-        let Some(tag) = frame.read::<VlanTag>(offset) else { return sink.malformed(Malformed::Truncated) };
+        let tag = frame.read::<VlanTag>(offset).ok_or(Malformed::Truncated)?;
         offset += size_of::<VlanTag>();
         kind = u16::from_be(tag.kind);
     }
     if is_vlan(kind) {
-        return sink.malformed(Malformed::TooDeep);
+        return Err(Malformed::TooDeep);
     }
-    network(frame, kind, bounded::<OFFSET>(offset), sink)
+    Ok((kind, bounded::<OFFSET>(offset)))
 }
 
 #[inline(always)]

@@ -16,7 +16,7 @@ use enforcer_ebpf::{
     abi::{Action, Net, Verdict, place, pseudo},
     address::Address,
     bytes::Bytes as _,
-    kernel::{self, Frame, Tables, UNTAGGED},
+    kernel::{self, Frame, Tables, UNTAGGED, answer},
     maps,
     parse::{self, Malformed, Packet, Sink},
     verdict::{self, Judge, Origin, interface},
@@ -54,8 +54,26 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
     kernel::count(verdict, 1, frame.size());
     match verdict.action() {
         Action::Allow => xdp_action::XDP_PASS,
-        _ => xdp_action::XDP_DROP,
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Reject => reject_xdp(ctx.ctx),
     }
+}
+
+/// Tells the sender at once, if that is possible and allowed.
+#[inline(never)]
+fn reject_xdp(ctx: *mut xdp_md) -> u32 {
+    // SAFETY: the context is the program's own, and nothing of the packet is used behind this call.
+    match unsafe { answer::xdp(ctx) } {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_DROP,
+    }
+}
+
+/// The same for an skb; [`TC_ACT_SHOT`] where there is no answer.
+#[inline(never)]
+fn reject_skb(skb: *mut __sk_buff, to_own_stack: bool) -> i32 {
+    // SAFETY: the context is the program's own, and nothing of the packet is used behind this call.
+    unsafe { answer::skb(skb, to_own_stack) }.unwrap_or(TC_ACT_SHOT)
 }
 
 /// Usual IPv6 frames. Apart, so that IPv4 need not share its registers and stack.
@@ -81,7 +99,7 @@ fn unusual_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> Verdict {
 pub fn lan_ingress(ctx: TcContext) -> i32 {
     let Some(net) = kernel::net() else { return TC_ACT_SHOT };
     let interface = interface(net, ifindex(&ctx));
-    skb_verdict(&ctx, net, Origin::Lan(interface.zone), interface.layer3 != 0)
+    skb_verdict(&ctx, Origin::Lan(interface.zone), interface.layer3 != 0)
 }
 
 /// What leaves by a WAN: the gateway's own packets, and those that came in where no policy looks.
@@ -90,13 +108,13 @@ pub fn wan_egress(ctx: TcContext) -> i32 {
     let Some(net) = kernel::net() else { return TC_ACT_SHOT };
     let ingress = skb(&ctx).ingress_ifindex;
     if ingress == 0 {
-        return skb_verdict(&ctx, net, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
+        return skb_verdict(&ctx, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
     }
     if interface(net, ingress).judged != 0 {
         // Judged and counted where it came in.
         return GOES_ON;
     }
-    conclude(&ctx, verdict::word(net, pseudo::UNLISTED))
+    conclude(&ctx, verdict::word(net, pseudo::UNLISTED), None)
 }
 
 /// What a LAN receives: connections from outside are remembered, so that their replies pass.
@@ -187,20 +205,49 @@ fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
 }
 
 #[inline(always)]
-fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 {
-    // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
-    let frame = unsafe { Frame::skb(ctx.skb.skb) };
-    let usual = if layer3 { None } else { kernel::usual4(&frame, net, origin) };
-    let verdict = usual.unwrap_or_else(|| parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge(net, origin) }));
-    conclude(ctx, verdict)
+fn skb_verdict(ctx: &TcContext, origin: Origin, layer3: bool) -> i32 {
+    let zone = match origin {
+        Origin::Lan(zone) => zone.into(),
+        Origin::Router => ROUTER,
+    };
+    let usual = if layer3 { NONE } else { usual4_skb(ctx.skb.skb, zone) };
+    let verdict = if usual == NONE { unusual_skb(ctx.skb.skb, layer3, zone) } else { Verdict(usual) };
+    // Without a link-layer header there is nothing that the answer could go back under.
+    conclude(ctx, verdict, (!layer3).then_some(origin == Origin::Router))
 }
 
-/// Counts and acts. A super-packet counts as the packets it will be cut into.
+/// No zone: the gateway's own packets.
+const ROUTER: u32 = u32::MAX;
+
+fn origin_of(zone: u32) -> Origin {
+    if zone == ROUTER { Origin::Router } else { Origin::Lan(zone as u8) }
+}
+
+/// Usual IPv4 frames. What a program calls in turn shares its stack with it: each of these is a function of its own.
+#[inline(never)]
+fn usual4_skb(skb: *mut __sk_buff, zone: u32) -> u32 {
+    let Some(net) = kernel::net() else { return NONE };
+    // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
+    let frame = unsafe { Frame::skb(skb) };
+    kernel::usual4(&frame, net, origin_of(zone)).map_or(NONE, |verdict| verdict.0)
+}
+
+/// Whatever is not usual, by the whole parser.
+#[inline(never)]
+fn unusual_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> Verdict {
+    let Some(net) = kernel::net() else { return verdict::FAULT };
+    let ctx = &TcContext::new(skb);
+    parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge(net, origin_of(zone)) })
+}
+
+/// Counts and acts. A super-packet counts as the packets it will be cut into. `answer` says whether a rejected packet's answer goes to the
+/// gateway's own stack, or out again; `None` if there is to be none.
 #[inline(always)]
-fn conclude(ctx: &TcContext, verdict: Verdict) -> i32 {
+fn conclude(ctx: &TcContext, verdict: Verdict, answer: Option<bool>) -> i32 {
     kernel::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
-    match verdict.action() {
-        Action::Allow => GOES_ON,
+    match (verdict.action(), answer) {
+        (Action::Allow, _) => GOES_ON,
+        (Action::Reject, Some(to_own_stack)) => reject_skb(ctx.skb.skb, to_own_stack),
         _ => TC_ACT_SHOT,
     }
 }

@@ -1,5 +1,6 @@
 //! The kernel's side of [`crate::bytes`] and [`crate::maps`]: packet memory and BPF maps.
 
+pub mod answer;
 pub mod frame;
 pub mod tables;
 

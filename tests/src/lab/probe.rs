@@ -71,6 +71,19 @@ pub fn udp(from: &Namespace, to: &str, port: u16, size: usize) -> Result<Outcome
     })
 }
 
+/// Sends many datagrams as fast as it goes, and waits for nothing.
+pub fn udp_flood(from: &Namespace, to: &str, port: u16, count: u64) -> Result<()> {
+    let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
+    from.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        for _ in 0..count {
+            // An answer to an earlier one makes a send fail; the next one goes out again.
+            let _ = socket.send_to(b"x", address);
+        }
+        Ok(())
+    })
+}
+
 /// Sends a datagram that asks routers to take it another way (RFC 791, loose source route), and waits for nothing.
 pub fn source_routed(from: &Namespace, to: &str, port: u16) -> Result<()> {
     let address = SocketAddr::new(to.parse::<IpAddr>()?, port);

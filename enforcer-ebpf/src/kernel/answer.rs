@@ -1,0 +1,119 @@
+//! Turning a refused packet into its answer, where it lies.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_INGRESS, xdp_md},
+    helpers::{
+        bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes,
+        generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_store_bytes},
+    },
+    macros::map,
+    maps::PerCpuArray,
+};
+
+use super::{Frame, UNTAGGED};
+use crate::{
+    bytes::Bytes as _,
+    headers::{Ethernet, ethertype},
+    parse,
+    reject::{self, Answer},
+};
+
+/// Answers that a CPU may send at once; each is earned back in a millisecond.
+const BURST: u64 = 1000;
+const EARNED_IN: u64 = 1_000_000;
+
+/// One CPU's answering.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Desk {
+    /// When its last answer was earned, by the kernel's clock in nanoseconds.
+    earned: u64,
+    /// The answer being written, too large for the stack.
+    answer: Answer,
+}
+
+#[map]
+static ANSWERS: PerCpuArray<Desk> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's desk, if one more answer may be sent: a flood of refused packets must not become a flood of answers.
+#[inline(always)]
+fn desk() -> Option<&'static mut Desk> {
+    // SAFETY: this CPU's own; programs on one CPU do not preempt each other at this hook.
+    let desk = unsafe { ANSWERS.get_ptr_mut(0)?.as_mut()? };
+    // SAFETY: the helper has no arguments and no effect.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let next = desk.earned.max(now.saturating_sub(BURST * EARNED_IN)) + EARNED_IN;
+    if next > now {
+        return None;
+    }
+    desk.earned = next;
+    desk.answer = Answer([0; reject::MOST]);
+    Some(desk)
+}
+
+/// Writes the answer to a frame; gives its length, the Ethernet header that it goes back under, and the offset of what it replaces.
+#[inline(always)]
+fn write(frame: &Frame, answer: &mut Answer) -> Option<(u32, Ethernet, u32)> {
+    let link = frame.read::<Ethernet>(0)?;
+    let (kind, offset) = parse::link(frame).ok()?;
+    // The group bit is the first byte's lowest.
+    if u16::from_be(link.destination[0]) & 0x100 != 0 {
+        return None;
+    }
+    let length = match kind {
+        ethertype::IPV4 => reject::ipv4(frame, offset, answer)?,
+        ethertype::IPV6 => reject::ipv6(frame, offset, answer)?,
+        _ => return None,
+    };
+    let back = Ethernet { destination: link.source, source: link.destination, kind: link.kind };
+    Some((length as u32, back, offset as u32))
+}
+
+/// Makes a frame its own answer, to be sent back. `None` if it must not be answered, or cannot be; then it may be damaged, and is to be dropped.
+///
+/// # Safety
+/// The context is the running program's own; what was read of its packet before is not used again.
+#[inline(always)]
+pub unsafe fn xdp(ctx: *mut xdp_md) -> Option<()> {
+    let Desk { answer, .. } = desk()?;
+    // SAFETY: the caller's word; the frame is not used behind the first helper.
+    unsafe {
+        let frame = Frame::xdp(ctx, Some(bpf_xdp_get_buff_len(ctx) as usize));
+        let (length, mut link, offset) = write(&frame, answer)?;
+        let longer = (offset + length) as i32 - frame.size() as i32;
+        // A frame may have no room behind it, but always has some before it.
+        let refused = if longer > 0 {
+            let mut tags = frame.read::<[u16; 4]>(UNTAGGED)?;
+            let tags_length = offset - UNTAGGED as u32;
+            bpf_xdp_adjust_head(ctx, -longer) != 0
+                || (tags_length > 0
+                    && bpf_xdp_store_bytes(ctx, UNTAGGED as u32, tags.as_mut_ptr().cast(), tags_length.min(8)) != 0)
+        } else {
+            bpf_xdp_adjust_tail(ctx, longer) != 0
+        };
+        let refused = refused
+            || bpf_xdp_store_bytes(ctx, offset, answer.0.as_mut_ptr().cast(), length) != 0
+            || bpf_xdp_store_bytes(ctx, 0, (&raw mut link).cast(), UNTAGGED as u32) != 0;
+        (!refused).then_some(())
+    }
+}
+
+/// Makes an skb its own answer and sends it back where it came from: out of the interface, or to the gateway's own stack. Gives the program's
+/// return code; `None` as [`xdp`].
+///
+/// # Safety
+/// As [`xdp`].
+#[inline(always)]
+pub unsafe fn skb(skb: *mut __sk_buff, to_own_stack: bool) -> Option<i32> {
+    let Desk { answer, .. } = desk()?;
+    // SAFETY: the caller's word; the frame is not used behind the first helper.
+    unsafe {
+        let frame = Frame::skb(skb);
+        let (length, link, offset) = write(&frame, answer)?;
+        let refused = bpf_skb_change_tail(skb, offset + length, 0) != 0
+            || bpf_skb_store_bytes(skb, offset, answer.0.as_ptr().cast(), length, 0) != 0
+            || bpf_skb_store_bytes(skb, 0, (&raw const link).cast(), UNTAGGED as u32, 0) != 0;
+        let flags = if to_own_stack { u64::from(BPF_F_INGRESS) } else { 0 };
+        (!refused).then(|| bpf_redirect((*skb).ifindex, flags) as i32)
+    }
+}
