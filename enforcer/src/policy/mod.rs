@@ -4,11 +4,12 @@ mod diagnostics;
 mod display;
 mod file;
 pub mod model;
+pub mod reader;
 pub mod words;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
-pub use file::{FileError, read};
 pub use model::{Action, Policy, PortMatch, Rule, RuleId, Rules, Service, ServiceId, Transport};
+pub use reader::{FileError, read};
 
 #[cfg(test)]
 mod tests;
