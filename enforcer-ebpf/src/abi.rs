@@ -312,6 +312,8 @@ pub mod place {
     pub const BELOW: u32 = 1 << 11;
     /// IPv6: they say more of a source, too.
     pub const ZONES_BELOW: u32 = 1 << 12;
+    /// IPv6: single addresses in this /64 are no sources; those whose bit is set in [`super::Net::hosts6`] may be among them.
+    pub const HOSTS_BELOW: u32 = 1 << 13;
 }
 
 /// Interfaces that `NET` can describe; an interface's cell is its index modulo this.
@@ -345,6 +347,8 @@ pub struct Net {
     pub local4: [u32; 1 << 11],
     /// The same for IPv6.
     pub local6: [u32; 1 << 11],
+    /// A bit per hash of a single IPv6 address that `PLACES6` knows: most clients' addresses are told from it without a search.
+    pub hosts6: [u32; 64],
     /// Interfaces by index modulo [`INTERFACES`].
     pub interfaces: [Interface; INTERFACES],
     /// 1 if sources must belong behind the interface they came from.

@@ -1,7 +1,7 @@
 //! What IPv4 and IPv6 addresses have in common, so that each family's way is compiled for itself.
 
 use crate::{
-    abi::{NET_WORDS, Net, PolicyId, Verdict, Words6},
+    abi::{NET_WORDS, Net, PolicyId, Verdict, Words6, place},
     classify,
     maps::{self, Maps},
 };
@@ -76,13 +76,26 @@ impl Address for Words6 {
     #[inline(always)]
     fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32> {
         let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, |index| net_word(net, index))?;
-        Some(if found & below != 0 { maps.place6(&self).unwrap_or(found) } else { found })
+        if found & below == 0 {
+            let bit = host_bit(&self);
+            if found & place::HOSTS_BELOW == 0 || maps::cell(&net.hosts6[bit >> 5]) >> (bit & 31) & 1 == 0 {
+                return Some(found);
+            }
+        }
+        Some(maps.place6(&self).unwrap_or(found))
     }
 
     #[inline(always)]
     fn judge(maps: &impl Maps, policy: PolicyId, source: Self, destination: Self, port: u32) -> Option<Verdict> {
         maps.judge6(policy, &source, &destination, port)
     }
+}
+
+/// An address's bit in [`Net::hosts6`], by the half that tells it from its neighbours.
+#[inline(always)]
+#[must_use]
+pub const fn host_bit(address: &Words6) -> usize {
+    ((address[2] ^ address[3]).wrapping_mul(0x9E37_79B1) >> 21) as usize
 }
 
 #[inline(always)]

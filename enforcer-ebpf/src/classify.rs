@@ -85,7 +85,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
             break 'class class;
         }
         if cell & LONG != 0
-            && let Some(class) = maps.long6(&long_key(policy as u32, destination))
+            && let Some(class) = maps.long6(policy as u32, destination)
         {
             break 'class class;
         }
@@ -96,7 +96,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
         let cell = maps::cell(&root.src6[(source[0] >> 16) as usize]);
         leaf = 'leaf: {
             if cell & LONG != 0
-                && let Some(leaf) = maps.long6(&long_key(policy as u32 + SOURCE_SPACE, source))
+                && let Some(leaf) = maps.long6(policy as u32 + SOURCE_SPACE, source)
             {
                 break 'leaf leaf;
             }

@@ -1,8 +1,8 @@
 //! The data plane's memory, as its pure code sees it.
 
 use crate::abi::{
-    BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, LongKey, OverflowKey, PolicyId, Root,
-    Verdict, Words6,
+    BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, OverflowKey, PolicyId, Root, Verdict,
+    Words6,
 };
 use crate::bounded::bounded;
 
@@ -25,8 +25,8 @@ pub trait Maps {
     fn key6(&self, bucket: u32, cell: usize) -> Option<Words6>;
     /// Class of a host that its full bucket could not take.
     fn overflow(&self, key: &OverflowKey) -> Option<u32>;
-    /// Class of the longest prefix of /65 to /127.
-    fn long6(&self, key: &LongKey) -> Option<u32>;
+    /// Class of the longest prefix of /65 to /127 in a space: a policy's destinations, or its sources.
+    fn long6(&self, space: u32, address: &Words6) -> Option<u32>;
     /// Stamps a host cell: two bytes, never the whole cell, which user space may just be deleting.
     fn touch4(&self, bucket: u32, cell: usize, epoch: u16);
     /// The same for IPv6.

@@ -50,7 +50,11 @@ impl<M: Maps> Sink for Judge<'_, M> {
     }
 
     #[inline(always)]
-    fn malformed(self, _: Malformed) -> Verdict {
+    fn malformed(self, reason: Malformed) -> Verdict {
+        // Whatever the policy's word: these would go another way than to the destination that a rule could judge.
+        if reason == Malformed::SourceRoute {
+            return Verdict::new(Action::Drop, pseudo::MALFORMED);
+        }
         word(self.net, pseudo::MALFORMED)
     }
 }
@@ -183,6 +187,10 @@ fn source_belongs<A: Address>(
     destination: u32,
 ) -> Option<bool> {
     let source = packet.source.place(maps, net, place::ZONES_BELOW)?;
+    // In the gateway's own name, or a broadcast address's.
+    if source & place::OWN != 0 {
+        return Some(false);
+    }
     if source & place::ZONE == u32::from(zone) && zone != 0 {
         return Some(true);
     }

@@ -74,7 +74,8 @@ pub async fn run(options: &Options) -> Result<()> {
         return Err(problem.into());
     }
     let net = NetImage::new(&facts, &roles, image.words)?;
-    let socket = server::bind(&options.socket).context("cannot serve the API")?;
+    let socket = server::bind(&options.socket)
+        .with_context(|| format!("cannot serve the API on {}", options.socket.display()))?;
 
     let (mut object, diagnostics) = if options.diagnose {
         let (object, diagnostics) = Object::load_with_diagnostics(&image, &net)?;

@@ -52,6 +52,9 @@ pub enum NoAnswer {
     /// Source and destination are of different families.
     #[error("{0} and {1} are of different families: a packet has one")]
     Families(IpAddr, IpAddr),
+    /// ICMP and ICMPv6 are each of one family.
+    #[error("{0} does not go to {1}: ICMP is IPv4's, ICMPv6 is IPv6's")]
+    Icmp(PortMatch, IpAddr),
     /// The port is a range or a whole protocol.
     #[error("{0} is more than one packet: name one port, such as tcp/443, one ICMP type or one protocol number")]
     Port(PortMatch),
@@ -109,6 +112,12 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
 }
 
 fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
+    match (question.port, question.to) {
+        (port @ PortMatch::Icmp { .. }, to @ IpAddr::V6(_)) | (port @ PortMatch::Icmpv6 { .. }, to @ IpAddr::V4(_)) => {
+            return Err(NoAnswer::Icmp(port, to));
+        }
+        _ => {}
+    }
     match (question.from, question.to) {
         (None, IpAddr::V4(to)) => ask(image, 0, u32::from(to), question.port),
         (None, IpAddr::V6(to)) => ask(image, [0; 4], words6(to), question.port),

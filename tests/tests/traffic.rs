@@ -263,6 +263,10 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
     assert_eq!(enforcer.counters()?["source"], 0);
     assert!(!ping_from("10.8.0.1"));
     assert_eq!(enforcer.counters()?["source"], 1);
+    // In the gateway's own name.
+    lab.client.run("ip addr add fd00:1::1/128 dev lo nodad")?;
+    assert!(lab.client.run("ping -c1 -W1 -I fd00:1::1 2620:149::5").is_err());
+    assert_eq!(enforcer.counters()?["source"], 2);
     // A route that comes while the controller runs is followed.
     lab.gateway.run("ip route add 10.8.0.0/24 via 10.1.0.2")?;
     lab.internet.run("ip route add 10.8.0.0/24 via 198.51.100.1")?;

@@ -55,12 +55,12 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Setup => Ok(()),
         Command::Demo => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
-            as_root("target/release/demo", &[])
+            as_root(&run::built("demo")?, &[])
         }
         Command::Test { arguments } => test(&arguments),
         Command::Bench { arguments } => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
-            as_root("target/release/bench", &arguments)
+            as_root(&run::built("bench")?, &arguments)
         }
         Command::Lint => lint::check(),
     }

@@ -24,6 +24,16 @@ pub fn cargo_path() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
+/// Where cargo puts a program of this workspace that is built for release.
+pub fn built(program: &str) -> Result<String> {
+    let output = Command::new(cargo_path()).args(["metadata", "--no-deps", "--format-version=1"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    // One field of it, in a path without quotes: no reason for a parser.
+    let (_, rest) = text.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
+    let (folder, _) = rest.split_once('"').context("cargo metadata is cut off")?;
+    Ok(format!("{folder}/release/{program}"))
+}
+
 /// Runs a program as root: with sudo, if this is not root.
 pub fn as_root(program: &str, arguments: &[String]) -> Result<()> {
     if is_root() {

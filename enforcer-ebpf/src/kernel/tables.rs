@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
 
 use crate::{
@@ -48,6 +48,23 @@ static FRAGMENTS: LruHashMap<FragmentKey, FragmentHead> = LruHashMap::with_max_e
 #[map]
 static REPLIES: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(1, 0);
 
+/// What a CPU asks [`FRAGMENTS`] for: too large for a stack that is shared with the parser.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Part {
+    key: FragmentKey,
+    head: FragmentHead,
+}
+
+#[map]
+static PART: PerCpuArray<Part> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn part() -> Option<&'static mut Part> {
+    // SAFETY: this CPU's own; programs on one CPU do not preempt each other at this hook.
+    unsafe { PART.get_ptr_mut(0)?.as_mut() }
+}
+
 /// The maps of the loaded object. `INLINE` tells whether the classifier becomes part of the program that asks: on the usual packets' short way it
 /// does; elsewhere it is called, for the verifier's sake.
 pub struct Tables<const INLINE: bool>;
@@ -70,10 +87,35 @@ extern "C" fn enforcer_judge6(
     destination_high: u64,
     destination_low: u64,
 ) -> u32 {
-    let words = |high: u64, low: u64| [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32];
     let policy = policy_of((policy_port >> 32) as u32);
     let (source, destination) = (words(source_high, source_low), words(destination_high, destination_low));
     classify::judge6(&Tables::<true>, policy, &source, &destination, policy_port as u32).unwrap_or(FAULT).0
+}
+
+/// Half an IPv6 address.
+#[inline(always)]
+fn half(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+#[inline(always)]
+fn words(high: u64, low: u64) -> Words6 {
+    [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
+}
+
+/// Whether a flow was opened from outside. Asked rarely, and out of line with its key in scalars: functions that call each other have 512 bytes of
+/// stack together, and so no caller's part has the key in it.
+#[inline(never)]
+fn is_reply(inside_high: u64, inside_low: u64, outside_high: u64, outside_low: u64, ports: u64) -> bool {
+    let key = FlowKey {
+        inside: words(inside_high, inside_low),
+        outside: words(outside_high, outside_low),
+        inside_port: (ports >> 48) as u16,
+        outside_port: (ports >> 32) as u16,
+        protocol: ports as u32,
+    };
+    // SAFETY: the value is not read.
+    unsafe { REPLIES.get(&key) }.is_some()
 }
 
 #[inline(always)]
@@ -144,7 +186,6 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
         if INLINE {
             return classify::judge6(self, policy, source, destination, port);
         }
-        let half = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         Some(Verdict(enforcer_judge6(
             u64::from(policy as u32) << 32 | u64::from(port),
             half(source[0], source[1]),
@@ -181,8 +222,8 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
     }
 
     #[inline(always)]
-    fn long6(&self, key: &LongKey) -> Option<u32> {
-        LONG6.get(Key::new(160, *key)).copied()
+    fn long6(&self, space: u32, address: &Words6) -> Option<u32> {
+        LONG6.get(Key::new(160, classify::long_key(space, address))).copied()
     }
 
     #[inline(always)]
@@ -201,20 +242,26 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
 
     #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentHead> {
+        let part = part()?;
+        part.key = *key;
         // SAFETY: copied out at once; LRU elements may be reused by another packet's head, whose verdict is an allowed one, too.
-        unsafe { FRAGMENTS.get(key) }.copied()
+        unsafe { FRAGMENTS.get(&part.key) }.copied()
     }
 
     #[inline(always)]
     fn remember_fragment(&self, key: &FragmentKey, head: &FragmentHead) {
-        // A full table evicts, it does not fail; if memory is short, the later fragments are orphans and counted.
-        let _ = FRAGMENTS.insert(key, head, 0);
+        if let Some(part) = part() {
+            *part = Part { key: *key, head: *head };
+            // A full table evicts, it does not fail; if memory is short, the later fragments are orphans and counted.
+            let _ = FRAGMENTS.insert(&part.key, &part.head, 0);
+        }
     }
 
     #[inline(always)]
     fn reply(&self, key: &FlowKey) -> bool {
-        // SAFETY: the value is not read.
-        unsafe { REPLIES.get(key) }.is_some()
+        let ports = u64::from(key.inside_port) << 48 | u64::from(key.outside_port) << 32 | u64::from(key.protocol);
+        let ([a, b, c, d], [e, f, g, h]) = (key.inside, key.outside);
+        is_reply(half(a, b), half(c, d), half(e, f), half(g, h), ports)
     }
 }
 

@@ -39,8 +39,9 @@ pub async fn stream<T: DeserializeOwned>(
 ) -> Result<()> {
     let mut response = request(socket, path).await?;
     let mut pending = Vec::new();
-    while let Some(frame) = response.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+    // A stream has no end of its own: one that breaks off is a controller that stopped.
+    while let Some(Ok(frame)) = response.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
         pending.extend_from_slice(&data);
         while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();

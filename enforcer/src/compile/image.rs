@@ -91,7 +91,8 @@ impl Maps for Image {
         self.overflow.iter().find(|(host, _)| host == key).map(|&(_, class)| class)
     }
 
-    fn long6(&self, key: &LongKey) -> Option<u32> {
+    fn long6(&self, space: u32, address: &Words6) -> Option<u32> {
+        let key = classify::long_key(space, address);
         let address = u128::from_be_bytes(key.address);
         let covers = |bits: u32, prefix: &LongKey| {
             prefix.space == key.space && (u128::from_be_bytes(prefix.address) ^ address) >> (128 - bits) == 0

@@ -13,6 +13,8 @@ pub struct Facts {
     pub addresses: Vec<Address>,
     /// Main-table unicast routes but the default ones, one entry per next hop.
     pub routes: Vec<Route>,
+    /// What the kernel takes for itself by any table: addresses, local prefixes, broadcast and anycast addresses.
+    pub own: Vec<IpNet>,
 }
 
 /// An interface.

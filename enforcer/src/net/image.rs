@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use enforcer_ebpf::abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, place};
+use enforcer_ebpf::{
+    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, place},
+    address::host_bit,
+};
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -23,6 +26,9 @@ pub enum NetError {
         "{0} also carries {1}, whose frames would be judged as its own; name those as --lan instead, and give the untagged network a VLAN of its own"
     )]
     Carrier(String, String),
+    /// The gateway's own loopback.
+    #[error("lo carries the gateway's own traffic; it is no LAN or WAN")]
+    Loopback,
     /// A bridge with ports that no program is on.
     #[error("{0} has ports that are no --lan: {1}; name {0} itself, or all of its ports")]
     OpenPorts(String, String),
@@ -101,10 +107,11 @@ impl NetImage {
                     said.push(Said { net: broadcast.into(), zone: Some(0), flags: place::LOCAL });
                 }
             }
-            // As a source from a LAN, the gateway's own address is forged. Beyond an IPv6 /64, telling so would cost every client's packet a
-            // search, and a neighbour's address is as easy to forge.
-            let zone = address.own.is_ipv4().then_some(0);
-            said.push(Said { net: address.own.into(), zone, flags: place::OWN });
+        }
+        // As a source from a LAN, the gateway's own address is forged.
+        let addresses = facts.addresses.iter().map(|address| IpNet::from(address.own));
+        for net in addresses.chain(facts.own.iter().copied()).filter(|net| !net.addr().is_loopback()) {
+            said.push(Said { net, zone: Some(0), flags: place::OWN });
         }
         let mut cells: Vec<(&Interface, Cell)> = Vec::new();
         for interface in &facts.interfaces {
@@ -129,7 +136,11 @@ impl NetImage {
                 IpNet::V6(net) => {
                     let address = u128::from(net.network());
                     if net.prefix_len() > 64 {
-                        let zones = if said.zone.is_some() { place::ZONES_BELOW } else { 0 };
+                        let zones = match said.zone {
+                            Some(_) if net.prefix_len() == 128 => place::HOSTS_BELOW,
+                            Some(_) => place::ZONES_BELOW,
+                            None => 0,
+                        };
                         v6.push((address.network(64), 64, None, place::BELOW | zones));
                     }
                     v6.push((address, net.prefix_len(), said.zone, value));
@@ -168,6 +179,10 @@ impl NetImage {
         for prefix in self.places6.iter().chain(&self.long6).filter(|prefix| local(prefix.value)) {
             mark(&mut net.local6, (prefix.address >> 112) as usize, prefix.length);
         }
+        for prefix in self.long6.iter().filter(|prefix| prefix.length == 128) {
+            let bit = host_bit(&[96, 64, 32, 0].map(|shift| (prefix.address >> shift) as u32));
+            net.hosts6[bit / 32] |= 1 << (bit % 32);
+        }
         for cell in &self.interfaces {
             net.interfaces[cell.index as usize % INTERFACES] = *cell;
         }
@@ -200,6 +215,9 @@ pub fn problems(facts: &Facts, roles: &Roles) -> Vec<NetError> {
     let names = |interfaces: Vec<&Interface>| -> String {
         interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ")
     };
+    if roles.lans.iter().chain(&roles.wans).any(|&index| facts.indexed(index).is_some_and(|found| found.name == "lo")) {
+        problems.push(NetError::Loopback);
+    }
     for lan in &lans {
         let carried: Vec<_> = facts.interfaces.iter().filter(|other| other.carrier == Some(lan.index)).collect();
         if !carried.is_empty() {

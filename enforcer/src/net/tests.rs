@@ -2,6 +2,7 @@
 
 use enforcer_ebpf::{
     abi::{NET_BLOCKS, NET_WORDS, Net, Verdict, place},
+    address::host_bit,
     classify,
 };
 use ipnet::IpNet;
@@ -80,6 +81,15 @@ fn clients_own_addresses_and_the_rest_of_the_world_are_told_apart() {
     let found: Vec<u32> = places(&facts(), &addresses).iter().map(|place| place & FLAGS).collect();
     let (lan, own) = (1 | place::LOCAL, place::OWN);
     assert_eq!(found, [lan, own, place::LOCAL, own, 0, 0, lan]);
+    // Sources are asked of in another way than destinations.
+    let image = image(&facts());
+    let net = image.at(0, NET_BLOCKS).expect("room");
+    let bit = |address: u128| {
+        let bit = host_bit(&[96, 64, 32, 0].map(|shift| (address >> shift) as u32));
+        net.hosts6[bit / 32] >> (bit % 32) & 1
+    };
+    assert_eq!((bit(0xfd00_0001 << 96 | 1), bit(0xfd00_0001 << 96 | 2)), (1, 0));
+    assert_ne!(place_of(&image, &net, "fd00:1::1") & place::OWN, 0);
 }
 
 #[test]
@@ -118,6 +128,16 @@ fn on_an_unnumbered_lan_the_other_ends_prefix_is_local() {
     let found: Vec<u32> =
         places(&facts, &["10.8.0.7", "203.0.113.10", "203.0.113.11"]).iter().map(|p| p & FLAGS).collect();
     assert_eq!(found, [1 | place::LOCAL, place::OWN, 0]);
+}
+
+#[test]
+fn what_the_kernel_takes_for_itself_is_own_by_whatever_table() {
+    let mut facts = facts();
+    for own in ["10.1.0.128/28", "fd00:1::/128", "127.0.0.0/8"] {
+        facts.own.push(own.parse().expect("a prefix"));
+    }
+    let found: Vec<u32> = places(&facts, &["10.1.0.130", "fd00:1::", "127.0.0.1"]).iter().map(|p| p & FLAGS).collect();
+    assert_eq!((found[0], found[1] & place::OWN, found[2]), (place::OWN, place::OWN, 0));
 }
 
 #[test]

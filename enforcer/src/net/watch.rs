@@ -103,17 +103,20 @@ async fn dump(handle: &Handle) -> Result<Facts, rtnetlink::Error> {
     while let Some(message) = addresses.try_next().await? {
         found.extend(address(&message));
     }
-    let mut routes = Vec::new();
+    let (mut routes, mut own) = (Vec::new(), Vec::new());
     for message in [
         RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
         RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
     ] {
         let mut dumped = handle.route().get(message).execute();
         while let Some(message) = dumped.try_next().await? {
-            routes.extend(hops(&message));
+            match message.header.kind {
+                RouteType::Local | RouteType::Broadcast | RouteType::Anycast => own.extend(destination(&message)),
+                _ => routes.extend(hops(&message)),
+            }
         }
     }
-    Ok(Facts { interfaces: interfaces.into_values().collect(), addresses: found, routes })
+    Ok(Facts { interfaces: interfaces.into_values().collect(), addresses: found, routes, own })
 }
 
 fn interface(link: &LinkMessage) -> Interface {
@@ -169,25 +172,32 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
+/// What a route leads to.
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })?;
+    IpNet::new(to, message.header.destination_prefix_length).ok().map(|net| net.trunc())
+}
+
 /// A main-table unicast route by its next hops; nothing for others, and for default routes.
 fn hops(message: &RouteMessage) -> Vec<Route> {
     let header = &message.header;
     let mut table = u32::from(header.table);
-    let (mut to, mut interfaces) = (None, Vec::new());
+    let mut interfaces = Vec::new();
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = Some(IpAddr::V4(*address)),
-            RouteAttribute::Destination(RouteAddress::Inet6(address)) => to = Some(IpAddr::V6(*address)),
             RouteAttribute::Oif(index) => interfaces.push(*index),
             RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
             _ => {}
         }
     }
     let main = table == u32::from(RouteHeader::RT_TABLE_MAIN) && header.kind == RouteType::Unicast;
-    let to = to.and_then(|to| IpNet::new(to, header.destination_prefix_length).ok());
-    match to.filter(|to| main && to.prefix_len() > 0) {
-        Some(to) => interfaces.into_iter().map(|interface| Route { to: to.trunc(), interface }).collect(),
+    match destination(message).filter(|to| main && to.prefix_len() > 0) {
+        Some(to) => interfaces.into_iter().map(|interface| Route { to, interface }).collect(),
         None => Vec::new(),
     }
 }

@@ -51,6 +51,7 @@ pub fn lab_net(words: Words) -> Result<NetImage> {
             enforcer::net::facts::Route { to: "10.1.0.0/24".parse()?, interface: 1 },
             enforcer::net::facts::Route { to: "fd00:1::/64".parse()?, interface: 1 },
         ],
+        own: Vec::new(),
     };
     Ok(NetImage::new(&facts, &Roles { lans: vec![1], wans: Vec::new() }, words)?)
 }

@@ -227,6 +227,7 @@ fn client(rng: &mut impl Rng, v6: bool) -> IpAddr {
         if lan.holds(near)
             && near != "10.1.0.1".parse::<IpAddr>().expect("an address")
             && near != "10.1.0.255".parse::<IpAddr>().expect("an address")
+            && near != "fd00:1::1".parse::<IpAddr>().expect("an address")
         {
             return near;
         }
@@ -248,7 +249,7 @@ fn before_rules(from: IpAddr, to: IpAddr, protocol: u8, port: Option<u16>) -> Op
         || to == text("255.255.255.255")
         || (to.is_ipv6() && link_local(to));
     let forged4 = from == text("10.1.0.1") || from == text("10.1.0.255");
-    let belongs = (LAN4.holds(from) && !forged4) || LAN6.holds(from);
+    let belongs = (LAN4.holds(from) && !forged4) || (LAN6.holds(from) && from != text("fd00:1::1"));
     if !belongs && !(local && (link_local(from) || from.is_unspecified())) {
         return Some(Expected::new(false, "source"));
     }
@@ -276,7 +277,7 @@ fn whole(rng: &mut impl Rng, policy: &Policy) -> Frame {
         from = special(
             rng,
             &["10.1.0.1", "10.1.0.255", "10.1.1.2", "17.1.2.3", "0.0.0.0", "169.254.3.4", "224.0.0.1", "127.0.0.1"],
-            &["fd00:1:0:1::2", "2620:149::5", "::", "fe80::3", "ff02::1", "::1"],
+            &["fd00:1::1", "fd00:1:0:1::2", "2620:149::5", "::", "fe80::3", "ff02::1", "::1"],
         );
     }
     let transport = transport(rng, v6);
