@@ -107,7 +107,7 @@ fn words(high: u64, low: u64) -> Words6 {
 /// stack together, and so no caller's part has the key in it.
 #[inline(never)]
 fn is_reply(inside_high: u64, inside_low: u64, outside_high: u64, outside_low: u64, ports: u64) -> bool {
-    let key = FlowKey {
+    let key = &FlowKey {
         inside: words(inside_high, inside_low),
         outside: words(outside_high, outside_low),
         inside_port: (ports >> 48) as u16,
@@ -115,7 +115,7 @@ fn is_reply(inside_high: u64, inside_low: u64, outside_high: u64, outside_low: u
         protocol: ports as u32,
     };
     // SAFETY: the value is not read.
-    unsafe { REPLIES.get(&key) }.is_some()
+    unsafe { REPLIES.get(key) }.is_some()
 }
 
 #[inline(always)]
@@ -242,18 +242,20 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
 
     #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentHead> {
-        let part = part()?;
-        part.key = *key;
+        let Part { key: wanted, .. } = part()?;
+        *wanted = *key;
+        let wanted: &FragmentKey = wanted;
         // SAFETY: copied out at once; LRU elements may be reused by another packet's head, whose verdict is an allowed one, too.
-        unsafe { FRAGMENTS.get(&part.key) }.copied()
+        unsafe { FRAGMENTS.get(wanted) }.copied()
     }
 
     #[inline(always)]
     fn remember_fragment(&self, key: &FragmentKey, head: &FragmentHead) {
         if let Some(part) = part() {
             *part = Part { key: *key, head: *head };
+            let Part { key, head } = &*part;
             // A full table evicts, it does not fail; if memory is short, the later fragments are orphans and counted.
-            let _ = FRAGMENTS.insert(&part.key, &part.head, 0);
+            let _ = FRAGMENTS.insert(key, head, 0);
         }
     }
 
