@@ -270,8 +270,10 @@ pub mod pseudo {
     pub const UNLISTED: u32 = 9;
     /// The tables contradict themselves: a defect, always dropped.
     pub const FAULT: u32 = 10;
+    /// An ICMP error about a connection that may be.
+    pub const ICMP_ERROR: u32 = 11;
     /// How many there are.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 12;
     /// Their names, by index, as operators read them.
     pub const NAMES: [&str; COUNT as usize] = [
         "default",
@@ -285,6 +287,7 @@ pub mod pseudo {
         "reply",
         "unlisted",
         "fault",
+        "icmp-error",
     ];
 }
 

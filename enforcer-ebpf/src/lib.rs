@@ -13,6 +13,7 @@ pub mod bytes;
 pub mod classify;
 pub mod headers;
 pub mod hosts;
+pub mod icmp_error;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
 pub mod maps;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use enforcer_tests::lab::{
     Lab, Plan, Wan, probe,
-    probe::Outcome::{Answered, Silence},
+    probe::Outcome::{self, Answered, Silence},
     product::Enforcer,
     server::Servers,
 };
@@ -369,6 +369,26 @@ fn filters_of_tc_still_see_what_goes_on() -> Result<()> {
         assert!(shown.contains("pkt (") && !shown.contains("Sent 0 bytes"), "{side}: {shown}");
     }
     enforcer.stop()
+}
+
+#[test]
+fn icmp_errors_pass_about_connections_that_may_be() -> Result<()> {
+    let cases = [(Plan::default(), "lan0"), (Plan { bridged: true, ..Plan::default() }, "br-lan")];
+    for (plan, lan) in cases {
+        let lab = Lab::planned(plan)?;
+        let enforcer = Enforcer::start(&lab, POLICY, &format!("--lan {lan} --wan wan0"))?;
+        // Late packets of servers that the policy allows, and of others: nobody listens any more, and the client says so.
+        let told = |server, port, client| probe::udp_from(&lab.internet, (server, port), (client, 5555));
+        assert_eq!(told("17.253.4.5", 123, "10.1.0.2")?, Outcome::Refused);
+        assert_eq!(told("2403:300::7", 123, "fd00:1::2")?, Outcome::Refused);
+        assert_eq!(enforcer.counters()?["icmp-error"], 2);
+        assert_eq!(told("17.253.4.5", 124, "10.1.0.2")?, Silence);
+        assert_eq!(told("203.0.113.9", 123, "10.1.0.2")?, Silence);
+        assert_eq!(told("2001:db8:bad::1", 123, "fd00:1::2")?, Silence);
+        assert_eq!(enforcer.counters()?["icmp-error"], 2);
+        enforcer.stop()?;
+    }
+    Ok(())
 }
 
 #[test]

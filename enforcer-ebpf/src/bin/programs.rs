@@ -49,7 +49,11 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
     let zone = interface(net, ctx.ingress_ifindex() as u32).zone;
     let verdict = kernel::usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
         let verdict = usual6_xdp(ctx.ctx, frame.size(), zone);
-        if verdict == NONE { unusual_xdp(ctx.ctx, frame.size(), zone) } else { Verdict(verdict) }
+        if verdict != NONE {
+            return Verdict(verdict);
+        }
+        let verdict = unusual_xdp(ctx.ctx, frame.size(), zone);
+        if is_rule(verdict) && error_xdp(ctx.ctx, frame.size(), zone) { ERROR } else { verdict }
     });
     kernel::count(verdict, 1, frame.size());
     match verdict.action() {
@@ -93,6 +97,23 @@ fn unusual_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> Verdict {
     let (frame, ctx) = unsafe { (Frame::xdp(ctx, Some(length)), &XdpContext::new(ctx)) };
     parse::ethernet(&frame, Diagnosed { ctx, sink: judge(net, Origin::Lan(zone)) })
 }
+
+/// Whether a denied frame is an ICMP error that passes all the same.
+#[inline(never)]
+fn error_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> bool {
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
+    parse::link(&frame).is_ok_and(|(kind, offset)| kernel::is_passing_error(&frame, kind, offset, Origin::Lan(zone)))
+}
+
+/// Whether it was the rules, or their default, that denied a packet: what was refused before them stays refused.
+fn is_rule(verdict: Verdict) -> bool {
+    verdict.action() != Action::Allow
+        && (verdict.counter() >= pseudo::COUNT || verdict.counter() <= pseudo::ROUTER_DEFAULT)
+}
+
+/// The verdict on ICMP errors that pass.
+const ERROR: Verdict = Verdict::new(Action::Allow, pseudo::ICMP_ERROR);
 
 /// Clients' frames on interfaces without native XDP: bridges, VLANs, Wi-Fi, tunnels.
 #[classifier]
@@ -211,7 +232,13 @@ fn skb_verdict(ctx: &TcContext, origin: Origin, layer3: bool) -> i32 {
         Origin::Router => ROUTER,
     };
     let usual = if layer3 { NONE } else { usual4_skb(ctx.skb.skb, zone) };
-    let verdict = if usual == NONE { unusual_skb(ctx.skb.skb, layer3, zone) } else { Verdict(usual) };
+    let mut verdict = Verdict(usual);
+    if usual == NONE {
+        verdict = unusual_skb(ctx.skb.skb, layer3, zone);
+        if is_rule(verdict) && error_skb(ctx.skb.skb, layer3, zone) {
+            verdict = ERROR;
+        }
+    }
     // Without a link-layer header there is nothing that the answer could go back under.
     conclude(ctx, verdict, (!layer3).then_some(origin == Origin::Router))
 }
@@ -238,6 +265,15 @@ fn unusual_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> Verdict {
     let Some(net) = kernel::net() else { return verdict::FAULT };
     let ctx = &TcContext::new(skb);
     parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge(net, origin_of(zone)) })
+}
+
+/// [`error_xdp`] for an skb, whose headers the parser has pulled.
+#[inline(never)]
+fn error_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> bool {
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let (frame, protocol) = unsafe { (Frame::skb(skb), u16::from_be((*skb).protocol as u16)) };
+    let start = if layer3 { Ok((protocol, 0)) } else { parse::link(&frame) };
+    start.is_ok_and(|(kind, offset)| kernel::is_passing_error(&frame, kind, offset, origin_of(zone)))
 }
 
 /// Counts and acts. A super-packet counts as the packets it will be cut into. `answer` says whether a rejected packet's answer goes to the

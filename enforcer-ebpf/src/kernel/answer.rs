@@ -3,14 +3,14 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, xdp_md},
     helpers::{
-        bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes,
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes,
         generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_store_bytes},
     },
     macros::map,
     maps::PerCpuArray,
 };
 
-use super::{Frame, UNTAGGED};
+use super::{Frame, UNTAGGED, budget::Budget};
 use crate::{
     bytes::Bytes as _,
     headers::{Ethernet, ethertype},
@@ -18,37 +18,17 @@ use crate::{
     reject::{self, Answer},
 };
 
-/// Answers that a CPU may send at once; each is earned back in a millisecond.
-const BURST: u64 = 1000;
-const EARNED_IN: u64 = 1_000_000;
-
-/// One CPU's answering.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Desk {
-    /// When its last answer was earned, by the kernel's clock in nanoseconds.
-    earned: u64,
-    /// The answer being written, too large for the stack.
-    answer: Answer,
-}
-
+/// The answer being written, too large for the stack.
 #[map]
-static ANSWERS: PerCpuArray<Desk> = PerCpuArray::with_max_entries(1, 0);
+static ANSWER: PerCpuArray<Answer> = PerCpuArray::with_max_entries(1, 0);
 
-/// This CPU's desk, if one more answer may be sent: a flood of refused packets must not become a flood of answers.
+/// An empty answer, if one more may be sent: a flood of refused packets must not become a flood of answers.
 #[inline(always)]
-fn desk() -> Option<&'static mut Desk> {
+fn answer() -> Option<&'static mut Answer> {
     // SAFETY: this CPU's own; programs on one CPU do not preempt each other at this hook.
-    let desk = unsafe { ANSWERS.get_ptr_mut(0)?.as_mut()? };
-    // SAFETY: the helper has no arguments and no effect.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let next = desk.earned.max(now.saturating_sub(BURST * EARNED_IN)) + EARNED_IN;
-    if next > now {
-        return None;
-    }
-    desk.earned = next;
-    desk.answer = Answer([0; reject::MOST]);
-    Some(desk)
+    let answer = unsafe { ANSWER.get_ptr_mut(0)?.as_mut()? };
+    *answer = Answer([0; reject::MOST]);
+    Budget::Answers.take().then_some(answer)
 }
 
 /// Writes the answer to a frame; gives its length, the Ethernet header that it goes back under, and the offset of what it replaces.
@@ -75,7 +55,7 @@ fn write(frame: &Frame, answer: &mut Answer) -> Option<(u32, Ethernet, u32)> {
 /// The context is the running program's own; what was read of its packet before is not used again.
 #[inline(always)]
 pub unsafe fn xdp(ctx: *mut xdp_md) -> Option<()> {
-    let Desk { answer, .. } = desk()?;
+    let answer = answer()?;
     // SAFETY: the caller's word; the frame is not used behind the first helper.
     unsafe {
         let frame = Frame::xdp(ctx, Some(bpf_xdp_get_buff_len(ctx) as usize));
@@ -105,7 +85,7 @@ pub unsafe fn xdp(ctx: *mut xdp_md) -> Option<()> {
 /// As [`xdp`].
 #[inline(always)]
 pub unsafe fn skb(skb: *mut __sk_buff, to_own_stack: bool) -> Option<i32> {
-    let Desk { answer, .. } = desk()?;
+    let answer = answer()?;
     // SAFETY: the caller's word; the frame is not used behind the first helper.
     unsafe {
         let frame = Frame::skb(skb);

@@ -1,6 +1,7 @@
 //! The kernel's side of [`crate::bytes`] and [`crate::maps`]: packet memory and BPF maps.
 
 pub mod answer;
+pub mod budget;
 pub mod frame;
 pub mod tables;
 
@@ -11,10 +12,24 @@ use crate::{
     abi::{Net, Verdict},
     bytes::Bytes as _,
     headers::{Ethernet, ethertype},
+    icmp_error,
     parse::Sink as _,
     usual,
     verdict::{Judge, Origin},
 };
+
+/// Whether a denied frame is an ICMP error that passes all the same; called, not inlined, by its users.
+#[inline(always)]
+#[must_use]
+pub fn is_passing_error(frame: &Frame, kind: u16, offset: usize, origin: Origin) -> bool {
+    let tables = Tables::<false>;
+    let passes = match kind {
+        ethertype::IPV4 => icmp_error::ipv4(frame, offset).is_some_and(|quoted| quoted.may_pass(&tables, origin)),
+        ethertype::IPV6 => icmp_error::ipv6(frame, offset).is_some_and(|quoted| quoted.may_pass(&tables, origin)),
+        _ => false,
+    };
+    passes && budget::Budget::Errors.take()
+}
 
 /// Where the network header begins behind an untagged Ethernet header.
 pub const UNTAGGED: usize = size_of::<Ethernet>();

@@ -138,6 +138,7 @@ fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
     set(pseudo::FRAGMENT, policy.fragments);
     set(pseudo::SOURCE, Action::Drop);
     set(pseudo::REPLY, Action::Allow);
+    set(pseudo::ICMP_ERROR, Action::Allow);
     set(pseudo::UNLISTED, policy.unlisted);
     words
 }

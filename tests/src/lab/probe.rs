@@ -71,6 +71,20 @@ pub fn udp(from: &Namespace, to: &str, port: u16, size: usize) -> Result<Outcome
     })
 }
 
+/// Sends a datagram from an address and port to a port where nobody listens; refused if word of that comes back.
+pub fn udp_from(from: &Namespace, source: (&str, u16), to: (&str, u16)) -> Result<Outcome> {
+    let [source, to] = [source, to].map(|(address, port)| Ok(SocketAddr::new(address.parse::<IpAddr>()?, port)));
+    let (source, to): (Result<_>, Result<_>) = (source, to);
+    let (source, to) = (source?, to?);
+    from.enter(|| {
+        let socket = UdpSocket::bind(source)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(to)?;
+        socket.send(b"x")?;
+        Ok(socket.recv(&mut [0; 16]).map_or_else(|error| outcome(error.kind()), |_| Outcome::Answered))
+    })
+}
+
 /// Sends many datagrams as fast as it goes, and waits for nothing.
 pub fn udp_flood(from: &Namespace, to: &str, port: u16, count: u64) -> Result<()> {
     let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
