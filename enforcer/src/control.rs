@@ -23,6 +23,7 @@ use crate::{
         server::{self, Source},
         types::{Counters, HookStatus, PseudoCounter, RuleCounter, Status},
     },
+    catalog::Catalogs,
     compile::{self, Image, Limits, Usage},
     kernel::{
         attach::{self, Attached, XdpMode},
@@ -65,7 +66,8 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let text = policy::read(&options.policy)?;
-    let policy = Policy::parse(&options.policy.display().to_string(), &text)?;
+    let policy = Policy::parse(&options.policy.display().to_string(), &text, &Catalogs::beside(&options.policy)?)?;
+    warn_of_names(&policy);
     let sha256 = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let image = compile::compile(&policy, &Limits::default(), seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
@@ -324,6 +326,13 @@ impl Source for Controller {
             Some(RuleCounter { packets: value.packets, bytes: value.bytes, ..name.clone()? })
         });
         Counters { rules: rules.collect(), pseudo: pseudo.collect() }
+    }
+}
+
+/// Tells which services are not or not wholly reached, as they have names that no addresses are known of.
+fn warn_of_names(policy: &Policy) {
+    for (service, names) in &policy.unresolved {
+        eprintln!("enforcer: {service}: {} names are no addresses yet and are not matched", names.len());
     }
 }
 

@@ -163,7 +163,10 @@ fn words6(address: Ipv6Addr) -> Words6 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::{Limits, compile};
+    use crate::{
+        catalog::Catalogs,
+        compile::{Limits, compile},
+    };
 
     const POLICY: &str = r#"
         default = "drop"
@@ -181,7 +184,7 @@ mod tests {
     "#;
 
     fn ask(from: Option<&str>, to: &str, port: &str) -> Result<Explanation, NoAnswer> {
-        let policy = Policy::parse("p", POLICY).expect("valid");
+        let policy = Policy::parse("p", POLICY, &Catalogs::default()).expect("valid");
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let question = Question {
             from: from.map(|from| from.parse().expect("an address")),

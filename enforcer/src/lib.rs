@@ -1,8 +1,9 @@
 //! An eBPF/XDP egress enforcer for Linux gateways: user space.
 //!
-//! A policy's way: [`policy`] → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
+//! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
 
 pub mod api;
+pub mod catalog;
 pub mod cli;
 pub mod compile;
 pub mod control;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Result, bail};
 use aya::programs::{TestRun as _, TestRunOptions};
 use enforcer::{
+    catalog::Catalogs,
     compile::{self, Image, Limits},
     kernel::object::Object,
     policy::Policy,
@@ -45,7 +46,7 @@ fn compare(policies: usize, packets: usize, seed: u64, xdp: bool) -> Result<usiz
     for number in 0..policies as u64 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed + number);
         let wanted = oracle::Policy::random(&mut rng);
-        let policy = Policy::parse("random", &wanted.text())?;
+        let policy = Policy::parse("random", &wanted.text(), &Catalogs::default())?;
         let image = compile::compile(&policy, &Limits::default(), (seed + number) as u32)?;
         let mut object = Object::load(&image, &lab_net(image.words)?)?;
         let names = names(&policy, &image);
@@ -130,7 +131,7 @@ fn truncated_frames_of_every_length_are_malformed() -> Result<()> {
         }
     }
     let text = "default = \"allow\"\n";
-    let policy = Policy::parse("p", text)?;
+    let policy = Policy::parse("p", text, &Catalogs::default())?;
     let image = compile::compile(&policy, &Limits::default(), 1)?;
     let mut object = Object::load(&image, &lab_net(image.words)?)?;
     for v6 in [false, true] {

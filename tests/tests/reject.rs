@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use aya::programs::{TestRun as _, TestRunOptions};
 use enforcer::{
+    catalog::Catalogs,
     compile::{self, Limits},
     kernel::{
         attach::{self, Attached, XdpMode},
@@ -61,7 +62,8 @@ fn is_told(client: &Namespace) -> Result<()> {
 /// A program on the client's end of the cable, which passes everything. veth wakes the receiver of frames that the other end's `XDP_TX` sends only if it
 /// has one; a real NIC needs none.
 fn wake(client: &Namespace) -> Result<(Object, Vec<Attached>)> {
-    let policy = Policy::parse("p", "default = \"allow\"\nsources = \"any\"\nnon-ip = \"allow\"\n")?;
+    let policy =
+        Policy::parse("p", "default = \"allow\"\nsources = \"any\"\nnon-ip = \"allow\"\n", &Catalogs::default())?;
     let image = compile::compile(&policy, &Limits::default(), 1)?;
     let mut object = Object::load(&image, &lab_net(image.words)?)?;
     let attached = client.enter(|| Ok(attach::lan(&mut object, "eth0", false, XdpMode::Native)?))?;
@@ -72,7 +74,7 @@ fn wake(client: &Namespace) -> Result<(Object, Vec<Attached>)> {
 #[test]
 fn vlan_tags_stay() -> Result<()> {
     const TX: u32 = 3;
-    let policy = Policy::parse("p", "default = \"reject\"\n")?;
+    let policy = Policy::parse("p", "default = \"reject\"\n", &Catalogs::default())?;
     let image = compile::compile(&policy, &Limits::default(), 1)?;
     let mut object = Object::load(&image, &lab_net(image.words)?)?;
     let ip = || -> Result<_> {

@@ -392,6 +392,20 @@ fn icmp_errors_pass_about_connections_that_may_be() -> Result<()> {
 }
 
 #[test]
+fn a_service_of_the_catalogue_is_enforced_by_its_addresses() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.internet.run("ip addr add 17.249.0.9 dev lo")?;
+    let _servers = Servers::start(&lab.internet, &[5223], &[])?;
+    let policy = "default = \"drop\"\n[[rule]]\nname = \"push\"\naction = \"allow\"\nservices = [\"apple/apns\"]\n";
+    let enforcer = Enforcer::start(&lab, policy, "--lan lan0 --wan wan0")?;
+    assert_eq!(probe::tcp(&lab.client, "17.249.0.9", 5223)?, Answered);
+    assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 5223)?, Silence);
+    assert!(enforcer.counters()?["push/apple/apns"] > 0);
+    assert!(enforcer.log()?.contains("apple/apns: 1 names are no addresses yet"));
+    enforcer.stop()
+}
+
+#[test]
 fn ipv4_link_local_addresses_are_no_way_out() -> Result<()> {
     let lab = Lab::new()?;
     lab.internet.run("ip addr add 169.254.169.254 dev lo")?;

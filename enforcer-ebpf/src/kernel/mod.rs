@@ -18,7 +18,7 @@ use crate::{
     verdict::{Judge, Origin},
 };
 
-/// Whether a denied frame is an ICMP error that passes all the same; called, not inlined, by its users.
+/// Whether a denied frame is an ICMP error that passes all the same ([`icmp_error`]), with its network header at an offset.
 #[inline(always)]
 #[must_use]
 pub fn is_passing_error(frame: &Frame, kind: u16, offset: usize, origin: Origin) -> bool {

@@ -33,6 +33,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         super::print_json(&image.usage)?;
     } else {
         super::print(&format!("{}: {}\n", arguments.policy.display(), control::summary(&policy, &image.usage)))?;
+        super::print(&unresolved(&policy))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names that are no addresses yet, by service.
+fn unresolved(policy: &Policy) -> String {
+    if policy.unresolved.is_empty() {
+        return String::new();
+    }
+    let lines = policy.unresolved.iter().map(|(service, names)| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        format!("  {service}: {}\n", names.join(" "))
+    });
+    format!(
+        "warning: these names are no addresses yet, and traffic to them is not matched:\n{}",
+        lines.collect::<String>()
+    )
 }

@@ -4,6 +4,7 @@ mod check;
 mod counters;
 mod explain;
 mod run;
+mod services;
 mod status;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -37,6 +38,8 @@ enum Command {
     Check(check::Arguments),
     /// Say what would happen to a packet, and why
     Explain(explain::Arguments),
+    /// List the services that policies may name, or show one
+    Services(services::Arguments),
     /// Show where the running controller is attached, and its policy
     Status(status::Arguments),
     /// Show packets and bytes by rule and service
@@ -75,6 +78,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
     }

@@ -88,6 +88,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             malformed: Action::Drop,
             non_ip: Action::Drop,
             unlisted: Action::Drop,
+            unresolved: Default::default(),
         }
     })
 }
@@ -197,6 +198,7 @@ fn a_policy_beyond_a_limit_is_refused_with_the_numbers() {
         malformed: Action::Drop,
         non_ip: Action::Drop,
         unlisted: Action::Drop,
+        unresolved: Default::default(),
     };
     let Err(error) = compile(&policy, &Limits { hosts: 99, ..Limits::default() }, 1) else {
         panic!("a hundred hosts fit where ninety-nine are allowed");

@@ -57,8 +57,8 @@ impl Diagnostics {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             width: shown.chars().count().max(1),
-            message: message.into(),
-            help: help.into(),
+            message: cut(message.into()),
+            help: cut(help.into()),
             source: source.to_owned(),
         });
     }
@@ -71,6 +71,16 @@ impl Diagnostics {
         self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         Err(self)
     }
+}
+
+/// As much of a text as is of use: a file may quote megabytes.
+fn cut(mut text: String) -> String {
+    const MOST: usize = 500;
+    if text.len() > MOST {
+        text.truncate(floor(&text, MOST));
+        text.push('…');
+    }
+    text
 }
 
 /// The last character boundary at or before a byte offset.

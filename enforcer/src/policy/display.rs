@@ -34,9 +34,14 @@ impl Policy {
         rule.from.as_ref().map_or(Ok(()), |from| list(f, "from", from))
     }
 
+    /// Rules but those all of whose services are names without addresses: they match nothing.
+    fn matching(rules: &Rules) -> impl Iterator<Item = &Rule> {
+        rules.rules.iter().filter(|rule| rule.services.as_ref().is_none_or(|services| !services.is_empty()))
+    }
+
     fn section(&self, f: &mut Formatter<'_>, name: &str, rules: &Rules) -> fmt::Result {
         writeln!(f, "\n[{name}]\ndefault = \"{}\"", words::name(rules.default))?;
-        rules.rules.iter().try_for_each(|rule| self.rule(f, &format!("{name}.rule"), rule))
+        Self::matching(rules).try_for_each(|rule| self.rule(f, &format!("{name}.rule"), rule))
     }
 }
 
@@ -56,7 +61,7 @@ impl Display for Policy {
         for service in &self.services {
             write!(f, "\n{service}")?;
         }
-        self.lan.rules.iter().try_for_each(|rule| self.rule(f, "rule", rule))?;
+        Self::matching(&self.lan).try_for_each(|rule| self.rule(f, "rule", rule))?;
         self.section(f, "router", &self.router)?;
         self.section(f, "inbound", &self.inbound)
     }

@@ -1,10 +1,11 @@
 //! The policy file.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
+use ipnet::IpNet;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
 
@@ -14,26 +15,34 @@ use super::{
     reader::{self, FileError, Reader},
     words,
 };
+use crate::catalog::{self, Catalogs, Pattern};
 
 const ALL: &[Action] = &[Action::Allow, Action::Drop, Action::Reject];
 const PASS_OR_DROP: &[Action] = &[Action::Allow, Action::Drop];
 
 impl Policy {
-    /// Reads and parses a file.
+    /// Reads and parses a file, with the catalogues beside it.
     ///
     /// # Errors
-    /// If it cannot be read or has mistakes.
+    /// If it or a catalogue cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        Ok(Self::parse(&path.display().to_string(), &reader::read(path)?)?)
+        let text = reader::read(path)?;
+        Ok(Self::parse(&path.display().to_string(), &text, &Catalogs::beside(path)?)?)
     }
 
-    /// Parses a policy's text; `name` is what mistakes are reported for.
+    /// Parses a policy's text, whose rules may name services of catalogues; `name` is what mistakes are reported for.
     ///
     /// # Errors
     /// All mistakes that can be told apart, in the order of the file.
-    pub fn parse(name: &str, text: &str) -> Result<Self, Diagnostics> {
+    pub fn parse(name: &str, text: &str, catalogs: &Catalogs) -> Result<Self, Diagnostics> {
         Reader::read(name, text, |reader, root| {
-            let mut reader = PolicyReader { reader, services: HashMap::new() };
+            let mut reader = PolicyReader {
+                reader,
+                catalogs,
+                defined: Vec::new(),
+                services: HashMap::new(),
+                unresolved: BTreeMap::new(),
+            };
             let policy = reader.policy(root);
             (reader.reader, policy)
         })
@@ -42,7 +51,12 @@ impl Policy {
 
 struct PolicyReader<'a> {
     reader: Reader<'a>,
-    services: HashMap<String, ServiceId>,
+    catalogs: &'a Catalogs,
+    /// The policy's own services, then those of catalogues, as rules name them.
+    defined: Vec<Service>,
+    /// A catalogue's service may be several here, or none, if all of its hosts are names.
+    services: HashMap<String, Vec<ServiceId>>,
+    unresolved: BTreeMap<String, Vec<Pattern>>,
 }
 
 impl PolicyReader<'_> {
@@ -60,7 +74,7 @@ impl PolicyReader<'_> {
             "inbound",
         ];
         self.reader.known(table, KEYS);
-        let services = self.services(table);
+        self.defined = self.services(table);
         if !table.contains_key("default") {
             let help = "write default = \"drop\" in the first line: what happens to packets that no rule matches";
             self.reader.wrong(0..0, "the policy has no default", help);
@@ -76,7 +90,8 @@ impl PolicyReader<'_> {
             self.reader.wrong(value.span(), "the inbound default cannot be \"allow\"", help);
         }
         Policy {
-            services,
+            services: std::mem::take(&mut self.defined),
+            unresolved: std::mem::take(&mut self.unresolved),
             lan: Rules { default, rules },
             router,
             inbound,
@@ -130,7 +145,7 @@ impl PolicyReader<'_> {
             self.reader.known(service, &["name", "to", "ports"]);
             let Some(name) = self.reader.name(service, &span, "a service") else { continue };
             let number = ServiceId(services.len() as u32);
-            if self.services.insert(name.clone(), number).is_some() {
+            if self.services.insert(name.clone(), vec![number]).is_some() {
                 let at = service.get("name").map_or(span.clone(), Spanned::span);
                 self.reader.wrong(
                     at,
@@ -195,21 +210,63 @@ impl PolicyReader<'_> {
         let value = rule.get("services")?;
         let mut services: Vec<ServiceId> = Vec::new();
         let mut named = HashSet::new();
-        for (span, name) in self.reader.strings(value, "services", "[\"apns\"]") {
-            match self.services.get(&name) {
-                Some(service) if !named.insert(*service) => {
-                    self.reader.wrong(span, format!("{name:?} is named twice"), "once is enough");
-                }
-                Some(service) => services.push(*service),
-                None => {
-                    let help = match words::nearest(&name, self.services.keys().map(String::as_str)) {
-                        Some(near) => format!("did you mean {near:?}?"),
-                        None => "define it: [[service]] with name, to and ports".into(),
-                    };
-                    self.reader.wrong(span, format!("there is no service {name:?}"), help);
-                }
+        for (span, word) in self.reader.strings(value, "services", "[\"apple/apns\"]") {
+            if !named.insert(word.clone()) {
+                self.reader.wrong(span, format!("{word:?} is named twice"), "once is enough");
+                continue;
+            }
+            if let Some(own) = self.services.get(&word) {
+                services.extend(own.iter().filter(|&id| !services.contains(id)).copied().collect::<Vec<_>>());
+                continue;
+            }
+            let found = self.catalogs.find(&word);
+            if found.is_empty() {
+                let known: Vec<String> = self.services.keys().cloned().chain(self.catalogs.words()).collect();
+                let help = match words::nearest(&word, known.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => "define it: [[service]] with name, to and ports; or name one of `enforcer services`".into(),
+                };
+                self.reader.wrong(span, format!("there is no service {word:?}"), help);
+            }
+            for (catalog, service) in found {
+                let ids = self.of_catalog(&format!("{}/{}", catalog.name, service.name), service);
+                services.extend(ids.into_iter().filter(|id| !services.contains(id)).collect::<Vec<_>>());
             }
         }
         Some(services)
+    }
+
+    /// A catalogue's service as the policy's own: as few as its prefixes and ports allow.
+    fn of_catalog(&mut self, name: &str, service: &catalog::Service) -> Vec<ServiceId> {
+        if let Some(known) = self.services.get(name) {
+            return known.clone();
+        }
+        let mut parts: Vec<(Vec<IpNet>, Vec<PortMatch>)> = Vec::new();
+        for entry in &service.entries {
+            let mut to: Vec<IpNet> = entry.hosts.iter().filter_map(catalog::Host::prefix).collect();
+            to.sort_unstable();
+            match parts.iter_mut().find(|(other, ports)| *other == to || *ports == entry.ports) {
+                _ if to.is_empty() => {}
+                Some((other, ports)) if *other == to => ports.extend(&entry.ports),
+                Some((other, _)) => other.extend(to),
+                None => parts.push((to, entry.ports.clone())),
+            }
+        }
+        let names: Vec<Pattern> = service.names().cloned().collect();
+        if !names.is_empty() {
+            self.unresolved.insert(name.to_owned(), names);
+        }
+        let mut ids = Vec::new();
+        for (index, (mut to, mut ports)) in parts.into_iter().enumerate() {
+            to.sort_unstable();
+            to.dedup();
+            ports.sort_unstable();
+            ports.dedup();
+            ids.push(ServiceId(self.defined.len() as u32));
+            let name = if index == 0 { name.to_owned() } else { format!("{name}.{}", index + 1) };
+            self.defined.push(Service { name, to, ports });
+        }
+        self.services.insert(name.to_owned(), ids.clone());
+        ids
     }
 }

@@ -1,10 +1,12 @@
 //! A policy as it means, apart from how it was written: what the compiler reads.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use ipnet::IpNet;
 
 pub use enforcer_ebpf::abi::Action;
+
+use crate::catalog::Pattern;
 
 /// Index into [`Policy::services`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,8 @@ pub struct Policy {
     pub non_ip: Action,
     /// Verdict on what is forwarded from an interface that is not an enforced LAN.
     pub unlisted: Action,
+    /// Names of services that rules speak of and that no addresses are known of, by the service: `apple/app-store`.
+    pub unresolved: BTreeMap<String, Vec<Pattern>>,
 }
 
 /// A named set of destinations and ports.

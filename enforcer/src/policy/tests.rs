@@ -3,13 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalog::Catalogs;
 
 const SERVICE: &str =
     "default = \"drop\"\n[[service]]\nname = \"push\"\nto = [\"17.0.0.0/8\"]\nports = [\"tcp/443\"]\n";
 
 /// The mistakes in a policy: line, column, message and help.
 fn mistakes(text: &str) -> Vec<(usize, usize, String, String)> {
-    let found = Policy::parse("policy.toml", text).expect_err("a mistake");
+    let found = Policy::parse("policy.toml", text, &Catalogs::default()).expect_err("a mistake");
     found.mistakes.into_iter().map(|m| (m.line, m.column, m.message, m.help)).collect()
 }
 
@@ -80,15 +81,43 @@ fn all_mistakes_of_a_file_are_told_at_once_in_order() {
 #[test]
 fn many_mistakes_are_counted_not_listed() {
     let text = format!("default = \"drop\"\n{}", "[[rule]]\n".repeat(100));
-    let found = Policy::parse("p", &text).expect_err("mistakes");
+    let found = Policy::parse("p", &text, &Catalogs::default()).expect_err("mistakes");
     assert_eq!((found.mistakes.len(), found.untold), (20, 80));
 }
 
 #[test]
 fn a_mistake_is_shown_as_a_compiler_would() {
-    let shown = Policy::parse("p.toml", "default = \"dorp\"\n").expect_err("a mistake").to_string();
+    let shown =
+        Policy::parse("p.toml", "default = \"dorp\"\n", &Catalogs::default()).expect_err("a mistake").to_string();
     let wanted = "p.toml:1:11: \"dorp\" is not an action here\n  1 | default = \"dorp\"\n    |           ^^^^^^\n    = help: write \"allow\" or \"drop\" or \"reject\"";
     assert_eq!(shown, wanted);
+}
+
+#[test]
+fn rules_name_services_of_catalogues_and_what_is_no_address_is_noted() {
+    let text = "default = \"drop\"\n[[rule]]\naction = \"allow\"\nservices = [\"apple/apns\", \"apple/app-store\", \"tag:mac\", \"apple/facetime-imessage\"]\n";
+    let policy = Policy::parse("p", text, &Catalogs::default()).expect("valid");
+    let services: Vec<_> = policy.services.iter().map(|s| (s.name.as_str(), s.to.len(), s.ports.len())).collect();
+    let wanted = [("apple/apns", 9, 4), ("apple/notarization", 3, 1), ("apple/facetime-imessage", 1, 6)];
+    assert_eq!(services, wanted);
+    assert_eq!(policy.lan.rules[0].services.as_ref().map(Vec::len), Some(3));
+    assert_eq!(policy.unresolved.keys().collect::<Vec<_>>(), ["apple/apns", "apple/app-store"]);
+    let again = Policy::parse("p", &policy.to_string(), &Catalogs::default()).expect("valid");
+    assert_eq!(again.services, policy.services);
+}
+
+#[test]
+fn a_rule_whose_services_have_names_alone_matches_nothing_not_everything() {
+    let text = "default = \"drop\"\n[[rule]]\naction = \"allow\"\nservices = [\"apple/icloud\"]\n";
+    let policy = Policy::parse("p", text, &Catalogs::default()).expect("valid");
+    assert_eq!(policy.lan.rules[0].services, Some(Vec::new()));
+    assert!(Policy::parse("p", &policy.to_string(), &Catalogs::default()).expect("valid").lan.rules.is_empty());
+}
+
+#[test]
+fn a_mistake_of_megabytes_is_cut() {
+    let found = mistakes(&format!("default = \"{}\"", "ä".repeat(1_000_000)));
+    assert!(found[0].2.len() < 600);
 }
 
 #[test]
@@ -149,9 +178,9 @@ fn policy_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn what_is_printed_parses_to_the_same_policy(text in policy_text()) {
-        let policy = Policy::parse("p", &text).expect("valid");
+        let policy = Policy::parse("p", &text, &Catalogs::default()).expect("valid");
         let printed = policy.to_string();
-        let again = Policy::parse("p", &printed).unwrap_or_else(|error| panic!("{printed}\n{error}"));
+        let again = Policy::parse("p", &printed, &Catalogs::default()).unwrap_or_else(|error| panic!("{printed}\n{error}"));
         prop_assert_eq!(again.to_string(), printed);
         prop_assert_eq!(&again.services, &policy.services);
         for (one, other) in again.lan.rules.iter().zip(&policy.lan.rules) {
@@ -161,7 +190,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC*") {
-        let _ = Policy::parse("p", &text).map_err(|error| error.to_string());
+        let _ = Policy::parse("p", &text, &Catalogs::default()).map_err(|error| error.to_string());
     }
 
     #[test]
@@ -169,6 +198,6 @@ proptest! {
         let mut at = cut.index(text.len());
         while !text.is_char_boundary(at) { at -= 1; }
         let damaged = format!("{}{junk}{}", &text[..at], &text[(at + 1).min(text.len())..]);
-        let _ = Policy::parse("p", &damaged).map_err(|error| error.to_string());
+        let _ = Policy::parse("p", &damaged, &Catalogs::default()).map_err(|error| error.to_string());
     }
 }

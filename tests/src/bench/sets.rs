@@ -122,5 +122,6 @@ fn policy(services: Vec<Service>, rules: Vec<Rule>, default: Action) -> Policy {
         malformed: Action::Drop,
         non_ip: Action::Drop,
         unlisted: Action::Drop,
+        unresolved: Default::default(),
     }
 }

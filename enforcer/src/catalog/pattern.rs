@@ -1,0 +1,46 @@
+//! Names of hosts, exact or with a wildcard in front.
+
+use std::{fmt, str::FromStr};
+
+/// A DNS name in lower case, or `*.` and one: that stands for all names below it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pattern {
+    wildcard: bool,
+    /// Without a dot at its end.
+    name: String,
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "names are labels of letters, digits and hyphens with dots between them, such as \"www.apple.com\" or \"*.push.apple.com\""
+)]
+pub struct NotAName;
+
+impl FromStr for Pattern {
+    type Err = NotAName;
+
+    /// RFC 1035, 2.3.4: labels of 63 and names of 253 characters; at least two labels, the last one not a number, so that no address is
+    /// taken for a name.
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let (wildcard, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let good = name.len() <= 253
+            && name.contains('.')
+            && name.split('.').all(label)
+            && !last.bytes().all(|byte| byte.is_ascii_digit());
+        good.then(|| Self { wildcard, name: name.to_ascii_lowercase() }).ok_or(NotAName)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.wildcard { "*." } else { "" }, self.name)
+    }
+}

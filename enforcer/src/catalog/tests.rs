@@ -1,0 +1,119 @@
+//! Apple's catalogue, names, and mistakes.
+
+use proptest::prelude::*;
+
+use super::{pattern::NotAName, *};
+
+#[test]
+fn apples_services_are_all_there() {
+    let catalogs = Catalogs::default();
+    let services = catalogs.find("apple/*");
+    let hosts: usize = services.iter().map(|(_, service)| service.hosts().count()).sum();
+    assert_eq!((services.len(), hosts), (28, 169));
+    assert!(services.iter().all(|(_, service)| !service.tags.is_empty() && !service.purpose.is_empty()));
+}
+
+#[test]
+fn services_are_found_by_name_vendor_and_tag() {
+    let catalogs = Catalogs::default();
+    let names = |wanted: &str| -> Vec<String> {
+        catalogs
+            .find(wanted)
+            .into_iter()
+            .map(|(catalog, service)| format!("{}/{}", catalog.name, service.name))
+            .collect()
+    };
+    assert_eq!(names("apple/apns"), ["apple/apns"]);
+    assert_eq!(names("tag:relay"), ["apple/private-relay"]);
+    assert!(names("tag:mdm").contains(&"apple/software-update".to_owned()));
+    assert_eq!(names("apple/nothing"), [""; 0]);
+    assert_eq!(names("apns"), [""; 0]);
+    assert!(catalogs.words().any(|word| word == "tag:mdm"));
+}
+
+#[test]
+fn push_has_its_names_and_apples_address_blocks() {
+    let catalogs = Catalogs::default();
+    let (_, push) = catalogs.find("apple/apns")[0];
+    assert_eq!(push.names().map(ToString::to_string).collect::<Vec<_>>(), ["*.push.apple.com"]);
+    let prefixes = push.hosts().filter(|host| matches!(host, Host::Prefix(_))).count();
+    assert_eq!(prefixes, 9);
+    assert!(
+        push.entries.iter().all(|entry| entry
+            .ports
+            .iter()
+            .map(ToString::to_string)
+            .eq(["tcp/80", "tcp/443", "tcp/2197", "tcp/5223"]))
+    );
+}
+
+#[test]
+fn a_catalogue_beside_a_policy_joins_and_one_of_apples_replaces() {
+    let folder = std::env::temp_dir().join(format!("enforcer-catalog-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("catalog")).expect("a folder");
+    let text = |name: &str| {
+        format!(
+            "title = \"T\"\nsource = \"S\"\ndate = \"D\"\n[[service]]\nname = \"{name}\"\ntitle = \"T\"\npurpose = \"P\"\n[[service.entry]]\nhosts = [\"example.com\"]\nports = [\"tcp/443\"]\n"
+        )
+    };
+    for (file, service) in [("school.toml", "portal"), ("apple.toml", "mine")] {
+        std::fs::write(folder.join("catalog").join(file), text(service)).expect("a file");
+    }
+    let catalogs = Catalogs::beside(&folder.join("policy.toml")).expect("two catalogues");
+    std::fs::remove_dir_all(&folder).expect("the folder");
+    assert_eq!((catalogs.find("school/portal").len(), catalogs.find("apple/*").len()), (1, 1));
+}
+
+#[test]
+fn each_kind_of_mistake_is_told_with_its_place() {
+    let good = "title = \"T\"\nsource = \"S\"\ndate = \"D\"\n";
+    let service = "[[service]]\nname = \"a\"\ntitle = \"T\"\npurpose = \"P\"\n";
+    let entry = "[[service.entry]]\nhosts = [\"a.example\"]\nports = [\"tcp/1\"]\n";
+    let cases = [
+        (String::from("titel = \"T\"\nsource = \"S\"\ndate = \"D\"\n"), 1, "unknown key \"titel\""),
+        (format!("{good}{service}"), 4, "no entries"),
+        (format!("{good}{service}[[service.entry]]\nports = [\"tcp/1\"]\n"), 8, "no hosts"),
+        (
+            format!("{good}{service}[[service.entry]]\nhosts = [\"17.0.0.1/8\"]\nports = [\"tcp/1\"]\n"),
+            9,
+            "bits set beyond",
+        ),
+        (
+            format!("{good}{service}[[service.entry]]\nhosts = [\"*apple.com\"]\nports = [\"tcp/1\"]\n"),
+            9,
+            "not an address",
+        ),
+        (format!("{good}{service}{entry}proxy = \"yes\"\n"), 11, "not true or false"),
+        (format!("{good}{service}{entry}{service}{entry}"), 11, "already a service"),
+    ];
+    for (text, line, message) in cases {
+        let mistakes = Catalog::parse("c", "c.toml", &text).expect_err(&text).mistakes;
+        assert!(mistakes.iter().any(|m| m.line == line && m.message.contains(message)), "{text}\n{mistakes:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn names_print_as_they_are_read(text in "(\\*\\.)?[a-z0-9_]{1,9}(\\.[a-z0-9]{1,5}){0,3}\\.[a-z]{2,6}") {
+        let pattern: Pattern = text.parse().expect("a name");
+        prop_assert_eq!(pattern.to_string(), text);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_of_names_panic(text in "\\PC*") {
+        let _ = text.parse::<Pattern>();
+    }
+}
+
+#[test]
+fn what_is_no_name_is_refused() {
+    for text in [
+        "", "*", "*.", "com", "a..b", ".a.b", "a.b.", "-a.b", "a-.b", "a b.c", "1.2.3.4", "*.*.a.b", "b*.a.c", "a/b.c",
+        "ä.de",
+    ] {
+        assert_eq!(text.parse::<Pattern>(), Err(NotAName), "{text}");
+    }
+    assert_eq!("WWW.Apple.COM".parse::<Pattern>().map(|name| name.to_string()), Ok("www.apple.com".to_owned()));
+    assert!(format!("{}.com", "a".repeat(63)).parse::<Pattern>().is_ok());
+    assert!(format!("{}.com", "a".repeat(64)).parse::<Pattern>().is_err());
+}
