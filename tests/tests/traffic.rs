@@ -277,12 +277,18 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
 
 #[test]
 fn a_source_route_is_refused_and_diagnosed_on_request() -> Result<()> {
-    for (arguments, told) in [("--diagnose", true), ("", false)] {
+    // Whatever the policy says of other malformed frames.
+    let lax = format!("malformed = \"allow\"\n{POLICY}");
+    for (policy, arguments, told) in [(POLICY, "--diagnose", true), (POLICY, "", false), (&lax, "--diagnose", true)] {
         let lab = Lab::new()?;
-        let enforcer = Enforcer::start(&lab, POLICY, &format!("--lan lan0 --wan wan0 {arguments}"))?;
+        let on = "net.ipv4.conf.all.accept_source_route=1 net.ipv4.conf.lan0.accept_source_route=1";
+        lab.gateway.run(&format!("sysctl -qw {on}"))?;
+        let before = lab.internet.output("nstat -asz IpInReceives")?;
+        let enforcer = Enforcer::start(&lab, policy, &format!("--lan lan0 --wan wan0 {arguments}"))?;
         probe::source_routed(&lab.client, "17.253.4.5", 123)?;
         std::thread::sleep(std::time::Duration::from_millis(300));
         assert_eq!(enforcer.counters()?["malformed"], 1);
+        assert_eq!(lab.internet.output("nstat -asz IpInReceives")?, before);
         assert_eq!(enforcer.log()?.contains("kernel: malformed frame: a source route"), told);
         enforcer.stop()?;
     }
@@ -438,6 +444,10 @@ fn a_second_controller_and_mistaken_arguments_are_refused_and_change_nothing() -
     assert!(refused("default = \"dorp\"", "--lan lan0").contains("policy.toml:1:11"));
     assert!(refused(POLICY, "--lan nosuch0").contains("no interface is called \"nosuch0\""));
     assert!(refused(POLICY, "--lan lan0 --wan lan0").contains("named twice"));
+    assert!(refused(POLICY, "--lan lo").contains("lo carries the gateway's own traffic"));
+    lab.file("socket", "something of the operator's")?;
+    assert!(refused(POLICY, "--lan lan0").contains("is no socket"));
+    std::fs::remove_file(lab.path("socket"))?;
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Answered);
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
     assert!(refused(POLICY, "--lan lan0 --wan wan0").contains("another controller answers"));
