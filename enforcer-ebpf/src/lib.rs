@@ -1,7 +1,7 @@
 //! The data plane as plain code: what the kernel programs run on every packet, compiled for any target.
 //!
 //! A packet's way: [`usual`] or [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
-//! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain`, property tests and fuzzing run
+//! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain` and property tests run
 //! the very same code.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
