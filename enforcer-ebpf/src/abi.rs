@@ -88,6 +88,8 @@ pub mod slot {
     pub const ICMP: u32 = 4;
     /// Selected by `type << 8 | code`.
     pub const ICMPV6: u32 = 5;
+    /// Selected by the destination port.
+    pub const UDPLITE: u32 = 6;
     /// Slots there are; a power of two, so that an index is masked, not compared.
     pub const COUNT: usize = 8;
 }
@@ -214,6 +216,17 @@ pub enum Action {
     Drop,
     /// Its sender is told at once.
     Reject,
+    /// It goes on, though a rule would have denied it.
+    Monitor,
+}
+
+impl Action {
+    /// Whether the packet goes on.
+    #[must_use]
+    #[inline(always)]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::Allow | Self::Monitor)
+    }
 }
 
 impl Verdict {
@@ -234,14 +247,15 @@ impl Verdict {
         self.0 & Self::MAX_COUNTER
     }
 
-    /// The action. Unknown bits mean drop.
+    /// The action.
     #[must_use]
     #[inline(always)]
     pub const fn action(self) -> Action {
         match self.0 >> 24 & 3 {
             0 => Action::Allow,
+            1 => Action::Drop,
             2 => Action::Reject,
-            _ => Action::Drop,
+            _ => Action::Monitor,
         }
     }
 }
@@ -258,7 +272,7 @@ pub mod pseudo {
     pub const NON_IP_EXEMPT: u32 = 3;
     /// Any other frame without IP.
     pub const NON_IP: u32 = 4;
-    /// Truncated or inconsistent headers, source routes, routing headers.
+    /// Truncated or inconsistent headers.
     pub const MALFORMED: u32 = 5;
     /// A later fragment whose head was not seen or not allowed, or that overlaps it.
     pub const FRAGMENT: u32 = 6;
@@ -272,8 +286,10 @@ pub mod pseudo {
     pub const FAULT: u32 = 10;
     /// An ICMP error about a connection that may be.
     pub const ICMP_ERROR: u32 = 11;
+    /// IPv4 source routes and IPv6 routing headers.
+    pub const SOURCE_ROUTE: u32 = 12;
     /// How many there are.
-    pub const COUNT: u32 = 12;
+    pub const COUNT: u32 = 13;
     /// Their names, by index, as operators read them.
     pub const NAMES: [&str; COUNT as usize] = [
         "default",
@@ -288,6 +304,7 @@ pub mod pseudo {
         "unlisted",
         "fault",
         "icmp-error",
+        "source-route",
     ];
 }
 

@@ -50,6 +50,8 @@ pub mod protocol {
     pub const DESTINATION: u8 = 60;
     /// SCTP.
     pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDPLITE: u8 = 136;
 }
 
 /// Ethernet.
@@ -142,7 +144,7 @@ pub struct FragmentHeader {
     pub id: u32,
 }
 
-/// Source and destination port, as TCP, UDP and SCTP begin.
+/// Source and destination port, as TCP, UDP, SCTP and UDP-Lite begin.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ports {

@@ -1,7 +1,7 @@
 //! ICMP errors that belong to a connection (RFC 1122, 3.2.2): what they quote is the packet that they are about, on its way to their sender.
 
 use crate::{
-    abi::{Action, FlowKey, PolicyId, Words6, slot},
+    abi::{FlowKey, PolicyId, Words6, slot},
     address::Address,
     bytes::Bytes,
     headers::{Icmp, Ipv4, Ipv6, Ports, protocol},
@@ -105,6 +105,7 @@ impl<A: Address> Quoted<A> {
             protocol::TCP => slot::TCP,
             protocol::UDP => slot::UDP,
             protocol::SCTP => slot::SCTP,
+            protocol::UDPLITE => slot::UDPLITE,
             _ => return false,
         };
         if !self.from_inside {
@@ -112,7 +113,7 @@ impl<A: Address> Quoted<A> {
         }
         let port = slot << 16 | u32::from(self.outside_port);
         let verdict = A::judge(maps, PolicyId::Lan, self.inside, self.outside, port);
-        verdict.is_some_and(|verdict| verdict.action() == Action::Allow)
+        verdict.is_some_and(|verdict| verdict.action().passes())
             || maps.reply(&FlowKey {
                 inside: self.inside.words(),
                 outside: self.outside.words(),

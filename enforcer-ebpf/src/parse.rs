@@ -333,6 +333,7 @@ fn transport(
         (protocol::TCP, _) => (slot::TCP, 20),
         (protocol::UDP, _) => (slot::UDP, 8),
         (protocol::SCTP, _) => (slot::SCTP, 12),
+        (protocol::UDPLITE, _) => (slot::UDPLITE, 8),
         (protocol::ICMP, false) => (slot::ICMP, 8),
         (protocol::ICMPV6, true) => (slot::ICMPV6, 8),
         _ => return Ok(portless),
@@ -360,6 +361,12 @@ fn transport(
     } else if slot == slot::UDP {
         let claimed = usize::from(u16::from_be(frame.read(at + 4).ok_or(Malformed::Truncated)?));
         if claimed < 8 || (!part.is_part() && claimed > length) {
+            return Err(Malformed::Length);
+        }
+    } else if slot == slot::UDPLITE {
+        // How far the checksum reaches (RFC 3828, 3.1): 0 is all of it.
+        let covered = usize::from(u16::from_be(frame.read(at + 4).ok_or(Malformed::Truncated)?));
+        if (1..8).contains(&covered) || (!part.is_part() && covered > length) {
             return Err(Malformed::Length);
         }
     }

@@ -51,11 +51,9 @@ impl<M: Maps> Sink for Judge<'_, M> {
 
     #[inline(always)]
     fn malformed(self, reason: Malformed) -> Verdict {
-        // Whatever the policy's word: these would go another way than to the destination that a rule could judge.
-        if reason == Malformed::SourceRoute {
-            return Verdict::new(Action::Drop, pseudo::MALFORMED);
-        }
-        word(self.net, pseudo::MALFORMED)
+        // These would go another way than to the destination that a rule could judge: no word of the policy opens them.
+        let rule = if reason == Malformed::SourceRoute { pseudo::SOURCE_ROUTE } else { pseudo::MALFORMED };
+        word(self.net, rule)
     }
 }
 
@@ -100,7 +98,7 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A
     if verdict.action() != Action::Allow && maps::cell(&net.replies) != 0 && maps.reply(&reply_key(packet)) {
         verdict = Verdict::new(Action::Allow, pseudo::REPLY);
     }
-    if packet.fragment.is_part() && verdict.action() == Action::Allow {
+    if packet.fragment.is_part() && verdict.action().passes() {
         maps.remember_fragment(&fragment_key(packet), &FragmentHead { verdict, end: packet.fragment.end });
     }
     Some(verdict)

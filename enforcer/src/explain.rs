@@ -89,6 +89,7 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
         Action::Allow => "allows",
         Action::Drop => "drops",
         Action::Reject => "rejects",
+        Action::Monitor => "monitors",
     };
     let why = match (service, covering) {
         (Some(service), Some(net)) => {
@@ -146,6 +147,7 @@ fn port_cell(port: PortMatch) -> Result<(u8, u32), NoAnswer> {
             Transport::Tcp => (protocol::TCP, slot::TCP, first),
             Transport::Udp => (protocol::UDP, slot::UDP, first),
             Transport::Sctp => (protocol::SCTP, slot::SCTP, first),
+            Transport::UdpLite => (protocol::UDPLITE, slot::UDPLITE, first),
         },
         PortMatch::Icmp { kind: Some(kind), code } => (protocol::ICMP, slot::ICMP, icmp(kind, code)),
         PortMatch::Icmpv6 { kind: Some(kind), code } => (protocol::ICMPV6, slot::ICMPV6, icmp(kind, code)),

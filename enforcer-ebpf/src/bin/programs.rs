@@ -53,11 +53,13 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
             return Verdict(verdict);
         }
         let verdict = unusual_xdp(ctx.ctx, frame.size(), zone);
-        if is_rule(verdict) && error_xdp(ctx.ctx, frame.size(), zone) { ERROR } else { verdict }
+        let error = verdict::word(net, pseudo::ICMP_ERROR);
+        let passes = is_rule(verdict) && error.action().passes() && error_xdp(ctx.ctx, frame.size(), zone);
+        if passes { error } else { verdict }
     });
     kernel::count(verdict, 1, frame.size());
     match verdict.action() {
-        Action::Allow => xdp_action::XDP_PASS,
+        Action::Allow | Action::Monitor => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Reject => reject_xdp(ctx.ctx),
     }
@@ -112,15 +114,12 @@ fn is_rule(verdict: Verdict) -> bool {
         && (verdict.counter() >= pseudo::COUNT || verdict.counter() <= pseudo::ROUTER_DEFAULT)
 }
 
-/// The verdict on ICMP errors that pass.
-const ERROR: Verdict = Verdict::new(Action::Allow, pseudo::ICMP_ERROR);
-
 /// Clients' frames on interfaces without native XDP: bridges, VLANs, Wi-Fi, tunnels.
 #[classifier]
 pub fn lan_ingress(ctx: TcContext) -> i32 {
     let Some(net) = kernel::net() else { return TC_ACT_SHOT };
     let interface = interface(net, ifindex(&ctx));
-    skb_verdict(&ctx, Origin::Lan(interface.zone), interface.layer3 != 0)
+    skb_verdict(&ctx, net, Origin::Lan(interface.zone), interface.layer3 != 0)
 }
 
 /// What leaves by a WAN: the gateway's own packets, and those that came in where no policy looks.
@@ -129,7 +128,7 @@ pub fn wan_egress(ctx: TcContext) -> i32 {
     let Some(net) = kernel::net() else { return TC_ACT_SHOT };
     let ingress = skb(&ctx).ingress_ifindex;
     if ingress == 0 {
-        return skb_verdict(&ctx, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
+        return skb_verdict(&ctx, net, Origin::Router, interface(net, ifindex(&ctx)).layer3 != 0);
     }
     if interface(net, ingress).judged != 0 {
         // Judged and counted where it came in.
@@ -226,7 +225,7 @@ fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
 }
 
 #[inline(always)]
-fn skb_verdict(ctx: &TcContext, origin: Origin, layer3: bool) -> i32 {
+fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 {
     let zone = match origin {
         Origin::Lan(zone) => zone.into(),
         Origin::Router => ROUTER,
@@ -235,8 +234,9 @@ fn skb_verdict(ctx: &TcContext, origin: Origin, layer3: bool) -> i32 {
     let mut verdict = Verdict(usual);
     if usual == NONE {
         verdict = unusual_skb(ctx.skb.skb, layer3, zone);
-        if is_rule(verdict) && error_skb(ctx.skb.skb, layer3, zone) {
-            verdict = ERROR;
+        let error = verdict::word(net, pseudo::ICMP_ERROR);
+        if is_rule(verdict) && error.action().passes() && error_skb(ctx.skb.skb, layer3, zone) {
+            verdict = error;
         }
     }
     // Without a link-layer header there is nothing that the answer could go back under.
@@ -282,7 +282,7 @@ fn error_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> bool {
 fn conclude(ctx: &TcContext, verdict: Verdict, answer: Option<bool>) -> i32 {
     kernel::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
     match (verdict.action(), answer) {
-        (Action::Allow, _) => GOES_ON,
+        (Action::Allow | Action::Monitor, _) => GOES_ON,
         (Action::Reject, Some(to_own_stack)) => reject_skb(ctx.skb.skb, to_own_stack),
         _ => TC_ACT_SHOT,
     }

@@ -80,7 +80,7 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32) -> C
                     (clauses.destinations.len() as u32 - 1, ports)
                 })
             });
-            let verdict = Verdict::new(rule.action, first_counter + clauses.counted.len() as u32);
+            let verdict = Verdict::new(policy.effect(rule), first_counter + clauses.counted.len() as u32);
             clauses.counted.push(Counted { rule: RuleId(index as u32), service });
             clauses.clauses.push(Clause { destination, source, ports, verdict });
         }

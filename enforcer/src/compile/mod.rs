@@ -103,7 +103,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         counters: Vec::new(),
         words: Words {
             strict_sources: policy.strict_sources,
-            replies: !policy.inbound.rules.is_empty(),
+            replies: policy.inbound.default == Action::Allow || !policy.inbound.rules.is_empty(),
             pseudo: pseudo_verdicts(policy),
         },
         usage: Usage { clauses, ..Usage::default() },
@@ -128,7 +128,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
 /// The policy's words on what no rule names.
 fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
     let mut words = [Verdict::new(Action::Drop, pseudo::FAULT); 16];
-    let mut set = |rule: u32, action| words[rule as usize] = Verdict::new(action, rule);
+    let mut set = |rule: u32, action| words[rule as usize] = Verdict::new(policy.watched(action), rule);
     set(pseudo::DEFAULT, policy.lan.default);
     set(pseudo::ROUTER_DEFAULT, policy.router.default);
     set(pseudo::LOCAL, Action::Allow);
@@ -138,7 +138,8 @@ fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
     set(pseudo::FRAGMENT, policy.fragments);
     set(pseudo::SOURCE, Action::Drop);
     set(pseudo::REPLY, Action::Allow);
-    set(pseudo::ICMP_ERROR, Action::Allow);
+    set(pseudo::ICMP_ERROR, policy.icmp_errors);
+    set(pseudo::SOURCE_ROUTE, Action::Drop);
     set(pseudo::UNLISTED, policy.unlisted);
     words
 }
@@ -222,7 +223,7 @@ fn add(
     }
     root.layout.source_classes = source_classes as u32;
     root.layout.seed = seed;
-    root.layout.default = Verdict::new(rules.default, default);
+    root.layout.default = Verdict::new(policy.watched(rules.default), default);
     root.layout.blocks = image.blocks.len() as u32;
     place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
     if image.blocks.len() > limits.blocks {

@@ -39,6 +39,7 @@ fn range(port: PortMatch) -> Range {
                 Transport::Tcp => slot::TCP,
                 Transport::Udp => slot::UDP,
                 Transport::Sctp => slot::SCTP,
+                Transport::UdpLite => slot::UDPLITE,
             };
             cells(slot, first, last)
         }

@@ -40,7 +40,7 @@ fn nets() -> impl Strategy<Value = Vec<IpNet>> {
 
 fn port() -> impl Strategy<Value = PortMatch> {
     let ports = (0..3_u8, 0..20_u16, 0..20_u16).prop_map(|(transport, first, more)| PortMatch::Ports {
-        transport: [Transport::Tcp, Transport::Udp, Transport::Sctp][usize::from(transport)],
+        transport: [Transport::Tcp, Transport::Udp, Transport::Sctp, Transport::UdpLite][usize::from(transport)],
         first,
         last: first + more,
     });
@@ -69,27 +69,13 @@ fn policy() -> impl Strategy<Value = Policy> {
         let rules = rules
             .into_iter()
             .map(|(action, named, from)| Rule {
-                name: None,
-                line: 1,
-                action: [Action::Allow, Action::Drop, Action::Reject][usize::from(action)],
                 services: named
                     .map(|all| all.iter().map(|index| ServiceId(index.index(services.len()) as u32)).collect()),
                 from,
+                ..Rule::new([Action::Allow, Action::Drop, Action::Reject][usize::from(action)])
             })
             .collect();
-        let open = Rules { default: Action::Allow, rules: Vec::new() };
-        Policy {
-            lan: Rules { default: Action::Drop, rules },
-            router: open.clone(),
-            inbound: open,
-            services,
-            strict_sources: true,
-            fragments: Action::Drop,
-            malformed: Action::Drop,
-            non_ip: Action::Drop,
-            unlisted: Action::Drop,
-            unresolved: Default::default(),
-        }
+        Policy { lan: Rules { default: Action::Drop, rules }, services, ..Policy::default() }
     })
 }
 
@@ -186,20 +172,8 @@ proptest! {
 fn a_policy_beyond_a_limit_is_refused_with_the_numbers() {
     let host = |n: u32| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x1100_0000 + n)));
     let services = vec![Service { name: "many".into(), to: (0..100).map(host).collect(), ports: vec![PortMatch::Any] }];
-    let rule = Rule { name: None, line: 1, action: Action::Allow, services: Some(vec![ServiceId(0)]), from: None };
-    let open = Rules { default: Action::Allow, rules: Vec::new() };
-    let policy = Policy {
-        lan: Rules { default: Action::Drop, rules: vec![rule] },
-        router: open.clone(),
-        inbound: open,
-        services,
-        strict_sources: true,
-        fragments: Action::Drop,
-        malformed: Action::Drop,
-        non_ip: Action::Drop,
-        unlisted: Action::Drop,
-        unresolved: Default::default(),
-    };
+    let rule = Rule { services: Some(vec![ServiceId(0)]), ..Rule::new(Action::Allow) };
+    let policy = Policy { lan: Rules { default: Action::Drop, rules: vec![rule] }, services, ..Policy::default() };
     let Err(error) = compile(&policy, &Limits { hosts: 99, ..Limits::default() }, 1) else {
         panic!("a hundred hosts fit where ninety-nine are allowed");
     };

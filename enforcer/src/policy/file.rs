@@ -100,6 +100,7 @@ impl PolicyReader<'_> {
             malformed: self.action(table, "malformed", PASS_OR_DROP, Action::Drop),
             non_ip: self.action(table, "non-ip", PASS_OR_DROP, Action::Drop),
             unlisted: self.action(table, "unlisted", PASS_OR_DROP, Action::Drop),
+            ..Policy::default()
         }
     }
 
@@ -195,12 +196,13 @@ impl PolicyReader<'_> {
                     "write action = \"allow\" or action = \"drop\"",
                 );
             }
+            let action = self.action(rule, "action", possible, Action::Drop);
             rules.push(Rule {
                 line: self.reader.line(span.start),
                 name,
-                action: self.action(rule, "action", possible, Action::Drop),
                 services: self.named(rule),
                 from: if from { self.reader.prefixes(rule, "from") } else { None },
+                ..Rule::new(action)
             });
         }
         rules

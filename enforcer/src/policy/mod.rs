@@ -8,7 +8,9 @@ pub mod reader;
 pub mod words;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
-pub use model::{Action, Policy, PortMatch, Rule, RuleId, Rules, Service, ServiceId, Transport};
+pub use model::{
+    Action, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service, ServiceId, Timeouts, Transport,
+};
 pub use reader::{FileError, read};
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A policy as it means, apart from how it was written: what the compiler reads.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, ops::Range};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 pub use enforcer_ebpf::abi::Action;
 
@@ -16,11 +16,17 @@ pub struct ServiceId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub u32);
 
-/// A whole policy file.
+/// Index into [`Policy::schedules`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduleId(pub u32);
+
+/// A whole policy file, with what it includes.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Services by [`ServiceId`]; names are unique.
     pub services: Vec<Service>,
+    /// Schedules by [`ScheduleId`]; names are unique.
+    pub schedules: Vec<Schedule>,
     /// What clients behind the gateway may reach.
     pub lan: Rules,
     /// What the gateway itself may reach; allows everything until it is written.
@@ -37,8 +43,54 @@ pub struct Policy {
     pub non_ip: Action,
     /// Verdict on what is forwarded from an interface that is not an enforced LAN.
     pub unlisted: Action,
+    /// Verdict on ICMP errors that the rules deny and that quote a connection which may be.
+    pub icmp_errors: Action,
+    /// Nothing is denied: what would have been is counted, and passes.
+    pub monitor: bool,
+    /// NAT64 prefixes of 96 bits: addresses in them are judged as the IPv4 addresses that they end with.
+    pub nat64: Vec<Ipv6Net>,
+    /// How long connections from outside are remembered.
+    pub timeouts: Timeouts,
     /// Names of services that rules speak of and that no addresses are known of, by the service: `apple/app-store`.
     pub unresolved: BTreeMap<String, Vec<Pattern>>,
+}
+
+/// What a file means that says `default = "drop"` and nothing else.
+impl Default for Policy {
+    fn default() -> Self {
+        let rules = |default| Rules { default, rules: Vec::new() };
+        Self {
+            services: Vec::new(),
+            schedules: Vec::new(),
+            lan: rules(Action::Drop),
+            router: rules(Action::Allow),
+            inbound: rules(Action::Drop),
+            strict_sources: true,
+            fragments: Action::Drop,
+            malformed: Action::Drop,
+            non_ip: Action::Drop,
+            unlisted: Action::Drop,
+            icmp_errors: Action::Allow,
+            monitor: false,
+            nat64: Vec::new(),
+            timeouts: Timeouts::default(),
+            unresolved: BTreeMap::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// What a rule's packets meet: its action, unless the rule or the policy only watches.
+    #[must_use]
+    pub fn effect(&self, rule: &Rule) -> Action {
+        self.watched(if rule.monitor && rule.action != Action::Allow { Action::Monitor } else { rule.action })
+    }
+
+    /// An action, unless the policy only watches.
+    #[must_use]
+    pub fn watched(&self, action: Action) -> Action {
+        if self.monitor && action != Action::Allow { Action::Monitor } else { action }
+    }
 }
 
 /// A named set of destinations and ports.
@@ -66,7 +118,11 @@ pub struct Rules {
 pub struct Rule {
     /// As named in the file, if it was.
     pub name: Option<String>,
-    /// Line of the rule in the file, from 1.
+    /// For people.
+    pub comment: Option<String>,
+    /// The included file that it is in; `None` is the policy's own.
+    pub file: Option<String>,
+    /// Line of the rule in its file, from 1.
     pub line: u32,
     /// What it does.
     pub action: Action,
@@ -74,13 +130,90 @@ pub struct Rule {
     pub services: Option<Vec<ServiceId>>,
     /// Whose packets; `None` is anyone's.
     pub from: Option<Vec<IpNet>>,
+    /// When it applies; `None` is always.
+    pub when: Option<ScheduleId>,
+    /// It denies nothing: what it would have denied is counted, and passes.
+    pub monitor: bool,
+    /// One in so many of its packets makes an event. Without it, every one that is denied or would be, and none that is allowed.
+    pub log: Option<NonZeroU32>,
+}
+
+/// When a rule applies, by the clocks of a time zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Unique among schedules.
+    pub name: String,
+    /// As the IANA time zone database names it: `Europe/Berlin`.
+    pub zone: String,
+    /// Minutes of the week, from Monday's midnight on, the end not included; sorted, neither touching nor overlapping.
+    pub times: Vec<Range<u16>>,
+}
+/// Minutes of a week.
+pub const WEEK: u16 = 7 * 24 * 60;
+
+/// Seconds after its last packet for which a connection from outside is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP from its first reply on.
+    pub tcp: u32,
+    /// TCP without a reply yet.
+    pub tcp_opening: u32,
+    /// TCP behind a FIN or RST.
+    pub tcp_closing: u32,
+    /// UDP and UDP-Lite from the first reply on.
+    pub udp: u32,
+    /// UDP and UDP-Lite without a reply yet.
+    pub udp_opening: u32,
+    /// ICMP echo.
+    pub icmp: u32,
+    /// SCTP.
+    pub sctp: u32,
+    /// Any other protocol.
+    pub other: u32,
+}
+
+/// As Linux's connection tracking has them (`nf_conntrack_*_timeout`, 6.x); SCTP's is that of an established association.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp: 432_000,
+            tcp_opening: 120,
+            tcp_closing: 120,
+            udp: 120,
+            udp_opening: 30,
+            icmp: 30,
+            sctp: 210,
+            other: 600,
+        }
+    }
 }
 
 impl Rule {
+    /// A rule about every packet, at all times.
+    #[must_use]
+    pub const fn new(action: Action) -> Self {
+        Self {
+            name: None,
+            comment: None,
+            file: None,
+            line: 1,
+            action,
+            services: None,
+            from: None,
+            when: None,
+            monitor: false,
+            log: None,
+        }
+    }
+
     /// What operators read: the name, or the line.
     #[must_use]
     pub fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| format!("line-{}", self.line))
+        match (&self.name, &self.file) {
+            (Some(name), _) => name.clone(),
+            (None, None) => format!("line-{}", self.line),
+            (None, Some(file)) => format!("{file}:{}", self.line),
+        }
     }
 }
 
@@ -93,6 +226,8 @@ pub enum Transport {
     Udp,
     /// SCTP.
     Sctp,
+    /// UDP-Lite.
+    UdpLite,
 }
 
 /// Which of a protocol's packets a service takes.
@@ -133,6 +268,7 @@ impl fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Sctp => "sctp",
+            Self::UdpLite => "udplite",
         })
     }
 }

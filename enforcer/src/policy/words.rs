@@ -53,6 +53,7 @@ pub fn port(word: &str) -> Result<PortMatch, Wrong> {
         "tcp" => transport(Transport::Tcp),
         "udp" => transport(Transport::Udp),
         "sctp" => transport(Transport::Sctp),
+        "udplite" => transport(Transport::UdpLite),
         "icmp" => icmp(word, rest).map(|(kind, code)| PortMatch::Icmp { kind, code }),
         "icmpv6" => icmp(word, rest).map(|(kind, code)| PortMatch::Icmpv6 { kind, code }),
         "proto" => protocol_number(word, rest),
@@ -103,6 +104,7 @@ fn protocol_number(word: &str, rest: Option<&str>) -> Result<PortMatch, Wrong> {
         17 => "write \"udp\"",
         58 => "write \"icmpv6\"",
         132 => "write \"sctp\"",
+        136 => "write \"udplite\"",
         0 | 43 | 44 | 60 => HEADERS,
         _ => return Ok(PortMatch::Protocol(number)),
     };
@@ -129,6 +131,7 @@ pub const fn name(action: Action) -> &'static str {
         Action::Allow => "allow",
         Action::Drop => "drop",
         Action::Reject => "reject",
+        Action::Monitor => "monitor",
     }
 }
 

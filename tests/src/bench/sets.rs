@@ -107,21 +107,9 @@ pub fn many_rules(rng: &mut impl Rng, count: usize, to: &[IpNet]) -> Policy {
 }
 
 fn rule(action: Action, service: u32, from: Option<Vec<IpNet>>) -> Rule {
-    Rule { name: None, line: 1, action, services: Some(vec![ServiceId(service)]), from }
+    Rule { services: Some(vec![ServiceId(service)]), from, ..Rule::new(action) }
 }
 
 fn policy(services: Vec<Service>, rules: Vec<Rule>, default: Action) -> Policy {
-    let open = Rules { default: Action::Allow, rules: Vec::new() };
-    Policy {
-        services,
-        lan: Rules { default, rules },
-        router: open.clone(),
-        inbound: open,
-        strict_sources: true,
-        fragments: Action::Drop,
-        malformed: Action::Drop,
-        non_ip: Action::Drop,
-        unlisted: Action::Drop,
-        unresolved: Default::default(),
-    }
+    Policy { services, lan: Rules { default, rules }, ..Policy::default() }
 }
