@@ -100,7 +100,7 @@ pub const PORT_CELLS: usize = slot::COUNT << 16;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Layout {
-    /// Source classes; 1 means that no rule names a source and the source tries are not asked.
+    /// Source classes by moments; 1 means that no rule names a source or a schedule, and that there is one table for all.
     pub source_classes: u32,
     /// Element of `BLOCKS` that is the policy's block number [`INLINE_BLOCKS`].
     pub blocks: u32,
@@ -112,10 +112,14 @@ pub struct Layout {
     pub hosts6: u32,
     /// Buckets in `HOSTS6` less one.
     pub hosts6_mask: u32,
+    /// Added to a source's leaf: where the tables of the present moment begin. The schedules' one word that changes with time.
+    pub moment: u32,
     /// Key of the host hash, random per load.
     pub seed: u32,
     /// Verdict where no clause matches.
     pub default: Verdict,
+    /// Zero.
+    pub reserved: [u32; 3],
 }
 
 /// The fixed-size part of one policy: trie roots and port classes.
@@ -137,7 +141,7 @@ pub struct Root {
     /// The policy's first words: class tables, then trie blocks.
     pub words: [u32; INLINE_WORDS],
 }
-const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 32 + 4 * INLINE_WORDS);
+const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 48 + 4 * INLINE_WORDS);
 
 /// The policies that a packet may be judged by, and their index in `ROOTS`.
 #[repr(u32)]
@@ -203,6 +207,7 @@ pub struct LongKey {
 /// |---|---|
 /// | 0–23 | counter |
 /// | 24–25 | action |
+/// | 26–31 | sampling: 0 makes no events, else the element of `SAMPLES` that says one in how many packets does; 63 is no word |
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Verdict(pub u32);
@@ -238,6 +243,23 @@ impl Verdict {
     #[inline(always)]
     pub const fn new(action: Action, counter: u32) -> Self {
         Self((action as u32) << 24 | counter & Self::MAX_COUNTER)
+    }
+
+    /// Number of sampling rates, zero included.
+    pub const SAMPLINGS: u32 = 63;
+
+    /// The same with events at a sampling rate.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sampled(self, sampling: u32) -> Self {
+        Self(self.0 & !(0x3f << 26) | sampling << 26)
+    }
+
+    /// The sampling rate's number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sampling(self) -> u32 {
+        self.0 >> 26
     }
 
     /// The counter to add to.
@@ -375,6 +397,8 @@ pub struct Net {
     pub strict_sources: u32,
     /// 1 if replies to connections from outside may pass: an inbound rule exists.
     pub replies: u32,
+    /// Seconds after its last packet for which a connection from outside is remembered, by [`Flow::state`].
+    pub timeouts: [u32; flow::STATES],
     /// Zero.
     pub reserved: u32,
     /// Epoch that host cells are stamped with.
@@ -424,4 +448,81 @@ pub struct FlowKey {
     pub outside_port: u16,
     /// IP protocol.
     pub protocol: u32,
+}
+
+/// States of a connection from outside: which of its time-outs counts.
+pub mod flow {
+    /// TCP that the inside has answered.
+    pub const TCP: u32 = 0;
+    /// TCP that it has not.
+    pub const TCP_OPENING: u32 = 1;
+    /// TCP behind a FIN or RST.
+    pub const TCP_CLOSING: u32 = 2;
+    /// UDP and UDP-Lite that the inside has answered.
+    pub const UDP: u32 = 3;
+    /// UDP and UDP-Lite that it has not.
+    pub const UDP_OPENING: u32 = 4;
+    /// ICMP and ICMPv6.
+    pub const ICMP: u32 = 5;
+    /// SCTP.
+    pub const SCTP: u32 = 6;
+    /// Any other protocol.
+    pub const OTHER: u32 = 7;
+    /// How many there are; a power of two.
+    pub const STATES: usize = 8;
+}
+
+/// Value of the reply table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Flow {
+    /// When its last packet passed, in seconds of the kernel's monotonic clock.
+    pub seen: u32,
+    /// One of [`flow`].
+    pub state: u32,
+}
+
+/// Bytes of a packet that an event carries at most: all headers that the parser reads of usual packets, and of most others.
+pub const CAPTURE: usize = 128;
+
+/// Where a packet was that makes an event.
+pub mod hook {
+    /// A client's, on a LAN.
+    pub const LAN: u8 = 0;
+    /// The gateway's own, on its way to a WAN.
+    pub const ROUTER: u8 = 1;
+    /// Forwarded to a WAN from an interface that no policy covers.
+    pub const UNLISTED: u8 = 2;
+}
+
+/// What the kernel tells of a sampled packet, by the `EVENTS` ring buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Event {
+    /// Nanoseconds of the kernel's monotonic clock.
+    pub time: u64,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Index of the interface that it came in by; the one it leaves by if the gateway sent it.
+    pub interface: u32,
+    /// Its length with the link-layer header, bytes.
+    pub length: u32,
+    /// EtherType if `bytes` begin with the network header, else 0: they begin with Ethernet.
+    pub kind: u16,
+    /// One of [`hook`].
+    pub hook: u8,
+    /// How many of `bytes` are the packet's.
+    pub captured: u8,
+    /// Its first bytes.
+    pub bytes: [u8; CAPTURE],
+}
+
+/// Elements of `LOST`: events that were not told, by CPU.
+pub mod lost {
+    /// More than a thousand a second.
+    pub const LIMITED: u32 = 0;
+    /// The ring buffer was full.
+    pub const FULL: u32 = 1;
+    /// How many reasons there are.
+    pub const REASONS: u32 = 2;
 }

@@ -114,7 +114,7 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -
     let port = u32::from(root.ports[port as usize & (PORT_CELLS - 1)]);
     let mut table = word(row)?;
     if maps::cell(&root.layout.source_classes) > 1 {
-        table = word(table + source)?;
+        table = word(table + maps::cell(&root.layout.moment) + source)?;
     }
     Some(match word(table + port)? {
         0 => root.layout.default,

@@ -24,6 +24,18 @@ pub mod ethertype {
     pub const FIRST: u16 = 0x0600;
 }
 
+/// TCP's flags.
+pub mod tcp {
+    /// No more data.
+    pub const FIN: u8 = 1;
+    /// Opens a connection.
+    pub const SYN: u8 = 2;
+    /// Ends it at once.
+    pub const RST: u8 = 4;
+    /// Acknowledges.
+    pub const ACK: u8 = 16;
+}
+
 /// IP protocol numbers.
 pub mod protocol {
     /// IPv6 hop-by-hop options.
@@ -166,8 +178,10 @@ pub struct Transports {
     pub between: [u16; 3],
     /// Header length of TCP in words, in the upper half; UDP payload.
     pub tcp_offset: u8,
+    /// Flags of TCP; UDP payload.
+    pub tcp_flags: u8,
     /// Not looked at.
-    pub behind: [u8; 3],
+    pub behind: [u8; 2],
 }
 
 /// A network header with a transport header right behind it.

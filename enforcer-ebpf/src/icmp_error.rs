@@ -112,15 +112,15 @@ impl<A: Address> Quoted<A> {
             return false;
         }
         let port = slot << 16 | u32::from(self.outside_port);
+        let key = FlowKey {
+            inside: self.inside.words(),
+            outside: self.outside.words(),
+            inside_port: self.inside_port,
+            outside_port: self.outside_port,
+            protocol: u32::from(self.protocol),
+        };
         let verdict = A::judge(maps, PolicyId::Lan, self.inside, self.outside, port);
-        verdict.is_some_and(|verdict| verdict.action().passes())
-            || maps.reply(&FlowKey {
-                inside: self.inside.words(),
-                outside: self.outside.words(),
-                inside_port: self.inside_port,
-                outside_port: self.outside_port,
-                protocol: u32::from(self.protocol),
-            })
+        verdict.is_some_and(|verdict| verdict.action().passes()) || maps.reply(&key, 0)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod address;
 pub mod bounded;
 pub mod bytes;
 pub mod classify;
+pub mod flow;
 pub mod headers;
 pub mod hosts;
 pub mod icmp_error;

@@ -35,8 +35,8 @@ pub trait Maps {
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentHead>;
     /// Remembers an allowed head.
     fn remember_fragment(&self, key: &FragmentKey, head: &FragmentHead);
-    /// Whether a connection from outside is known.
-    fn reply(&self, key: &FlowKey) -> bool;
+    /// Whether a connection from outside is known, of which the inside sends a packet with these TCP flags.
+    fn reply(&self, key: &FlowKey, tcp_flags: u8) -> bool;
     /// [`crate::classify::judge4`], out of line where that pays.
     fn judge4(&self, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict>;
     /// [`crate::classify::judge6`], likewise.

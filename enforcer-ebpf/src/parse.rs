@@ -36,6 +36,8 @@ pub struct Packet<A> {
     pub source_port: u16,
     /// Destination port; the identifier of an ICMP echo; else 0.
     pub destination_port: u16,
+    /// Flags of TCP; else 0.
+    pub tcp_flags: u8,
     /// Part of a fragmented packet, or [`Fragment::NONE`].
     pub fragment: Fragment,
 }
@@ -305,13 +307,14 @@ struct Transport {
     port: u32,
     source_port: u16,
     destination_port: u16,
+    tcp_flags: u8,
 }
 
 impl Transport {
     #[inline(always)]
     fn packet<A>(self, source: A, destination: A, protocol: u8, fragment: Fragment) -> Packet<A> {
-        let Self { port, source_port, destination_port } = self;
-        Packet { source, destination, protocol, port, source_port, destination_port, fragment }
+        let Self { port, source_port, destination_port, tcp_flags } = self;
+        Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, fragment }
     }
 }
 
@@ -325,7 +328,7 @@ fn transport(
     v6: bool,
     part: Fragment,
 ) -> Result<Transport, Malformed> {
-    let portless = Transport { port: u32::from(protocol), source_port: 0, destination_port: 0 };
+    let portless = Transport { port: u32::from(protocol), source_port: 0, destination_port: 0, tcp_flags: 0 };
     if part.is_later() {
         return Ok(portless);
     }
@@ -349,12 +352,15 @@ fn transport(
         let echo = if v6 { matches!(header.kind, 128 | 129) } else { matches!(header.kind, 0 | 8) };
         let id = if echo { u16::from_be(header.id) } else { 0 };
         let port = slot << 16 | u32::from(header.kind) << 8 | u32::from(header.code);
-        return Ok(Transport { port, source_port: id, destination_port: id });
+        return Ok(Transport { port, source_port: id, destination_port: id, tcp_flags: 0 });
     }
     let ports = frame.read::<Ports>(at).ok_or(Malformed::Truncated)?;
     let destination_port = u16::from_be(ports.destination);
+    let mut tcp_flags = 0;
     if slot == slot::TCP {
-        let data = usize::from(frame.read::<u8>(at + 12).ok_or(Malformed::Truncated)? >> 4) * 4;
+        let [offset, flags] = frame.read::<[u8; 2]>(at + 12).ok_or(Malformed::Truncated)?;
+        tcp_flags = flags;
+        let data = usize::from(offset >> 4) * 4;
         if data < 20 || data > length {
             return Err(Malformed::Length);
         }
@@ -371,7 +377,7 @@ fn transport(
         }
     }
     let port = slot << 16 | u32::from(destination_port);
-    Ok(Transport { port, source_port: u16::from_be(ports.source), destination_port })
+    Ok(Transport { port, source_port: u16::from_be(ports.source), destination_port, tcp_flags })
 }
 
 /// Whether the bytes at the network header are of a packet whose transport header follows right behind it: IPv4 without options, or IPv6 with TCP,

@@ -5,7 +5,10 @@
 
 use crate::{
     bytes::Bytes,
-    headers::{Icmp, Ipv4, Ipv6, Ports, protocol},
+    headers::{
+        Icmp, Ipv4, Ipv6, Ports, protocol,
+        tcp::{ACK, FIN, RST, SYN},
+    },
 };
 
 /// The largest answer: IPv6, ICMPv6, and the 48 bytes quoted.
@@ -26,11 +29,6 @@ struct Sequence {
     offset_flags: [u8; 2],
     window: u16,
 }
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
 
 /// Answers an IPv4 packet whose header begins at an offset, and gives the answer's length; nothing for what must not be answered: fragments, errors,
 /// resets, groups.

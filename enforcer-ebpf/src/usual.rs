@@ -54,6 +54,7 @@ impl Transports {
             port,
             source_port: u16::from_be(ports.source),
             destination_port: u16::from_be(ports.destination),
+            tcp_flags: if protocol == protocol::TCP { self.tcp_flags } else { 0 },
             fragment: Fragment::NONE,
         }
     }
@@ -75,10 +76,10 @@ mod tests {
     impl Sink for Seen {
         type Output = String;
         fn ip<A: Address>(self, packet: &Packet<A>) -> String {
-            let Packet { protocol, port, source_port, destination_port, fragment, .. } = packet;
+            let Packet { protocol, port, source_port, destination_port, tcp_flags, fragment, .. } = packet;
             let (source, destination) = (packet.source.words(), packet.destination.words());
             std::format!(
-                "{source:x?} {destination:x?} {protocol} {port:x} {source_port} {destination_port} {fragment:?}"
+                "{source:x?} {destination:x?} {protocol} {port:x} {source_port} {destination_port} {tcp_flags:x} {fragment:?}"
             )
         }
         fn non_ip(self, kind: u16) -> String {

@@ -95,7 +95,10 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A
         return Some(later_fragment(maps, net, packet));
     }
     let mut verdict = A::judge(maps, policy, packet.source, packet.destination, packet.port)?;
-    if verdict.action() != Action::Allow && maps::cell(&net.replies) != 0 && maps.reply(&reply_key(packet)) {
+    if verdict.action() != Action::Allow
+        && maps::cell(&net.replies) != 0
+        && maps.reply(&reply_key(packet), packet.tcp_flags)
+    {
         verdict = Verdict::new(Action::Allow, pseudo::REPLY);
     }
     if packet.fragment.is_part() && verdict.action().passes() {

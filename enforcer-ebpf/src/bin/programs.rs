@@ -13,10 +13,13 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use enforcer_ebpf::{
-    abi::{Action, Net, Verdict, place, pseudo},
+    abi::{Action, Net, Verdict, hook, place, pseudo},
     address::Address,
     bytes::Bytes as _,
-    kernel::{self, Frame, Tables, UNTAGGED, answer},
+    kernel::{
+        self, Frame, Tables, UNTAGGED, answer,
+        event::{self, About},
+    },
     maps,
     parse::{self, Malformed, Packet, Sink},
     verdict::{self, Judge, Origin, interface},
@@ -24,7 +27,7 @@ use enforcer_ebpf::{
 
 /// To whatever else is attached there: "OK" would end the chain and skip every filter of `tc`.
 const GOES_ON: i32 = TC_ACT_UNSPEC;
-/// No verdict: its word has 26 bits.
+/// No verdict: there is no such sampling.
 const NONE: u32 = u32::MAX;
 
 /// Clients' frames as a LAN's NIC receives them.
@@ -46,7 +49,8 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
     let Some(net) = kernel::net() else { return xdp_action::XDP_ABORTED };
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx.ctx, length) };
-    let zone = interface(net, ctx.ingress_ifindex() as u32).zone;
+    let ingress = ctx.ingress_ifindex() as u32;
+    let zone = interface(net, ingress).zone;
     let verdict = kernel::usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
         let verdict = usual6_xdp(ctx.ctx, frame.size(), zone);
         if verdict != NONE {
@@ -58,11 +62,29 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
         if passes { error } else { verdict }
     });
     kernel::count(verdict, 1, frame.size());
+    if verdict.sampling() != 0 {
+        tell_xdp(ctx.ctx, verdict, ingress, frame.size());
+    }
     match verdict.action() {
         Action::Allow | Action::Monitor => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Reject => reject_xdp(ctx.ctx),
     }
+}
+
+/// Tells user space of the frame.
+#[inline(never)]
+fn tell_xdp(ctx: *mut xdp_md, verdict: Verdict, interface: u32, length: usize) {
+    let about = About { verdict, interface, length: length as u32, kind: 0, hook: hook::LAN };
+    // SAFETY: the context is the program's own.
+    unsafe { event::xdp(ctx, about) };
+}
+
+/// The same for an skb; `kind` and `hook` as in [`About`].
+#[inline(never)]
+fn tell_skb(skb: *mut __sk_buff, verdict: Verdict, interface: u32, kind: u16, hook: u8) {
+    // SAFETY: the context is the program's own.
+    unsafe { event::skb(skb, About { verdict, interface, length: (*skb).len, kind, hook }) };
 }
 
 /// Tells the sender at once, if that is possible and allowed.
@@ -134,7 +156,10 @@ pub fn wan_egress(ctx: TcContext) -> i32 {
         // Judged and counted where it came in.
         return GOES_ON;
     }
-    conclude(&ctx, verdict::word(net, pseudo::UNLISTED), None)
+    let kind = if interface(net, ifindex(&ctx)).layer3 == 0 { 0 } else { network_kind(&ctx) };
+    conclude(&ctx, verdict::word(net, pseudo::UNLISTED), None, |verdict| {
+        tell_skb(ctx.skb.skb, verdict, ingress, kind, hook::UNLISTED);
+    })
 }
 
 /// What a LAN receives: connections from outside are remembered, so that their replies pass.
@@ -179,7 +204,7 @@ impl Sink for Remember<'_> {
         if (!self.own || own())
             && let Some(flow) = verdict::inbound(&CALLED, packet)
         {
-            kernel::remember_reply(&flow);
+            kernel::remember_flow(&flow, packet.tcp_flags);
         }
     }
 
@@ -203,7 +228,7 @@ fn judge(net: &Net, origin: Origin) -> Judge<'_, Tables<false>> {
 fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
     /// Ethernet, IPv6 and the part of TCP that the parser reads. What lies further out (tags, options, extension headers) is rare; such
     /// packets are pulled as far as honest headers go. One whose headers end further out is malformed here.
-    const USUAL: usize = 14 + 40 + 13;
+    const USUAL: usize = 14 + 40 + 14;
     const MOST: usize = 1024;
     // SAFETY: the context is the program's own, and the frame is given up before memory is moved.
     let mut frame = unsafe { Frame::skb(ctx.skb.skb) };
@@ -219,7 +244,7 @@ fn parse_skb<S: Sink>(ctx: &TcContext, layer3: bool, sink: S) -> S::Output {
     }
     // The outer VLAN tag is not in the data; its inner protocol is what `protocol` says.
     if layer3 {
-        return parse::network(&frame, u16::from_be(skb(ctx).protocol as u16), 0, sink);
+        return parse::network(&frame, network_kind(ctx), 0, sink);
     }
     parse::ethernet(&frame, sink)
 }
@@ -240,7 +265,17 @@ fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 
         }
     }
     // Without a link-layer header there is nothing that the answer could go back under.
-    conclude(ctx, verdict, (!layer3).then_some(origin == Origin::Router))
+    let router = origin == Origin::Router;
+    conclude(ctx, verdict, (!layer3).then_some(router), |verdict| {
+        let kind = if layer3 { network_kind(ctx) } else { 0 };
+        tell_skb(ctx.skb.skb, verdict, ifindex(ctx), kind, if router { hook::ROUTER } else { hook::LAN });
+    })
+}
+
+/// The network header's EtherType, for devices without a link-layer header.
+#[inline(always)]
+fn network_kind(ctx: &TcContext) -> u16 {
+    u16::from_be(skb(ctx).protocol as u16)
 }
 
 /// No zone: the gateway's own packets.
@@ -277,10 +312,13 @@ fn error_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> bool {
 }
 
 /// Counts and acts. A super-packet counts as the packets it will be cut into. `answer` says whether a rejected packet's answer goes to the
-/// gateway's own stack, or out again; `None` if there is to be none.
+/// gateway's own stack, or out again; `None` if there is to be none. `tell` makes an event.
 #[inline(always)]
-fn conclude(ctx: &TcContext, verdict: Verdict, answer: Option<bool>) -> i32 {
+fn conclude(ctx: &TcContext, verdict: Verdict, answer: Option<bool>, tell: impl FnOnce(Verdict)) -> i32 {
     kernel::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
+    if verdict.sampling() != 0 {
+        tell(verdict);
+    }
     match (verdict.action(), answer) {
         (Action::Allow | Action::Monitor, _) => GOES_ON,
         (Action::Reject, Some(to_own_stack)) => reject_skb(ctx.skb.skb, to_own_stack),

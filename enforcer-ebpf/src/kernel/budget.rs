@@ -1,6 +1,6 @@
 //! What may happen only so often on each CPU.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::map, maps::PerCpuArray};
+use aya_ebpf::{helpers::generated::bpf_ktime_get_coarse_ns, macros::map, maps::PerCpuArray};
 
 /// What is counted.
 #[repr(u32)]
@@ -10,15 +10,17 @@ pub enum Budget {
     Answers = 0,
     /// ICMP errors that pass by what they quote.
     Errors = 1,
+    /// Events to user space.
+    Events = 2,
 }
 
 /// So many at once; each is earned back in a millisecond.
 const BURST: u64 = 1000;
 const EARNED_IN: u64 = 1_000_000;
 
-/// When the last one was earned, by the kernel's clock in nanoseconds.
+/// When the last one was earned, by the kernel's coarse clock in nanoseconds: it is right to a timer tick, and costs a tenth of the fine one.
 #[map]
-static EARNED: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+static EARNED: PerCpuArray<u64> = PerCpuArray::with_max_entries(3, 0);
 
 impl Budget {
     /// Takes one, if there is one.
@@ -28,7 +30,7 @@ impl Budget {
         let Some(earned) = EARNED.get_ptr_mut(self as u32) else { return false };
         // SAFETY: the cell is this CPU's own, and programs on one CPU do not preempt each other at this hook; the helper has no effect.
         unsafe {
-            let now = bpf_ktime_get_ns();
+            let now = bpf_ktime_get_coarse_ns();
             let next = (*earned).max(now.saturating_sub(BURST * EARNED_IN)) + EARNED_IN;
             if next > now {
                 return false;

@@ -2,11 +2,12 @@
 
 pub mod answer;
 pub mod budget;
+pub mod event;
 pub mod frame;
 pub mod tables;
 
 pub use frame::Frame;
-pub use tables::{Tables, count, net, remember_reply};
+pub use tables::{Tables, count, net, remember_flow};
 
 use crate::{
     abi::{Net, Verdict},

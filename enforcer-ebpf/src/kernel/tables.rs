@@ -3,17 +3,18 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    helpers::bpf_get_smp_processor_id,
+    helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_coarse_ns},
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
 
 use crate::{
     abi::{
-        Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
+        Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
         PolicyId, Root, Verdict, Words6,
     },
     classify,
+    flow::Sender,
     maps::{self, Maps},
     verdict::FAULT,
 };
@@ -46,7 +47,7 @@ static PLACES6: LpmTrie<Words6, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PRE
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentHead> = LruHashMap::with_max_entries(1, 0);
 #[map]
-static REPLIES: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(1, 0);
+static REPLIES: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1, 0);
 
 /// What a CPU asks [`FRAGMENTS`] for: too large for a stack that is shared with the parser.
 #[repr(C)]
@@ -103,19 +104,50 @@ fn words(high: u64, low: u64) -> Words6 {
     [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
 }
 
-/// Whether a flow was opened from outside. Asked rarely, and out of line with its key in scalars: functions that call each other have 512 bytes of
-/// stack together, and so no caller's part has the key in it.
+/// Seconds of the kernel's monotonic clock.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: the helper has no arguments and no effect.
+    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+}
+
+/// Whether a flow was opened from outside and still lives; then its packet is noted. Asked rarely, and out of line with its key in scalars: functions
+/// that call each other have 512 bytes of stack together, and so no caller's part has the key in it. `ports` are inside port (16 bits), outside port (16), sender (8),
+/// TCP flags (8) and protocol (8), from the top.
 #[inline(never)]
-fn is_reply(inside_high: u64, inside_low: u64, outside_high: u64, outside_low: u64, ports: u64) -> bool {
+fn is_flow(inside_high: u64, inside_low: u64, outside_high: u64, outside_low: u64, ports: u64) -> bool {
     let key = &FlowKey {
         inside: words(inside_high, inside_low),
         outside: words(outside_high, outside_low),
         inside_port: (ports >> 48) as u16,
         outside_port: (ports >> 32) as u16,
-        protocol: ports as u32,
+        protocol: u32::from(ports as u8),
     };
-    // SAFETY: the value is not read.
-    unsafe { REPLIES.get(key) }.is_some()
+    let (Some(flow), Some(net)) = (REPLIES.get_ptr_mut(key), net()) else { return false };
+    // SAFETY: an element freed meanwhile is not reused before the program ends; CPUs that race write what each saw last.
+    unsafe {
+        let now = now();
+        if !(*flow).lives(now, &net.timeouts) {
+            return false;
+        }
+        let sender = if ports >> 16 & 1 == 0 { Sender::Outside } else { Sender::Inside };
+        let next = (*flow).with(sender, (ports >> 8) as u8, now);
+        if *flow != next {
+            *flow = next;
+        }
+    }
+    true
+}
+
+#[inline(always)]
+fn note(key: &FlowKey, sender: Sender, tcp_flags: u8) -> bool {
+    let ports = u64::from(key.inside_port) << 48
+        | u64::from(key.outside_port) << 32
+        | u64::from(sender == Sender::Inside) << 16
+        | u64::from(tcp_flags) << 8
+        | u64::from(key.protocol & 0xff);
+    let ([a, b, c, d], [e, f, g, h]) = (key.inside, key.outside);
+    is_flow(half(a, b), half(c, d), half(e, f), half(g, h), ports)
 }
 
 #[inline(always)]
@@ -148,12 +180,12 @@ pub fn count(verdict: Verdict, packets: u32, bytes: usize) {
     }
 }
 
-/// Remembers a connection from outside.
+/// Remembers a connection of which the outside sends a packet with these TCP flags.
 #[inline(always)]
-pub fn remember_reply(key: &FlowKey) {
-    // A known flow is only looked up, which already makes it recently used. A full table evicts, it does not fail.
-    if !Tables::<true>.reply(key) {
-        let _ = REPLIES.insert(key, 1, 0);
+pub fn remember_flow(key: &FlowKey, tcp_flags: u8) {
+    if !note(key, Sender::Outside, tcp_flags) {
+        // A full table evicts what was not used for longest, it does not fail.
+        let _ = REPLIES.insert(key, Flow::opened(key.protocol as u8, now()), 0);
     }
 }
 
@@ -260,10 +292,8 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
     }
 
     #[inline(always)]
-    fn reply(&self, key: &FlowKey) -> bool {
-        let ports = u64::from(key.inside_port) << 48 | u64::from(key.outside_port) << 32 | u64::from(key.protocol);
-        let ([a, b, c, d], [e, f, g, h]) = (key.inside, key.outside);
-        is_reply(half(a, b), half(c, d), half(e, f), half(g, h), ports)
+    fn reply(&self, key: &FlowKey, tcp_flags: u8) -> bool {
+        note(key, Sender::Inside, tcp_flags)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response, Sse, sse::Event},
     routing::get,
@@ -21,13 +21,20 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use serde::Deserialize;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{
+        Semaphore,
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+    },
     time,
 };
 
-use super::types::{Counters, Problem, Status};
+use super::types::{self, Counters, Events, Problem, Status};
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 64;
@@ -42,6 +49,23 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// The counters now.
     fn counters(&self) -> Counters;
+    /// The latest events, oldest first, and those that come behind them.
+    fn events(&self) -> (Vec<types::Event>, broadcast::Receiver<types::Event>);
+    /// How many were not told.
+    fn events_lost(&self) -> u64;
+}
+
+/// Which events somebody asks for.
+#[derive(Clone, Default, Deserialize)]
+struct Wanted {
+    /// Those of a service.
+    service: Option<String>,
+}
+
+impl Wanted {
+    fn takes(&self, event: &types::Event) -> bool {
+        self.service.is_none() || event.service == self.service
+    }
 }
 
 /// The socket's file; dropping it removes the file.
@@ -92,8 +116,14 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
         .route("/v1/status", get(async |State(source): State<Arc<dyn Source>>| Json(source.status())))
         .route("/v1/counters", get(async |State(source): State<Arc<dyn Source>>| Json(source.counters())))
         .route("/v1/counters/stream", get(async |State(source): State<Arc<dyn Source>>| Sse::new(follow(source))))
+        .route("/v1/events", get(async |State(source): State<Arc<dyn Source>>, wanted| Json(recent(&*source, &wanted))))
+        .route(
+            "/v1/events/stream",
+            get(async |State(source): State<Arc<dyn Source>>, wanted| Sse::new(follow_events(&*source, wanted))),
+        )
         .fallback(async || {
-            problem(StatusCode::NOT_FOUND, "no such path", "there are /v1/status, /v1/counters and /v1/counters/stream")
+            let detail = "there are /v1/status, /v1/counters and /v1/events, and the latter two's /stream";
+            problem(StatusCode::NOT_FOUND, "no such path", detail)
         })
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use GET"))
         .with_state(source);
@@ -130,6 +160,47 @@ fn follow(source: Arc<dyn Source>) -> impl Stream<Item = Result<Event, Infallibl
         // Numbers and names always make JSON.
         let event = Event::default().json_data(source.counters()).unwrap_or_default();
         Some((Ok(event), (source, interval)))
+    })
+}
+
+fn recent(source: &dyn Source, Query(wanted): &Query<Wanted>) -> Events {
+    let (mut events, _) = source.events();
+    events.retain(|event| wanted.takes(event));
+    Events { events, lost: source.events_lost() }
+}
+
+/// The latest events, then others as they come, some at a time.
+fn follow_events(
+    source: &dyn Source,
+    Query(wanted): Query<Wanted>,
+) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    /// So many in a message.
+    const BATCH: usize = 256;
+    let (mut events, receiver) = source.events();
+    events.retain(|event| wanted.takes(event));
+    stream::unfold((events, receiver, wanted), async |(events, mut receiver, wanted)| {
+        let mut told = Events { events, lost: 0 };
+        while told.events.len() < BATCH {
+            // Waits for the first; what else is there already goes with it.
+            let next = if told.events.is_empty() && told.lost == 0 {
+                receiver.recv().await
+            } else {
+                receiver.try_recv().map_err(|error| match error {
+                    TryRecvError::Lagged(count) => RecvError::Lagged(count),
+                    TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
+                })
+            };
+            match next {
+                Ok(event) if wanted.takes(&event) => told.events.push(event),
+                Ok(_) => {}
+                Err(RecvError::Lagged(count)) => told.lost += count,
+                Err(RecvError::Closed) if told == Events::default() => return None,
+                Err(RecvError::Closed) => break,
+            }
+        }
+        // Numbers and names always make JSON.
+        let event = Event::default().json_data(&told).unwrap_or_default();
+        Some((Ok(event), (Vec::new(), receiver, wanted)))
     })
 }
 

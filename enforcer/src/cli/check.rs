@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 
 use crate::{
-    compile::{self, Limits},
+    compile::{self, Limits, Usage},
     control,
     policy::{FileError, Policy},
 };
@@ -32,10 +32,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
         super::print_json(&image.usage)?;
     } else {
-        super::print(&format!("{}: {}\n", arguments.policy.display(), control::summary(&policy, &image.usage)))?;
+        super::print(&format!("{}: {}\n", arguments.policy.display(), summary(&policy, &image.usage)))?;
         super::print(&unresolved(&policy))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A policy in a line.
+fn summary(policy: &Policy, usage: &Usage) -> String {
+    format!(
+        "{} services, {} rules; {} IPv4 and {} IPv6 prefixes, {} hosts; tables of {:.1} MB",
+        policy.services.len(),
+        policy.lan.rules.len() + policy.router.rules.len() + policy.inbound.rules.len(),
+        usage.prefixes4,
+        usage.prefixes6,
+        usage.hosts4 + usage.hosts6,
+        usage.bytes as f64 / 1e6
+    )
 }
 
 /// The names that are no addresses yet, by service.

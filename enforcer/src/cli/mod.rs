@@ -2,6 +2,7 @@
 
 mod check;
 mod counters;
+mod events;
 mod explain;
 mod run;
 mod services;
@@ -44,6 +45,8 @@ enum Command {
     Status(status::Arguments),
     /// Show packets and bytes by rule and service
     Counters(counters::Arguments),
+    /// Show what became of single packets: those that were denied or would be, and those that rules log
+    Events(events::Arguments),
 }
 
 /// Where the controller listens.
@@ -81,6 +84,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
     }
 }
 

@@ -35,6 +35,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ],
         vec!["kernel maps".into(), format!("{:.1} MB", status.map_bytes as f64 / 1e6)],
     ];
+    if !status.schedules.is_empty() {
+        rows.push(vec!["schedules".into(), format!("now {}", status.schedules.join(", "))]);
+    }
+    if status.events_lost > 0 {
+        rows.push(vec!["events lost".into(), status.events_lost.to_string()]);
+    }
     rows.extend(status.hooks.into_iter().map(|hook| vec![hook.role, format!("{} by {}", hook.interface, hook.hook)]));
     rows.extend(status.warnings.into_iter().map(|warning| vec!["WARNING".into(), warning]));
     super::print(&super::table(&rows, &[]))?;

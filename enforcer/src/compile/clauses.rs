@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use enforcer_ebpf::abi::Verdict;
 use ipnet::IpNet;
 
-use super::ports;
+use super::{ports, samplings::Samplings};
 use crate::policy::{Policy, PortMatch, RuleId, Rules, ServiceId};
 
 /// A set that holds everything.
@@ -20,6 +20,8 @@ pub struct Clause {
     pub source: u32,
     /// Index into [`Clauses::ports`], or [`ANY`].
     pub ports: u32,
+    /// Number of a schedule, or [`ANY`].
+    pub when: u32,
     /// Action and counter.
     pub verdict: Verdict,
 }
@@ -48,8 +50,9 @@ pub struct Clauses<'a> {
     pub ports: Vec<Vec<(u32, u32)>>,
 }
 
-/// Numbers the rules' sets. The first clause's counter is `first_counter`; the caller has made sure that there are enough counters.
-pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32) -> Clauses<'a> {
+/// Numbers the rules' sets. The first clause's counter is `first_counter`; the caller has made sure that there are enough counters. `samplings` are the
+/// numbers of sampling rates.
+pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32, samplings: &mut Samplings) -> Clauses<'a> {
     let mut clauses = Clauses::default();
     let mut destinations: HashMap<ServiceId, (u32, u32)> = HashMap::new();
     let mut sources: HashMap<&[IpNet], u32> = HashMap::new();
@@ -81,8 +84,10 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32) -> C
                 })
             });
             let verdict = Verdict::new(policy.effect(rule), first_counter + clauses.counted.len() as u32);
+            let verdict = samplings.mark(verdict, rule.log);
+            let when = rule.when.map_or(ANY, |schedule| schedule.0);
             clauses.counted.push(Counted { rule: RuleId(index as u32), service });
-            clauses.clauses.push(Clause { destination, source, ports, verdict });
+            clauses.clauses.push(Clause { destination, source, ports, when, verdict });
         }
     }
     clauses

@@ -2,7 +2,8 @@
 
 use enforcer_ebpf::{
     abi::{
-        Block, Bucket, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, PolicyId, Root, Verdict, Words6,
+        Block, Bucket, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, POLICIES, PolicyId, Root,
+        Verdict, Words6,
     },
     classify,
     maps::Maps,
@@ -30,6 +31,10 @@ pub struct Image {
     pub long6: Vec<(u32, LongKey, u32)>,
     /// What each counter counts, from `pseudo::COUNT` on.
     pub counters: Vec<(PolicyId, Counted)>,
+    /// One in how many packets makes an event, by sampling number.
+    pub samplings: Vec<u32>,
+    /// Words of a moment's source tables, by [`PolicyId`].
+    pub moment_words: [u32; POLICIES],
     /// What is settled before any rule; goes into the network's tables.
     pub words: Words,
     /// How much of everything there is.
@@ -55,6 +60,21 @@ pub struct Usage {
     pub blocks: usize,
     /// Bytes of all tables.
     pub bytes: usize,
+}
+
+impl Image {
+    /// Where a policy's tables of a moment begin, as [`enforcer_ebpf::abi::Layout::moment`] has it.
+    #[must_use]
+    pub fn moment(&self, policy: usize, moment: usize) -> u32 {
+        self.moment_words[policy] * moment as u32
+    }
+
+    /// Makes it a moment by its number, as the controller does in the kernel's copy.
+    pub fn set_moment(&mut self, moment: usize) {
+        for policy in 0..POLICIES {
+            self.roots[policy].layout.moment = self.moment(policy, moment);
+        }
+    }
 }
 
 /// The image read where it is, by the code that the kernel runs: no network facts, no state, nothing stamped.
@@ -111,7 +131,7 @@ impl Maps for Image {
 
     fn remember_fragment(&self, _: &FragmentKey, _: &FragmentHead) {}
 
-    fn reply(&self, _: &FlowKey) -> bool {
+    fn reply(&self, _: &FlowKey, _: u8) -> bool {
         false
     }
 

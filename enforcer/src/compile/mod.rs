@@ -9,26 +9,32 @@ mod image;
 mod ports;
 pub mod prefixes;
 mod rows;
+mod samplings;
 mod sets;
 pub mod trie;
 
 use enforcer_ebpf::{
-    abi::{BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
+    abi::{
+        BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, flow, pseudo,
+    },
     classify,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use thiserror::Error;
 
+use clauses::Clauses;
 pub use clauses::{Clause, Counted};
 pub use image::{Image, Usage};
 use prefixes::Prefix;
 use rows::{Rows, TooLarge};
+use samplings::Samplings;
 use sets::Sets;
 use trie::Blocks;
 
 use crate::{
+    moments::{self, Moments},
     net::image::Words,
-    policy::{Action, Policy, Rules},
+    policy::{Action, Policy, ScheduleId, Timeouts},
 };
 
 /// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
@@ -91,6 +97,11 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
             "name fewer services in fewer rules",
         ));
     }
+    let moments = Moments::of(policy).map_err(|needed| {
+        too_large("combinations of schedules", needed, moments::MOST, "use fewer schedules, or fewer time zones")
+    })?;
+    let mut samplings = Samplings::default();
+    let pseudo = pseudo_verdicts(policy).map(|verdict| samplings.mark(verdict, None));
     let mut image = Image {
         // Too large for a stack.
         roots: bytemuck::zeroed_slice_box(POLICIES),
@@ -101,10 +112,13 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         overflow: Vec::new(),
         long6: Vec::new(),
         counters: Vec::new(),
+        samplings: Vec::new(),
+        moment_words: [0; POLICIES],
         words: Words {
             strict_sources: policy.strict_sources,
             replies: policy.inbound.default == Action::Allow || !policy.inbound.rules.is_empty(),
-            pseudo: pseudo_verdicts(policy),
+            timeouts: timeouts(&policy.timeouts),
+            pseudo,
         },
         usage: Usage { clauses, ..Usage::default() },
     };
@@ -114,8 +128,15 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         (PolicyId::Inbound, &policy.inbound, pseudo::DEFAULT),
     ];
     for (id, rules, default) in policies {
-        add(&mut image, policy, id, rules, default, limits, seed)?;
+        let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
+        let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), None);
+        add(&mut image, &policy.nat64, id, &numbered, default, moments.sets(), limits, seed)?;
     }
+    let rates = samplings.count();
+    if rates > Verdict::SAMPLINGS as usize {
+        return Err(too_large("sampling rates", rates, Verdict::SAMPLINGS as usize, "log more rules at the same rate"));
+    }
+    image.samplings = samplings.into_rates();
     image.usage.blocks = image.blocks.len();
     image.usage.bytes = size_of_val(&*image.roots)
         + size_of_val(&*image.blocks)
@@ -144,17 +165,35 @@ fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
     words
 }
 
+/// Seconds by state.
+fn timeouts(policy: &Timeouts) -> [u32; flow::STATES] {
+    let Timeouts { tcp, tcp_opening, tcp_closing, udp, udp_opening, icmp, sctp, other } = *policy;
+    let by_state = [
+        (flow::TCP, tcp),
+        (flow::TCP_OPENING, tcp_opening),
+        (flow::TCP_CLOSING, tcp_closing),
+        (flow::UDP, udp),
+        (flow::UDP_OPENING, udp_opening),
+        (flow::ICMP, icmp),
+        (flow::SCTP, sctp),
+        (flow::OTHER, other),
+    ];
+    let mut timeouts = [0; flow::STATES];
+    by_state.into_iter().for_each(|(state, seconds)| timeouts[state as usize] = seconds);
+    timeouts
+}
+
 /// Compiles one policy's rules into the image.
 fn add(
     image: &mut Image,
-    policy: &Policy,
+    nat64: &[Ipv6Net],
     id: PolicyId,
-    rules: &Rules,
-    default: u32,
+    numbered: &Clauses<'_>,
+    default: Verdict,
+    moments: &[Vec<ScheduleId>],
     limits: &Limits,
     seed: u32,
 ) -> Result<(), CompileError> {
-    let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32);
     image.counters.extend(numbered.counted.iter().map(|counted| (id, counted.clone())));
 
     let root = &mut image.roots[id as usize];
@@ -166,11 +205,11 @@ fn add(
     ))?;
 
     let mut destinations = Sets::default();
-    let (dst4, dst6) = nest(&numbered.destinations, &mut destinations, limits)?;
+    let (dst4, dst6) = nest(&numbered.destinations, nat64, &mut destinations, limits)?;
     let dst4 = Family::split(dst4, |prefix| prefix.length == 32 && hosts::fits(prefix.address), 32);
     let dst6 = Family::split(dst6, |prefix| prefix.length == 128, 64);
     let mut sources = Sets::default();
-    let (src4, src6) = nest(&numbered.sources, &mut sources, limits)?;
+    let (src4, src6) = nest(&numbered.sources, &[], &mut sources, limits)?;
     let src4 = Family::split(src4, |_| false, 32);
     let src6 = Family::split(src6, |_| false, 64);
 
@@ -188,7 +227,7 @@ fn add(
     let dst4 = dst4.map(&mut class)?;
     let dst6 = dst6.map(&mut class)?;
     let outside = class(OUTERMOST)?;
-    let (words, patterns) = rows.finish(&sources, &port_classes).map_err(|TooLarge(what, needed)| {
+    let (words, patterns) = rows.finish(&sources, &port_classes, moments).map_err(|TooLarge(what, needed)| {
         too_large(
             match what {
                 "rows" => "words of verdict rows",
@@ -221,9 +260,10 @@ fn add(
     if blocks.exceeded() {
         return too_many(blocks.count());
     }
-    root.layout.source_classes = source_classes as u32;
+    root.layout.source_classes = (source_classes * moments.len()) as u32;
+    image.moment_words[id as usize] = (source_classes * patterns) as u32;
     root.layout.seed = seed;
-    root.layout.default = Verdict::new(policy.watched(rules.default), default);
+    root.layout.default = default;
     root.layout.blocks = image.blocks.len() as u32;
     place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
     if image.blocks.len() > limits.blocks {
@@ -354,15 +394,24 @@ impl<A: prefixes::Address> Family<A> {
 /// Both families' prefixes, each after those that contain it.
 type Nested = (Vec<Prefix<u32>>, Vec<Prefix<u128>>);
 
-/// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers.
-fn nest(groups: &[&[IpNet]], sets: &mut Sets, limits: &Limits) -> Result<Nested, CompileError> {
+/// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers. IPv4 prefixes are also those of IPv6 that a NAT64
+/// translates to them (RFC 6052, 2.2).
+fn nest(groups: &[&[IpNet]], nat64: &[Ipv6Net], sets: &mut Sets, limits: &Limits) -> Result<Nested, CompileError> {
     sets.intern(&[]);
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for (value, prefixes) in groups.iter().enumerate() {
         let value = value as u32;
         for prefix in *prefixes {
             match prefix {
-                IpNet::V4(net) => v4.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
+                IpNet::V4(net) => {
+                    let address = u32::from(net.network());
+                    v4.push(Prefix { address, length: net.prefix_len(), value });
+                    v6.extend(nat64.iter().map(|outer| Prefix {
+                        address: u128::from(outer.network()) | u128::from(address),
+                        length: 96 + net.prefix_len(),
+                        value,
+                    }));
+                }
                 IpNet::V6(net) => v6.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
             }
         }

@@ -12,13 +12,14 @@ use super::{
     clauses::{ANY, Clause},
     sets::{SetId, Sets},
 };
+use crate::policy::ScheduleId;
 
 /// Which table would be too large, and how many words it would have at least.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLarge(pub &'static str, pub usize);
 
-/// Source and port sets of a destination's clauses, in order.
-type Pattern = Vec<(u32, u32)>;
+/// Source set, port set and schedule of a destination's clauses, in order.
+type Pattern = Vec<(u32, u32, u32)>;
 
 /// Rows of destination sets as they are asked for.
 pub struct Rows<'a> {
@@ -62,16 +63,16 @@ impl<'a> Rows<'a> {
         let mut seen = std::collections::HashSet::new();
         for index in order {
             let clause = &self.clauses[index as usize];
+            let Clause { source, ports, when, .. } = *clause;
             // What an earlier clause took as a whole cannot match again.
-            if seen.contains(&(clause.source, ANY))
-                || seen.contains(&(ANY, clause.ports))
-                || !seen.insert((clause.source, clause.ports))
-            {
+            let taken =
+                [(source, ANY, when), (ANY, ports, when), (source, ANY, ANY), (ANY, ports, ANY), (source, ports, ANY)];
+            if taken.iter().any(|earlier| seen.contains(earlier)) || !seen.insert((source, ports, when)) {
                 continue;
             }
-            pattern.push((clause.source, clause.ports));
+            pattern.push((source, ports, when));
             row.push(clause.verdict.0);
-            if (clause.source, clause.ports) == (ANY, ANY) {
+            if (source, ports, when) == (ANY, ANY, ANY) {
                 break;
             }
         }
@@ -95,25 +96,30 @@ impl<'a> Rows<'a> {
         self.words.len() / ROW_UNIT as usize
     }
 
-    /// The tables one after another, when every destination has its row: rows, `[source class][pattern]` (left out if there is one source class),
-    /// `[group][port class]`; and how many patterns there are. Classes are sets of source and of port sets. A client's packets stay in its
-    /// class's part of the second table, which is small enough for a near cache.
+    /// The tables one after another, when every destination has its row: rows, `[moment][source class][pattern]` (left out if there is one of the first
+    /// two), `[group][port class]`; and how many patterns there are. Classes are sets of source and of port sets, a moment is the set of schedules
+    /// that apply, sorted. A client's packets stay in its class's part of the second table, which is small enough for a near cache.
     ///
     /// # Errors
     /// If a table would exceed the limit.
-    pub fn finish(mut self, sources: &Sets, ports: &Sets) -> Result<(Vec<u32>, usize), TooLarge> {
+    pub fn finish(
+        mut self,
+        sources: &Sets,
+        ports: &Sets,
+        moments: &[Vec<ScheduleId>],
+    ) -> Result<(Vec<u32>, usize), TooLarge> {
         let mut patterns: Vec<(Pattern, u32)> = self.patterns.into_iter().collect();
         patterns.sort_unstable_by_key(|(_, number)| *number);
-        let cells = patterns.len() * sources.len();
+        let cells = patterns.len() * sources.len() * moments.len();
         if cells > self.limit {
             return Err(TooLarge("groups", cells));
         }
         let mut numbers: HashMap<Vec<(u32, u32)>, u32> = HashMap::new();
         let mut lists: Vec<Vec<(u32, u32)>> = Vec::new();
         let mut groups = Vec::with_capacity(cells);
-        for class in 0..sources.len() {
+        for (moment, class) in moments.iter().flat_map(|moment| (0..sources.len()).map(move |class| (moment, class))) {
             for (pattern, _) in &patterns {
-                let list = of_source(pattern, sources.get(class as SetId));
+                let list = of_source(pattern, sources.get(class as SetId), moment);
                 let next = numbers.len() as u32;
                 let group = *numbers.entry(list).or_insert_with_key(|list| {
                     lists.push(list.clone());
@@ -126,7 +132,7 @@ impl<'a> Rows<'a> {
             }
         }
         // From here on, numbers become the places where their tables begin.
-        let several = sources.len() > 1;
+        let several = sources.len() * moments.len() > 1;
         let by_source = self.words.len();
         let by_port = by_source + if several { cells } else { 0 };
         let port_table = |group: u32| (by_port + group as usize * ports.len()) as u32;
@@ -146,11 +152,12 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The clauses of a pattern that speak of a source class: port set and word of the row, up to one that takes every port.
-fn of_source(pattern: &Pattern, sources: &[u32]) -> Vec<(u32, u32)> {
+/// The clauses of a pattern that speak of a source class at a moment: port set and word of the row, up to one that takes every port.
+fn of_source(pattern: &Pattern, sources: &[u32], moment: &[ScheduleId]) -> Vec<(u32, u32)> {
     let mut list: Vec<(u32, u32)> = Vec::new();
-    for (index, &(source, ports)) in pattern.iter().enumerate() {
-        if source == ANY || sources.binary_search(&source).is_ok() {
+    for (index, &(source, ports, when)) in pattern.iter().enumerate() {
+        let applies = when == ANY || moment.binary_search(&ScheduleId(when)).is_ok();
+        if applies && (source == ANY || sources.binary_search(&source).is_ok()) {
             list.push((ports, index as u32 + 1));
             if ports == ANY {
                 break;

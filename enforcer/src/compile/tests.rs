@@ -1,16 +1,18 @@
 //! The compiled tables against a linear scan of the rules.
 
+use std::{num::NonZeroU32, ops::Range};
+
 use enforcer_ebpf::abi::slot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{PortMatch, Rule, Service, ServiceId, Transport};
+use crate::policy::{PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
 
 fn net(v6: bool, bits: u32, length: u8) -> IpNet {
     if v6 {
         // A few bits at stride boundaries, so that prefixes nest.
         let address = (0..16).fold(0_u128, |address, bit| address | u128::from(bits >> bit & 1) << (127 - bit * 8));
-        ipnet::Ipv6Net::new_assert(address.into(), length).trunc().into()
+        Ipv6Net::new_assert(address.into(), length).trunc().into()
     } else {
         let address = (0..16).fold(0_u32, |address, bit| address | (bits >> bit & 1) << (31 - bit * 2));
         ipnet::Ipv4Net::new_assert(address.into(), length.min(32)).trunc().into()
@@ -39,7 +41,7 @@ fn nets() -> impl Strategy<Value = Vec<IpNet>> {
 }
 
 fn port() -> impl Strategy<Value = PortMatch> {
-    let ports = (0..3_u8, 0..20_u16, 0..20_u16).prop_map(|(transport, first, more)| PortMatch::Ports {
+    let ports = (0..4_u8, 0..20_u16, 0..20_u16).prop_map(|(transport, first, more)| PortMatch::Ports {
         transport: [Transport::Tcp, Transport::Udp, Transport::Sctp, Transport::UdpLite][usize::from(transport)],
         first,
         last: first + more,
@@ -59,8 +61,22 @@ fn policy() -> impl Strategy<Value = Policy> {
         0..3_u8,
         prop::option::weighted(0.9, prop::collection::vec(any::<prop::sample::Index>(), 1..4)),
         prop::option::of(nets()),
+        prop::option::weighted(0.3, 0..3_u32),
+        (any::<bool>(), prop::option::weighted(0.3, 1..4_u32)),
     );
-    (prop::collection::vec(service, 1..6), prop::collection::vec(rule, 0..12)).prop_map(|(services, rules)| {
+    let schedule = |name: &str, zone: &str, times: &[Range<u16>]| Schedule {
+        name: name.into(),
+        zone: zone.into(),
+        times: times.to_vec(),
+    };
+    let schedules = vec![
+        schedule("morning", "Europe/Berlin", &[480..720, 1920..2160]),
+        schedule("day", "Europe/Berlin", &[540..960]),
+        schedule("night", "America/New_York", &[0..360, 9000..WEEK]),
+    ];
+    let nat64 = prop::option::of(Just(NAT64.parse().expect("a prefix"))).prop_map(Vec::from_iter);
+    let parts = (prop::collection::vec(service, 1..6), prop::collection::vec(rule, 0..12), nat64, any::<bool>());
+    parts.prop_map(move |(services, rules, nat64, monitor)| {
         let services: Vec<Service> = services
             .into_iter()
             .enumerate()
@@ -68,14 +84,18 @@ fn policy() -> impl Strategy<Value = Policy> {
             .collect();
         let rules = rules
             .into_iter()
-            .map(|(action, named, from)| Rule {
+            .map(|(action, named, from, when, (monitor, log))| Rule {
                 services: named
                     .map(|all| all.iter().map(|index| ServiceId(index.index(services.len()) as u32)).collect()),
                 from,
+                when: when.map(ScheduleId),
+                monitor,
+                log: log.and_then(NonZeroU32::new),
                 ..Rule::new([Action::Allow, Action::Drop, Action::Reject][usize::from(action)])
             })
             .collect();
-        Policy { lan: Rules { default: Action::Drop, rules }, services, ..Policy::default() }
+        let (lan, schedules) = (Rules { default: Action::Drop, rules }, schedules.clone());
+        Policy { lan, services, schedules, nat64, monitor, ..Policy::default() }
     })
 }
 
@@ -90,20 +110,30 @@ struct Packet {
 }
 
 fn packet() -> impl Strategy<Value = Packet> {
-    (any::<bool>(), any::<u16>(), any::<u16>(), any::<[bool; 2]>(), 0..6_u32, 0..50_u16).prop_map(
+    (any::<bool>(), any::<u16>(), any::<u16>(), any::<[bool; 3]>(), 0..7_u32, 0..50_u16).prop_map(
         |(v6, source, destination, low, slot, selector)| {
             let words = |bits: u16, low: bool| match net(v6, bits.into(), 128).network() {
                 std::net::IpAddr::V4(address) => [0, 0, 0, u32::from(address) ^ u32::from(low)],
                 std::net::IpAddr::V6(address) => words6(u128::from(address) ^ u128::from(low)),
             };
             let selector = if matches!(slot, slot::ICMP | slot::ICMPV6) { (selector & 3) << 8 } else { selector };
-            Packet { v6, source: words(source, low[0]), destination: words(destination, low[1]), slot, selector }
+            let mut destination = words(destination, low[1]);
+            if v6 && low[2] {
+                // By way of a NAT64, to an IPv4 address that services may name.
+                let Ok(IpNet::V6(outer)) = NAT64.parse() else { unreachable!("written above") };
+                let inner = net(false, destination[0], 32);
+                let std::net::IpAddr::V4(inner) = inner.addr() else { unreachable!("asked for") };
+                destination = words6(u128::from(outer.network()) | u128::from(u32::from(inner)));
+            }
+            Packet { v6, source: words(source, low[0]), destination, slot, selector }
         },
     )
 }
 
-/// Rules as they read, without any of the compiler's parts.
-fn scan(policy: &Policy, packet: &Packet) -> (Action, u32) {
+const NAT64: &str = "64:ff9b::/96";
+
+/// Rules as they read while some schedules apply, without any of the compiler's parts: action, counter and one in how many packets makes an event.
+fn scan(policy: &Policy, packet: &Packet, active: &[ScheduleId]) -> (Action, u32, u32) {
     let address = |words: [u32; 4]| -> std::net::IpAddr {
         if packet.v6 {
             let joined = words.iter().fold(0_u128, |joined, &word| joined << 32 | u128::from(word));
@@ -113,10 +143,14 @@ fn scan(policy: &Policy, packet: &Packet) -> (Action, u32) {
         }
     };
     let in_any = |nets: &[IpNet], words| nets.iter().any(|net| net.contains(&address(words)));
+    let behind_nat64 = |nets: &[IpNet], words: Words6| {
+        let outer = policy.nat64.iter().any(|outer| packet.v6 && IpNet::from(*outer).contains(&address(words)));
+        outer && nets.iter().any(|net| net.contains(&std::net::IpAddr::from(std::net::Ipv4Addr::from(words[3]))))
+    };
     let takes = |port: &PortMatch| match *port {
         PortMatch::Any => true,
         PortMatch::Ports { transport, first, last } => {
-            let slot = [slot::TCP, slot::UDP, slot::SCTP][transport as usize];
+            let slot = [slot::TCP, slot::UDP, slot::SCTP, slot::UDPLITE][transport as usize];
             packet.slot == slot && (first..=last).contains(&packet.selector)
         }
         PortMatch::Icmp { kind, code } | PortMatch::Icmpv6 { kind, code } => {
@@ -127,25 +161,33 @@ fn scan(policy: &Policy, packet: &Packet) -> (Action, u32) {
         }
         PortMatch::Protocol(number) => packet.slot == slot::PORTLESS && packet.selector == u16::from(number),
     };
+    let watched = |action, watches| if watches && action != Action::Allow { Action::Monitor } else { action };
+    let fate = |rule: &Rule, counter| {
+        let action = watched(rule.action, policy.monitor || rule.monitor);
+        let usual = if action == Action::Allow { 0 } else { 1 };
+        (action, counter, rule.log.map_or(usual, NonZeroU32::get))
+    };
     let mut counter = pseudo::COUNT;
     for rule in &policy.lan.rules {
-        let from = rule.from.as_ref().is_none_or(|from| in_any(from, packet.source));
+        let applies = rule.when.is_none_or(|when| active.contains(&when));
+        let from = applies && rule.from.as_ref().is_none_or(|from| in_any(from, packet.source));
         let Some(services) = &rule.services else {
             if from {
-                return (rule.action, counter);
+                return fate(rule, counter);
             }
             counter += 1;
             continue;
         };
         for service in services {
             let service = &policy.services[service.0 as usize];
-            if from && in_any(&service.to, packet.destination) && service.ports.iter().any(takes) {
-                return (rule.action, counter);
+            let to = in_any(&service.to, packet.destination) || behind_nat64(&service.to, packet.destination);
+            if from && to && service.ports.iter().any(takes) {
+                return fate(rule, counter);
             }
             counter += 1;
         }
     }
-    (policy.lan.default, pseudo::DEFAULT)
+    (watched(policy.lan.default, policy.monitor), pseudo::DEFAULT, 1)
 }
 
 proptest! {
@@ -154,8 +196,11 @@ proptest! {
     fn compiled_tables_say_what_a_scan_of_the_rules_says(
         policy in policy(), packets in prop::collection::vec(packet(), 100), seed in any::<u32>(),
     ) {
-        let image = compile(&policy, &Limits::default(), seed).expect("a small policy");
-        for packet in &packets {
+        let mut image = compile(&policy, &Limits::default(), seed).expect("a small policy");
+        let moments = Moments::of(&policy).expect("few");
+        for (number, packet) in packets.iter().enumerate() {
+            let moment = number % moments.sets().len();
+            image.set_moment(moment);
             let (from, to, port) = (&packet.source, &packet.destination, packet.slot << 16 | u32::from(packet.selector));
             let verdict = if packet.v6 {
                 classify::judge6(&image, PolicyId::Lan, from, to, port)
@@ -163,7 +208,9 @@ proptest! {
                 classify::judge4(&image, PolicyId::Lan, from[3], to[3], port)
             };
             let verdict = verdict.expect("complete tables");
-            prop_assert_eq!((verdict.action(), verdict.counter()), scan(&policy, packet), "{:?}", packet);
+            let one_in = image.samplings[verdict.sampling() as usize];
+            let scanned = scan(&policy, packet, &moments.sets()[moment]);
+            prop_assert_eq!((verdict.action(), verdict.counter(), one_in), scanned, "{:?}", packet);
         }
     }
 }
@@ -179,4 +226,29 @@ fn a_policy_beyond_a_limit_is_refused_with_the_numbers() {
     };
     assert!(error.to_string().contains("100 host addresses, more than the limit of 99"), "{error}");
     assert!(compile(&policy, &Limits { hosts: 100, ..Limits::default() }, 1).is_ok());
+}
+
+#[test]
+fn too_many_combinations_of_schedules_or_sampling_rates_are_refused() {
+    // A schedule in each of eleven zones: two to the eleventh moments.
+    let zones =
+        ["Africa/Cairo", "America/Lima", "Asia/Tokyo", "Asia/Seoul", "Asia/Dubai", "Europe/Rome", "Europe/Kyiv"];
+    let zones = zones.into_iter().chain(["Europe/Oslo", "Europe/Paris", "Europe/Berlin", "UTC"]);
+    let schedules: Vec<Schedule> =
+        zones.map(|zone| Schedule { name: zone.into(), zone: zone.into(), times: vec![0..60] }).collect();
+    let rule = |when| Rule { when: Some(ScheduleId(when)), ..Rule::new(Action::Allow) };
+    let lan = Rules { default: Action::Drop, rules: (0..11).map(rule).collect() };
+    let refused = compile(&Policy { lan, schedules, ..Policy::default() }, &Limits::default(), 1).err();
+    assert_eq!(
+        refused.expect("too many").to_string(),
+        "the policy needs 2048 combinations of schedules, more than the limit of 1024: use fewer schedules, or fewer time zones"
+    );
+    let rule = |rate| Rule { log: NonZeroU32::new(rate), ..Rule::new(Action::Allow) };
+    let rates = |count| {
+        let lan = Rules { default: Action::Drop, rules: (2..2 + count).map(rule).collect() };
+        compile(&Policy { lan, ..Policy::default() }, &Limits::default(), 1).err()
+    };
+    assert_eq!(rates(Verdict::SAMPLINGS - 2), None);
+    let refused = rates(Verdict::SAMPLINGS - 1).expect("too many").to_string();
+    assert!(refused.contains("needs 64 sampling rates, more than the limit of 63"), "{refused}");
 }

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod diagnostics;
+pub mod events;
 pub mod memory;
 pub mod object;
 
@@ -48,6 +49,9 @@ pub enum KernelError {
     /// The programs' messages cannot be read.
     #[error("cannot read the kernel programs' diagnostics")]
     Log(#[source] Box<aya_log::Error>),
+    /// The programs' events cannot be waited for.
+    #[error("cannot wait for the kernel programs' events")]
+    Events(#[source] std::io::Error),
     /// The number of CPUs cannot be told.
     #[error("cannot tell how many CPUs there are")]
     Cpus(#[source] std::io::Error),

@@ -4,15 +4,16 @@ use std::{mem::offset_of, os::fd::AsFd as _};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, LpmTrie, Map, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, lpm_trie::Key},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
     util::nr_cpus,
 };
 use enforcer_ebpf::abi::{
-    BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, Root, Words6, pseudo,
+    BLOCK_WORDS, Block, Bucket, Counter, Keys6, Layout, LongKey, NET_BLOCKS, Net, OverflowKey, POLICIES, Root, Words6,
+    pseudo,
 };
 
-use super::{KernelError, diagnostics::Diagnostics, memory::Mapped};
+use super::{KernelError, diagnostics::Diagnostics, events::Events, memory::Mapped};
 use crate::{
     compile::Image,
     net::image::{NetError, NetImage},
@@ -26,6 +27,8 @@ const PLACES6: u32 = 4096;
 const FRAGMENTS: u32 = 16_384;
 /// Connections from outside remembered.
 const REPLIES: u32 = 65_536;
+/// Bytes of the events' ring buffer, a power of two: seven thousand events.
+const EVENTS: u32 = 1 << 20;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-programs"));
 
@@ -50,6 +53,8 @@ enum Level {
 /// A policy in the kernel: its maps, and programs that are loaded but not attached.
 pub struct Object {
     ebpf: Ebpf,
+    roots: Mapped<Root>,
+    moment_words: [u32; POLICIES],
     counters: Mapped<Counter>,
     /// Counters of one CPU.
     counters_per_cpu: usize,
@@ -113,6 +118,7 @@ impl Object {
             .map_max_entries("PLACES6", PLACES6)
             .map_max_entries("FRAGMENTS", FRAGMENTS)
             .map_max_entries("REPLIES", REPLIES)
+            .map_max_entries("EVENTS", EVENTS)
             .load(object)
             .map_err(KernelError::Load)?;
         let map_bytes = map_bytes(&ebpf);
@@ -120,7 +126,8 @@ impl Object {
         load_programs(&mut ebpf)?;
 
         let mut mapped = Take(&mut ebpf);
-        mapped.array::<Root>("ROOTS", size(image.roots.len()))?.fill(&image.roots);
+        let mut roots = mapped.array::<Root>("ROOTS", size(image.roots.len()))?;
+        roots.fill(&image.roots);
         mapped.array::<Block>("BLOCKS", blocks)?.fill(&image.blocks);
         mapped.array::<Bucket>("HOSTS4", hosts4)?.fill(&image.hosts4);
         mapped.array::<Bucket>("HOSTS6", hosts6)?.fill(&image.hosts6);
@@ -134,12 +141,27 @@ impl Object {
             let key = Key::new(32 + bits, Raw(*key));
             long6.insert(&key, class, 0).map_err(|source| KernelError::Map { name: "LONG6", source })?;
         }
+        let mut samples: Array<_, u32> = mapped.map("SAMPLES")?;
+        for (number, one_in) in image.samplings.iter().enumerate() {
+            let stored = samples.set(number as u32, one_in, 0);
+            stored.map_err(|source| KernelError::Map { name: "SAMPLES", source })?;
+        }
         let counters = mapped.array::<Counter>("COUNTERS", counters)?;
         let net_memory = mapped.array::<Net>("NET", 1)?;
 
         let places6 = mapped.map("PLACES6")?;
         let counters_per_cpu = counters_per_cpu as usize;
-        let mut object = Self { ebpf, counters, counters_per_cpu, net: net_memory, places6, spare_half: 0, map_bytes };
+        let mut object = Self {
+            ebpf,
+            roots,
+            moment_words: image.moment_words,
+            counters,
+            counters_per_cpu,
+            net: net_memory,
+            places6,
+            spare_half: 0,
+            map_bytes,
+        };
         object.update_net(net)?;
         Ok(object)
     }
@@ -178,6 +200,23 @@ impl Object {
             self.places6.remove(key).map_err(refused)?;
         }
         Ok(())
+    }
+
+    /// Lets the rules of a moment apply, by its number: one store for each policy, so that a packet meets the old moment or the new.
+    pub fn set_moment(&self, moment: usize) {
+        for (policy, words) in self.moment_words.iter().enumerate() {
+            let offset = policy * size_of::<Root>() + offset_of!(Root, layout) + offset_of!(Layout, moment);
+            self.roots.store_changed(offset, &[words * moment as u32]);
+        }
+    }
+
+    /// The programs' events, once.
+    ///
+    /// # Errors
+    /// If they were taken before.
+    pub fn events(&mut self) -> Result<Events, KernelError> {
+        let mut maps = Take(&mut self.ebpf);
+        Ok(Events { ring: maps.map("EVENTS")?, lost: maps.map("LOST")? })
     }
 
     /// Packets and bytes by counter, summed over CPUs; the last few mean nothing.
@@ -278,6 +317,7 @@ const MAPS: &[&str] = &[
     "PLACES6",
     "FRAGMENTS",
     "REPLIES",
+    "EVENTS",
 ];
 
 /// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.
@@ -287,6 +327,7 @@ fn map_bytes(ebpf: &Ebpf) -> u64 {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::LpmTrie(data)
+        | Map::RingBuf(data)
         | Map::PerCpuArray(data)) = map
         else {
             return None;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use enforcer_ebpf::{
-    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, place},
+    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, flow, place},
     address::host_bit,
 };
 use ipnet::IpNet;
@@ -62,6 +62,8 @@ pub struct Words {
     pub strict_sources: bool,
     /// Whether an inbound rule lets replies pass.
     pub replies: bool,
+    /// Seconds for which connections from outside are remembered, by state.
+    pub timeouts: [u32; flow::STATES],
     /// Verdicts by pseudo rule.
     pub pseudo: [Verdict; 16],
 }
@@ -188,6 +190,7 @@ impl NetImage {
         }
         net.strict_sources = self.words.strict_sources.into();
         net.replies = self.words.replies.into();
+        net.timeouts = self.words.timeouts;
         net.pseudo = self.words.pseudo.map(|verdict| verdict.0);
         Ok(net)
     }

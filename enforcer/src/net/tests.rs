@@ -13,7 +13,7 @@ use super::{
     image::{NetError, Roles, Words, problems},
 };
 
-const WORDS: Words = Words { strict_sources: true, replies: false, pseudo: [Verdict(0); 16] };
+const WORDS: Words = Words { strict_sources: true, replies: false, timeouts: [0; 8], pseudo: [Verdict(0); 16] };
 
 /// A gateway with `lan0` (2) and `wan0` (3), and what else a test adds.
 fn facts() -> Facts {

@@ -1,7 +1,10 @@
 //! The controller: a policy in force until it is told to stop.
 
+mod hooks;
+mod record;
+
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     io::Write as _,
     path::PathBuf,
@@ -10,25 +13,25 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use enforcer_ebpf::abi::{PolicyId, pseudo};
+use enforcer_ebpf::abi::{self, PolicyId, pseudo};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{broadcast, watch},
     time,
 };
 
 use crate::{
     api::{
         server::{self, Source},
-        types::{Counters, HookStatus, PseudoCounter, RuleCounter, Status},
+        types::{Counters, Event, PseudoCounter, RuleCounter, Status},
     },
     catalog::Catalogs,
-    compile::{self, Image, Limits, Usage},
-    kernel::{
-        attach::{self, Attached, XdpMode},
-        object::Object,
-    },
+    compile::{self, Image, Limits},
+    events::{self, Names},
+    kernel::{attach::XdpMode, events::Events, object::Object},
+    moments::Moments,
     net::{
         self, Facts, NetImage,
         image::{NetError, Roles, Words},
@@ -36,6 +39,8 @@ use crate::{
     },
     policy::{self, Policy, words},
 };
+use hooks::Hooks;
+use record::Record;
 
 /// What `enforcer run` is told.
 #[derive(Clone, Debug)]
@@ -85,6 +90,9 @@ pub async fn run(options: &Options) -> Result<()> {
     } else {
         (Object::load(&image, &net)?, None)
     };
+    let schedule = Schedule::of(&policy)?;
+    object.set_moment(schedule.moments.at(Timestamp::now()));
+    let events = object.events()?;
     let hooks = Hooks::attach(&mut object, options, &facts)?;
     let controller = Arc::new(Controller {
         status: Status {
@@ -98,12 +106,16 @@ pub async fn run(options: &Options) -> Result<()> {
             prefixes: image.usage.prefixes4 + image.usage.prefixes6,
             hosts: image.usage.hosts4 + image.usage.hosts6,
             map_bytes: object.map_bytes(),
+            schedules: Vec::new(),
+            events_lost: 0,
             warnings: Vec::new(),
         },
         since: Instant::now(),
         names: names(&policy, &image),
         words: image.words,
-        state: Mutex::new(State { object, hooks, warnings: Vec::new() }),
+        schedule,
+        record: Record::default(),
+        state: Mutex::new(State { object, hooks, interfaces: names_of(&facts), warnings: Vec::new() }),
     });
     say(&format!(
         "enforcing {} on {} (socket {})",
@@ -120,6 +132,8 @@ pub async fn run(options: &Options) -> Result<()> {
     tokio::select! {
         () = follow_netlink(sender) => {}
         () = controller.follow(changes, options) => {}
+        () = controller.keep_time() => {}
+        result = controller.record(events) => result?,
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
         () = async { while hangup.recv().await.is_some() {} } => {}
         _ = interrupt.recv() => {}
@@ -166,75 +180,6 @@ fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
     })
 }
 
-/// Programs on the configured interfaces, by the index that the interface had when they were attached.
-struct Hooks {
-    lans: BTreeMap<u32, Vec<Attached>>,
-    wans: BTreeMap<u32, Vec<Attached>>,
-}
-
-impl Hooks {
-    /// On all of them, or on none.
-    fn attach(object: &mut Object, options: &Options, facts: &Facts) -> Result<Self> {
-        let mut hooks = Self { lans: BTreeMap::new(), wans: BTreeMap::new() };
-        hooks.follow(object, options, facts).into_iter().next().map_or(Ok(hooks), Err)
-    }
-
-    /// Attaches to interfaces that have come, or come back under another index, and forgets those that are gone. Gives what could not be done.
-    fn follow(&mut self, object: &mut Object, options: &Options, facts: &Facts) -> Vec<anyhow::Error> {
-        let mut problems = Vec::new();
-        self.lans.retain(|&index, _| facts.indexed(index).is_some());
-        self.wans.retain(|&index, _| facts.indexed(index).is_some());
-        // WANs first: while only they are hooked, the gateway's own packets are judged, and clients' pass as before.
-        for (names, is_lan) in [(&options.wans, false), (&options.lans, true)] {
-            for name in names {
-                let hooks = if is_lan { &mut self.lans } else { &mut self.wans };
-                let Some(interface) = facts.named(name) else {
-                    // Renamed is not gone.
-                    if !hooks.values().flatten().any(|hook| hook.interface == *name) {
-                        problems.push(anyhow::anyhow!(
-                            "{name} is gone: its programs are attached again when it comes back"
-                        ));
-                    }
-                    continue;
-                };
-                if hooks.contains_key(&interface.index) {
-                    continue;
-                }
-                let attached = match is_lan {
-                    true => attach::lan(object, name, interface.layer3, options.xdp),
-                    false => attach::wan(object, name),
-                };
-                match attached {
-                    Ok(attached) => drop(hooks.insert(interface.index, attached)),
-                    Err(error) => problems.push(error.into()),
-                }
-            }
-        }
-        problems
-    }
-
-    fn roles(&self) -> Roles {
-        Roles { lans: self.lans.keys().copied().collect(), wans: self.wans.keys().copied().collect() }
-    }
-
-    fn status(&self) -> Vec<HookStatus> {
-        let wans = self.wans.values().flatten().map(|hook| ("wan", hook));
-        let lans = self.lans.values().flatten().map(|hook| ("lan", hook));
-        wans.chain(lans)
-            .map(|(role, hook)| HookStatus {
-                interface: hook.interface.clone(),
-                role: role.into(),
-                hook: hook.hook.to_string(),
-            })
-            .collect()
-    }
-
-    fn detach(&mut self) {
-        self.lans.clear();
-        self.wans.clear();
-    }
-}
-
 /// The counters of rules, still zero. Inbound rules open flows, they count nothing.
 fn names(policy: &Policy, image: &Image) -> Vec<Option<RuleCounter>> {
     let name = |(id, counted): &(PolicyId, compile::Counted)| {
@@ -248,7 +193,7 @@ fn names(policy: &Policy, image: &Image) -> Vec<Option<RuleCounter>> {
             policy: part.into(),
             rule: rule.label(),
             service: counted.service.map(|id| policy.services[id.0 as usize].name.clone()),
-            action: words::name(rule.action).into(),
+            action: words::name(policy.effect(rule)).into(),
             packets: 0,
             bytes: 0,
         })
@@ -256,17 +201,44 @@ fn names(policy: &Policy, image: &Image) -> Vec<Option<RuleCounter>> {
     image.counters.iter().map(name).collect()
 }
 
+/// Names of interfaces by index.
+fn names_of(facts: &Facts) -> HashMap<u32, String> {
+    facts.interfaces.iter().map(|interface| (interface.index, interface.name.clone())).collect()
+}
+
+/// The policy's schedules and the moments that they make.
+struct Schedule {
+    moments: Moments,
+    names: Vec<String>,
+}
+
+impl Schedule {
+    fn of(policy: &Policy) -> Result<Self> {
+        let moments = Moments::of(policy).map_err(|count| anyhow::anyhow!("{count} combinations of schedules"))?;
+        Ok(Self { moments, names: policy.schedules.iter().map(|schedule| schedule.name.clone()).collect() })
+    }
+
+    /// The names of those that apply at a moment.
+    fn names(&self, moment: usize) -> Vec<String> {
+        self.moments.sets()[moment].iter().map(|id| self.names[id.0 as usize].clone()).collect()
+    }
+}
+
 struct Controller {
     status: Status,
     since: Instant,
     names: Vec<Option<RuleCounter>>,
     words: Words,
+    schedule: Schedule,
+    record: Record,
     state: Mutex<State>,
 }
 
 struct State {
     object: Object,
     hooks: Hooks,
+    /// Names of interfaces by index, also of those that went.
+    interfaces: HashMap<u32, String>,
     /// What of the network's last change could not be followed.
     warnings: Vec<String>,
 }
@@ -282,11 +254,41 @@ impl Controller {
             self.state().follow(&facts, options, self.words);
         }
     }
+
+    /// Lets rules apply by their schedules. A look at the clock each second also follows one that is set.
+    async fn keep_time(&self) {
+        let mut interval = time::interval(Duration::from_secs(1));
+        interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.state().object.set_moment(self.schedule.moments.at(Timestamp::now()));
+        }
+    }
+
+    /// Takes down the kernel's events.
+    async fn record(&self, events: Events) -> Result<()> {
+        let take = |events: &[abi::Event], lost: u64| {
+            let interfaces = self.state().interfaces.clone();
+            let interface = |index: u32| interfaces.get(&index).cloned();
+            let names = Names { rules: &self.names, interface: &interface, now: (monotonic(), Timestamp::now()) };
+            self.record.add(events.iter().map(|event| events::describe(event, &names)), lost);
+        };
+        Ok(events.follow(take).await?)
+    }
+}
+
+/// The kernel's monotonic clock in nanoseconds, which events are stamped by.
+fn monotonic() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock is one that every kernel has, and the pointer is to a value of this function's own.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 impl State {
     /// Programs first, then the tables that trust what they have judged.
     fn follow(&mut self, facts: &Facts, options: &Options, words: Words) {
+        self.interfaces.extend(names_of(facts));
         let mut warnings: Vec<String> = Vec::new();
         let problems = self.hooks.follow(&mut self.object, options, facts);
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
@@ -308,6 +310,8 @@ impl Source for Controller {
     fn status(&self) -> Status {
         let mut status = self.status.clone();
         status.uptime_seconds = self.since.elapsed().as_secs();
+        status.events_lost = self.record.lost();
+        status.schedules = self.schedule.names(self.schedule.moments.at(Timestamp::now()));
         let state = self.state();
         status.hooks = state.hooks.status();
         status.warnings.clone_from(&state.warnings);
@@ -327,6 +331,14 @@ impl Source for Controller {
         });
         Counters { rules: rules.collect(), pseudo: pseudo.collect() }
     }
+
+    fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.record.follow()
+    }
+
+    fn events_lost(&self) -> u64 {
+        self.record.lost()
+    }
 }
 
 /// Tells which services are not or not wholly reached, as they have names that no addresses are known of.
@@ -334,18 +346,4 @@ fn warn_of_names(policy: &Policy) {
     for (service, names) in &policy.unresolved {
         eprintln!("enforcer: {service}: {} names are no addresses yet and are not matched", names.len());
     }
-}
-
-/// What `enforcer check` says of a policy.
-#[must_use]
-pub fn summary(policy: &Policy, usage: &Usage) -> String {
-    format!(
-        "{} services, {} rules; {} IPv4 and {} IPv6 prefixes, {} hosts; tables of {:.1} MB",
-        policy.services.len(),
-        policy.lan.rules.len() + policy.router.rules.len() + policy.inbound.rules.len(),
-        usage.prefixes4,
-        usage.prefixes6,
-        usage.hosts4 + usage.hosts6,
-        usage.bytes as f64 / 1e6
-    )
 }

@@ -1,0 +1,55 @@
+//! `enforcer events`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use form_urlencoded::byte_serialize;
+
+use super::Socket;
+use crate::api::{client, types::Events};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    socket: Socket,
+    /// Go on with others as they come
+    #[arg(long)]
+    follow: bool,
+    /// Only those of a service, such as apple/apns
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Print JSON, an event a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let socket = &arguments.socket.socket;
+    let query = match &arguments.service {
+        Some(name) => format!("?service={}", byte_serialize(name.as_bytes()).collect::<String>()),
+        None => String::new(),
+    };
+    if arguments.follow {
+        let path = format!("/v1/events/stream{query}");
+        super::block_on(client::stream(socket, &path, |events: Events| {
+            show(&events, "here, as they come faster than they are read", arguments.json).map(|()| true)
+        }))?;
+    } else {
+        let events: Events = super::block_on(client::get(socket, &format!("/v1/events{query}")))?;
+        show(&events, "since the start", arguments.json)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(told: &Events, lost: &str, json: bool) -> Result<()> {
+    if json {
+        told.events.iter().try_for_each(super::print_json)?;
+    } else {
+        let lines = told.events.iter().map(|event| format!("{}  {event}\n", event.time));
+        super::print(&lines.collect::<String>())?;
+    }
+    if told.lost > 0 {
+        eprintln!("enforcer: {} events were not told {lost}", told.lost);
+    }
+    Ok(())
+}
