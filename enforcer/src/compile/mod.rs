@@ -4,6 +4,7 @@
 //! verdicts, `trie` and `hosts` lay addresses out. All of it is pure.
 
 mod clauses;
+mod family;
 mod hosts;
 mod image;
 mod ports;
@@ -12,18 +13,18 @@ mod rows;
 mod samplings;
 mod sets;
 pub mod trie;
+mod words;
 
 use enforcer_ebpf::{
-    abi::{
-        BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, flow, pseudo,
-    },
+    abi::{BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
     classify,
 };
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::Ipv6Net;
 use thiserror::Error;
 
 use clauses::Clauses;
 pub use clauses::{Clause, Counted};
+use family::{Family, OUTERMOST, nest};
 pub use image::{Image, Usage};
 use prefixes::Prefix;
 use rows::{Rows, TooLarge};
@@ -33,8 +34,7 @@ use trie::Blocks;
 
 use crate::{
     moments::{self, Moments},
-    net::image::Words,
-    policy::{Action, Policy, ScheduleId, Timeouts},
+    policy::{Policy, ScheduleId},
 };
 
 /// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
@@ -101,7 +101,6 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         too_large("combinations of schedules", needed, moments::MOST, "use fewer schedules, or fewer time zones")
     })?;
     let mut samplings = Samplings::default();
-    let pseudo = pseudo_verdicts(policy).map(|verdict| samplings.mark(verdict, None));
     let mut image = Image {
         // Too large for a stack.
         roots: bytemuck::zeroed_slice_box(POLICIES),
@@ -114,12 +113,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         counters: Vec::new(),
         samplings: Vec::new(),
         moment_words: [0; POLICIES],
-        words: Words {
-            strict_sources: policy.strict_sources,
-            replies: policy.inbound.default == Action::Allow || !policy.inbound.rules.is_empty(),
-            timeouts: timeouts(&policy.timeouts),
-            pseudo,
-        },
+        words: words::words(policy, &mut samplings),
         usage: Usage { clauses, ..Usage::default() },
     };
     let policies = [
@@ -127,10 +121,11 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         (PolicyId::Router, &policy.router, pseudo::ROUTER_DEFAULT),
         (PolicyId::Inbound, &policy.inbound, pseudo::DEFAULT),
     ];
+    let context = Context { nat64: &policy.nat64, moments: moments.sets(), limits, seed };
     for (id, rules, default) in policies {
         let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
         let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), None);
-        add(&mut image, &policy.nat64, id, &numbered, default, moments.sets(), limits, seed)?;
+        context.add(&mut image, id, &numbered, default)?;
     }
     let rates = samplings.count();
     if rates > Verdict::SAMPLINGS as usize {
@@ -146,133 +141,155 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
     Ok(image)
 }
 
-/// The policy's words on what no rule names.
-fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
-    let mut words = [Verdict::new(Action::Drop, pseudo::FAULT); 16];
-    let mut set = |rule: u32, action| words[rule as usize] = Verdict::new(policy.watched(action), rule);
-    set(pseudo::DEFAULT, policy.lan.default);
-    set(pseudo::ROUTER_DEFAULT, policy.router.default);
-    set(pseudo::LOCAL, Action::Allow);
-    set(pseudo::NON_IP_EXEMPT, Action::Allow);
-    set(pseudo::NON_IP, policy.non_ip);
-    set(pseudo::MALFORMED, policy.malformed);
-    set(pseudo::FRAGMENT, policy.fragments);
-    set(pseudo::SOURCE, Action::Drop);
-    set(pseudo::REPLY, Action::Allow);
-    set(pseudo::ICMP_ERROR, policy.icmp_errors);
-    set(pseudo::SOURCE_ROUTE, Action::Drop);
-    set(pseudo::UNLISTED, policy.unlisted);
-    words
-}
-
-/// Seconds by state.
-fn timeouts(policy: &Timeouts) -> [u32; flow::STATES] {
-    let Timeouts { tcp, tcp_opening, tcp_closing, udp, udp_opening, icmp, sctp, other } = *policy;
-    let by_state = [
-        (flow::TCP, tcp),
-        (flow::TCP_OPENING, tcp_opening),
-        (flow::TCP_CLOSING, tcp_closing),
-        (flow::UDP, udp),
-        (flow::UDP_OPENING, udp_opening),
-        (flow::ICMP, icmp),
-        (flow::SCTP, sctp),
-        (flow::OTHER, other),
-    ];
-    let mut timeouts = [0; flow::STATES];
-    by_state.into_iter().for_each(|(state, seconds)| timeouts[state as usize] = seconds);
-    timeouts
-}
-
-/// Compiles one policy's rules into the image.
-fn add(
-    image: &mut Image,
-    nat64: &[Ipv6Net],
-    id: PolicyId,
-    numbered: &Clauses<'_>,
-    default: Verdict,
-    moments: &[Vec<ScheduleId>],
-    limits: &Limits,
+/// What holds for all policies of a file.
+struct Context<'a> {
+    nat64: &'a [Ipv6Net],
+    moments: &'a [Vec<ScheduleId>],
+    limits: &'a Limits,
     seed: u32,
-) -> Result<(), CompileError> {
-    image.counters.extend(numbered.counted.iter().map(|counted| (id, counted.clone())));
+}
 
-    let root = &mut image.roots[id as usize];
-    let port_classes = ports::classes(&numbered.ports, &mut root.ports, limits.class_words).ok_or(too_large(
-        "port classes or elements of them",
-        1 << 16,
-        1 << 16,
-        FEWER_SETS,
-    ))?;
+impl Context<'_> {
+    /// Compiles one policy's rules into the image.
+    fn add(
+        &self,
+        image: &mut Image,
+        id: PolicyId,
+        numbered: &Clauses<'_>,
+        default: Verdict,
+    ) -> Result<(), CompileError> {
+        let Self { nat64, moments, limits, seed } = *self;
+        image.counters.extend(numbered.counted.iter().map(|counted| (id, counted.clone())));
 
-    let mut destinations = Sets::default();
-    let (dst4, dst6) = nest(&numbered.destinations, nat64, &mut destinations, limits)?;
-    let dst4 = Family::split(dst4, |prefix| prefix.length == 32 && hosts::fits(prefix.address), 32);
-    let dst6 = Family::split(dst6, |prefix| prefix.length == 128, 64);
-    let mut sources = Sets::default();
-    let (src4, src6) = nest(&numbered.sources, &[], &mut sources, limits)?;
-    let src4 = Family::split(src4, |_| false, 32);
-    let src6 = Family::split(src6, |_| false, 64);
-
-    // Hosts' rows first: their cells have 16 bits for the class.
-    let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
-    let mut classes = vec![None; destinations.len()];
-    let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
-    for set in hosts {
-        class_of(&mut classes, &mut rows, &destinations, set)?;
-    }
-    if rows.units() > HOST_CLASSES {
-        return Err(too_large("row units for host addresses", rows.units(), HOST_CLASSES, FEWER_SETS));
-    }
-    let mut class = |set| class_of(&mut classes, &mut rows, &destinations, set);
-    let dst4 = dst4.map(&mut class)?;
-    let dst6 = dst6.map(&mut class)?;
-    let outside = class(OUTERMOST)?;
-    let (words, patterns) = rows.finish(&sources, &port_classes, moments).map_err(|TooLarge(what, needed)| {
-        too_large(
-            match what {
-                "rows" => "words of verdict rows",
-                "groups" => "words of source tables",
-                _ => "words of port tables",
-            },
-            needed,
-            limits.class_words,
+        let root = &mut image.roots[id as usize];
+        let port_classes = ports::classes(&numbered.ports, &mut root.ports, limits.class_words).ok_or(too_large(
+            "port classes or elements of them",
+            1 << 16,
+            1 << 16,
             FEWER_SETS,
-        )
-    })?;
+        ))?;
 
-    image.usage.class_words += words.len();
-    let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
-    trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
-    trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
-    let source_classes = sources.len();
-    // A source's leaf is where its class's part of the table begins.
-    let part = |class| Ok(class * patterns as u32);
-    let (src4, src6) = (src4.map(part)?, src6.map(part)?);
-    if source_classes > 1 {
-        trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
-        trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);
-        add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
+        let mut destinations = Sets::default();
+        let (dst4, dst6) = nest(&numbered.destinations, nat64, &mut destinations, limits)?;
+        let dst4 = Family::split(dst4, |prefix| prefix.length == 32 && hosts::fits(prefix.address), 32);
+        let dst6 = Family::split(dst6, |prefix| prefix.length == 128, 64);
+        let mut sources = Sets::default();
+        let (src4, src6) = nest(&numbered.sources, &[], &mut sources, limits)?;
+        let src4 = Family::split(src4, |_| false, 32);
+        let src6 = Family::split(src6, |_| false, 64);
+
+        // Hosts' rows first: their cells have 16 bits for the class.
+        let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
+        let mut classes = vec![None; destinations.len()];
+        let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
+        for set in hosts {
+            class_of(&mut classes, &mut rows, &destinations, set)?;
+        }
+        if rows.units() > HOST_CLASSES {
+            return Err(too_large("row units for host addresses", rows.units(), HOST_CLASSES, FEWER_SETS));
+        }
+        let mut class = |set| class_of(&mut classes, &mut rows, &destinations, set);
+        let dst4 = dst4.map(&mut class)?;
+        let dst6 = dst6.map(&mut class)?;
+        let outside = class(OUTERMOST)?;
+        let (words, patterns) = rows.finish(&sources, &port_classes, moments).map_err(|TooLarge(what, needed)| {
+            too_large(
+                match what {
+                    "rows" => "words of verdict rows",
+                    "groups" => "words of source tables",
+                    _ => "words of port tables",
+                },
+                needed,
+                limits.class_words,
+                FEWER_SETS,
+            )
+        })?;
+
+        image.usage.class_words += words.len();
+        let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
+        trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
+        trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
+        let source_classes = sources.len();
+        // A source's leaf is where its class's part of the table begins.
+        let part = |class| Ok(class * patterns as u32);
+        let (src4, src6) = (src4.map(part)?, src6.map(part)?);
+        if source_classes > 1 {
+            trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
+            trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);
+            add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
+        }
+        let too_many = |needed| {
+            let advice = "use shorter prefixes, or list addresses as hosts (/32, /128), which take less";
+            Err(too_large("blocks of 1 KiB or more", needed, limits.blocks, advice))
+        };
+        if blocks.exceeded() {
+            return too_many(blocks.count());
+        }
+        root.layout.source_classes = (source_classes * moments.len()) as u32;
+        image.moment_words[id as usize] = (source_classes * patterns) as u32;
+        root.layout.seed = seed;
+        root.layout.default = default;
+        root.layout.blocks = image.blocks.len() as u32;
+        place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
+        if image.blocks.len() > limits.blocks {
+            return too_many(image.blocks.len());
+        }
+        self.add_hosts(image, id, &dst4, &dst6)?;
+        image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();
+        image.usage.prefixes6 += dst6.prefixes.len() + src6.prefixes.len();
+        Ok(())
     }
-    let too_many = |needed| {
-        let advice = "use shorter prefixes, or list addresses as hosts (/32, /128), which take less";
-        Err(too_large("blocks of 1 KiB or more", needed, limits.blocks, advice))
-    };
-    if blocks.exceeded() {
-        return too_many(blocks.count());
+
+    /// Builds the host tables and the long prefixes, and marks the root cells above them.
+    fn add_hosts(
+        &self,
+        image: &mut Image,
+        id: PolicyId,
+        dst4: &Family<u32>,
+        dst6: &Family<u128>,
+    ) -> Result<(), CompileError> {
+        let Self { limits, seed, .. } = *self;
+        for hosts in [dst4.hosts.len(), dst6.hosts.len()] {
+            if hosts > limits.hosts {
+                return Err(too_large("host addresses", hosts, limits.hosts, "join neighbours into prefixes"));
+            }
+        }
+        let root = &mut image.roots[id as usize];
+        let list: Vec<(u32, u16)> = dst4.hosts.iter().map(|host| (host.address, host.value as u16)).collect();
+        for (address, _) in &list {
+            root.dst4[(address >> 16) as usize] |= cell::HOSTS;
+        }
+        let (table, overflow) = hosts::build4(&list, seed);
+        root.layout.hosts4 = image.hosts4.len() as u32;
+        root.layout.hosts4_mask = (table.len() as u32).saturating_sub(1);
+        image.hosts4.extend(table);
+        image.overflow.extend(
+            overflow.into_iter().map(|(address, class)| {
+                (OverflowKey { space: id as u32, address: [0, 0, 0, address] }, u32::from(class))
+            }),
+        );
+
+        let list: Vec<(Words6, u16)> =
+            dst6.hosts.iter().map(|host| (words6(host.address), host.value as u16)).collect();
+        for (address, _) in &list {
+            root.dst6[(address[0] >> 16) as usize] |= cell::HOSTS;
+        }
+        let (table, keys, overflow) = hosts::build6(&list, seed);
+        root.layout.hosts6 = image.hosts6.len() as u32;
+        root.layout.hosts6_mask = (table.len() as u32).saturating_sub(1);
+        image.hosts6.extend(table);
+        image.keys6.extend(keys);
+        image.overflow.extend(
+            overflow
+                .into_iter()
+                .map(|(address, class)| (OverflowKey { space: id as u32 + 4, address }, u32::from(class))),
+        );
+
+        add_long(&mut image.long6, id as u32, &mut root.dst6, &dst6.long);
+        image.usage.hosts4 += dst4.hosts.len();
+        image.usage.hosts6 += dst6.hosts.len();
+        Ok(())
     }
-    root.layout.source_classes = (source_classes * moments.len()) as u32;
-    image.moment_words[id as usize] = (source_classes * patterns) as u32;
-    root.layout.seed = seed;
-    root.layout.default = default;
-    root.layout.blocks = image.blocks.len() as u32;
-    place(&mut root.words, &mut image.blocks, &words, &blocks.into_blocks());
-    if image.blocks.len() > limits.blocks {
-        return too_many(image.blocks.len());
-    }
-    add_hosts(image, id, &dst4, &dst6, limits, seed)?;
-    image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();
-    image.usage.prefixes6 += dst6.prefixes.len() + src6.prefixes.len();
-    Ok(())
 }
 
 /// The class of a destination set, its row made when it is first asked for.
@@ -301,54 +318,6 @@ fn place(inline: &mut [u32; INLINE_WORDS], further: &mut Vec<Block>, words: &[u3
     }
 }
 
-/// Builds the host tables and the long prefixes, and marks the root cells above them.
-fn add_hosts(
-    image: &mut Image,
-    id: PolicyId,
-    dst4: &Family<u32>,
-    dst6: &Family<u128>,
-    limits: &Limits,
-    seed: u32,
-) -> Result<(), CompileError> {
-    for hosts in [dst4.hosts.len(), dst6.hosts.len()] {
-        if hosts > limits.hosts {
-            return Err(too_large("host addresses", hosts, limits.hosts, "join neighbours into prefixes"));
-        }
-    }
-    let root = &mut image.roots[id as usize];
-    let list: Vec<(u32, u16)> = dst4.hosts.iter().map(|host| (host.address, host.value as u16)).collect();
-    for (address, _) in &list {
-        root.dst4[(address >> 16) as usize] |= cell::HOSTS;
-    }
-    let (table, overflow) = hosts::build4(&list, seed);
-    root.layout.hosts4 = image.hosts4.len() as u32;
-    root.layout.hosts4_mask = (table.len() as u32).saturating_sub(1);
-    image.hosts4.extend(table);
-    image.overflow.extend(
-        overflow
-            .into_iter()
-            .map(|(address, class)| (OverflowKey { space: id as u32, address: [0, 0, 0, address] }, u32::from(class))),
-    );
-
-    let list: Vec<(Words6, u16)> = dst6.hosts.iter().map(|host| (words6(host.address), host.value as u16)).collect();
-    for (address, _) in &list {
-        root.dst6[(address[0] >> 16) as usize] |= cell::HOSTS;
-    }
-    let (table, keys, overflow) = hosts::build6(&list, seed);
-    root.layout.hosts6 = image.hosts6.len() as u32;
-    root.layout.hosts6_mask = (table.len() as u32).saturating_sub(1);
-    image.hosts6.extend(table);
-    image.keys6.extend(keys);
-    image.overflow.extend(
-        overflow.into_iter().map(|(address, class)| (OverflowKey { space: id as u32 + 4, address }, u32::from(class))),
-    );
-
-    add_long(&mut image.long6, id as u32, &mut root.dst6, &dst6.long);
-    image.usage.hosts4 += dst4.hosts.len();
-    image.usage.hosts6 += dst6.hosts.len();
-    Ok(())
-}
-
 /// Adds prefixes longer than /64 to the LPM map's entries, and marks the root cells above them.
 fn add_long(entries: &mut Vec<(u32, LongKey, u32)>, space: u32, root: &mut [u32; 1 << 16], prefixes: &[Prefix<u128>]) {
     for prefix in prefixes {
@@ -359,68 +328,6 @@ fn add_long(entries: &mut Vec<(u32, LongKey, u32)>, space: u32, root: &mut [u32;
 
 fn words6(address: u128) -> Words6 {
     [96, 64, 32, 0].map(|shift| (address >> shift) as u32)
-}
-
-/// The set of no prefix at all.
-const OUTERMOST: u32 = 0;
-
-/// One family's prefixes by the structure that finds them.
-struct Family<A> {
-    /// In the trie, sorted.
-    prefixes: Vec<Prefix<A>>,
-    /// In the LPM map (IPv6 only).
-    long: Vec<Prefix<A>>,
-    /// In the host table.
-    hosts: Vec<Prefix<A>>,
-}
-
-impl<A: prefixes::Address> Family<A> {
-    /// Sorts prefixes by what finds them; the order within each stays.
-    fn split(all: Vec<Prefix<A>>, is_host: impl Fn(&Prefix<A>) -> bool, trie_bits: u8) -> Self {
-        let (hosts, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_host);
-        let (prefixes, long) = rest.into_iter().partition(|prefix| prefix.length <= trie_bits);
-        Self { prefixes, long, hosts }
-    }
-
-    /// The same with other values.
-    fn map(mut self, mut value: impl FnMut(u32) -> Result<u32, CompileError>) -> Result<Self, CompileError> {
-        for prefix in self.prefixes.iter_mut().chain(&mut self.long).chain(&mut self.hosts) {
-            prefix.value = value(prefix.value)?;
-        }
-        Ok(self)
-    }
-}
-
-/// Both families' prefixes, each after those that contain it.
-type Nested = (Vec<Prefix<u32>>, Vec<Prefix<u128>>);
-
-/// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers. IPv4 prefixes are also those of IPv6 that a NAT64
-/// translates to them (RFC 6052, 2.2).
-fn nest(groups: &[&[IpNet]], nat64: &[Ipv6Net], sets: &mut Sets, limits: &Limits) -> Result<Nested, CompileError> {
-    sets.intern(&[]);
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for (value, prefixes) in groups.iter().enumerate() {
-        let value = value as u32;
-        for prefix in *prefixes {
-            match prefix {
-                IpNet::V4(net) => {
-                    let address = u32::from(net.network());
-                    v4.push(Prefix { address, length: net.prefix_len(), value });
-                    v6.extend(nat64.iter().map(|outer| Prefix {
-                        address: u128::from(outer.network()) | u128::from(address),
-                        length: 96 + net.prefix_len(),
-                        value,
-                    }));
-                }
-                IpNet::V6(net) => v6.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
-            }
-        }
-    }
-    let refuse =
-        |_| too_large("elements of overlapping prefix sets", limits.class_words + 1, limits.class_words, FEWER_SETS);
-    let v4 = prefixes::nest(v4, OUTERMOST, sets, limits.class_words).map_err(refuse)?;
-    let v6 = prefixes::nest(v6, OUTERMOST, sets, limits.class_words).map_err(refuse)?;
-    Ok((v4, v6))
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::{num::NonZeroU32, ops::Range};
 
 use enforcer_ebpf::abi::slot;
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
+use crate::policy::{Action, PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
 
 fn net(v6: bool, bits: u32, length: u8) -> IpNet {
     if v6 {
@@ -71,7 +72,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     };
     let schedules = vec![
         schedule("morning", "Europe/Berlin", &[480..720, 1920..2160]),
-        schedule("day", "Europe/Berlin", &[540..960]),
+        schedule("day", "Europe/Berlin", &[540..960, 1980..2400]),
         schedule("night", "America/New_York", &[0..360, 9000..WEEK]),
     ];
     let nat64 = prop::option::of(Just(NAT64.parse().expect("a prefix"))).prop_map(Vec::from_iter);
@@ -235,7 +236,7 @@ fn too_many_combinations_of_schedules_or_sampling_rates_are_refused() {
         ["Africa/Cairo", "America/Lima", "Asia/Tokyo", "Asia/Seoul", "Asia/Dubai", "Europe/Rome", "Europe/Kyiv"];
     let zones = zones.into_iter().chain(["Europe/Oslo", "Europe/Paris", "Europe/Berlin", "UTC"]);
     let schedules: Vec<Schedule> =
-        zones.map(|zone| Schedule { name: zone.into(), zone: zone.into(), times: vec![0..60] }).collect();
+        zones.map(|zone| Schedule { name: zone.into(), zone: zone.into(), times: vec![0..60, 120..180] }).collect();
     let rule = |when| Rule { when: Some(ScheduleId(when)), ..Rule::new(Action::Allow) };
     let lan = Rules { default: Action::Drop, rules: (0..11).map(rule).collect() };
     let refused = compile(&Policy { lan, schedules, ..Policy::default() }, &Limits::default(), 1).err();
