@@ -95,6 +95,8 @@ pub mod slot {
 }
 /// Cells of [`Root::ports`].
 pub const PORT_CELLS: usize = slot::COUNT << 16;
+/// Beside a port cell's index: the packet belongs to a connection that stands. TCP without SYN, and QUIC with a short header (RFC 8999, 5.2), do.
+pub const STANDS: u32 = 1 << 20;
 
 /// Where a policy's further blocks lie in `BLOCKS`, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
 #[repr(C)]
@@ -164,8 +166,9 @@ pub const BUCKET_CELLS: usize = 8;
 /// | bits | meaning |
 /// |---|---|
 /// | 0–31 | IPv4 address, or the keyed fingerprint of an IPv6 address; 0 is empty, all ones a tombstone |
-/// | 32–47 | class |
-/// | 48–63 | epoch of last use |
+/// | 32–46 | class |
+/// | 47 | draining: only for packets of connections that stand |
+/// | 48–63 | epoch in which such a packet passed last |
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Bucket(pub [u64; BUCKET_CELLS]);
@@ -173,6 +176,9 @@ pub struct Bucket(pub [u64; BUCKET_CELLS]);
 pub const TOMBSTONE: u32 = u32::MAX;
 /// The IPv6 addresses of a bucket's cells.
 pub type Keys6 = [Words6; BUCKET_CELLS];
+
+/// The bit of a draining host, beside its class.
+pub const DRAINING: u16 = 1 << 15;
 
 /// A host cell from its parts.
 #[must_use]

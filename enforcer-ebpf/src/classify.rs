@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{
-        Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, SKIP_WORDS, Verdict, Words6,
+        Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, SKIP_WORDS, STANDS, Verdict, Words6,
         cell::{BLOCK, HOSTS, LONG, SKIP, VALUE},
     },
     hosts::{self, Found},
@@ -49,6 +49,17 @@ pub fn walk6(root: u32, address: &Words6, word: impl Fn(u32) -> Option<u32>) -> 
     Some(cell & VALUE)
 }
 
+/// A destination's class, and the host cell that it came from.
+#[derive(Clone, Copy)]
+struct Class {
+    class: u32,
+    /// Bucket and cell, `bucket << 3 | cell`, of a host that is to be stamped; else [`UNSTAMPED`].
+    stamp: u32,
+}
+
+/// No host cell is to be stamped: there are not so many.
+const UNSTAMPED: u32 = u32::MAX;
+
 /// What a policy says of an IPv4 packet: destination, source and port classes, then two class tables.
 // Here and below, no `Option` outlives the branch that makes it: of a `None`, the compiler copies the unset value, which the verifier refuses.
 #[inline(always)]
@@ -56,19 +67,23 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
     let root = maps.root(policy)?;
     let word = |index| maps::word(maps, root, index);
     let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
-    let class = 'class: {
+    let Class { class, stamp } = 'class: {
         if cell & HOSTS != 0
-            && let Some(class) = host4(maps, policy, &root.layout, destination)
+            && let Some(found) = host4(maps, policy, &root.layout, destination, port)
         {
-            break 'class class;
+            break 'class found;
         }
-        walk4(cell, destination, word)?
+        Class { class: walk4(cell, destination, word)?, stamp: UNSTAMPED }
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
         leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?;
     }
-    conclude(maps, root, class, leaf, port)
+    let verdict = conclude(maps, root, class, leaf, port)?;
+    if stamp != UNSTAMPED && verdict.action().passes() {
+        maps.touch4(stamp >> 3, stamp as usize & 7, maps.epoch());
+    }
+    Some(verdict)
 }
 
 /// What a policy says of an IPv6 packet. Destinations are looked for among hosts, then prefixes beyond /64, then in the trie; sources have no host
@@ -78,18 +93,18 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
     let root = maps.root(policy)?;
     let word = |index| maps::word(maps, root, index);
     let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
-    let class = 'class: {
+    let Class { class, stamp } = 'class: {
         if cell & HOSTS != 0
-            && let Some(class) = host6(maps, policy, &root.layout, destination)
+            && let Some(found) = host6(maps, policy, &root.layout, destination, port)
         {
-            break 'class class;
+            break 'class found;
         }
         if cell & LONG != 0
             && let Some(class) = maps.long6(policy as u32, destination)
         {
-            break 'class class;
+            break 'class Class { class, stamp: UNSTAMPED };
         }
-        walk6(cell, destination, word)?
+        Class { class: walk6(cell, destination, word)?, stamp: UNSTAMPED }
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
@@ -103,7 +118,11 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
             walk6(cell, source, word)?
         };
     }
-    conclude(maps, root, class, leaf, port)
+    let verdict = conclude(maps, root, class, leaf, port)?;
+    if stamp != UNSTAMPED && verdict.action().passes() {
+        maps.touch6(stamp >> 3, stamp as usize & 7, maps.epoch());
+    }
+    Some(verdict)
 }
 
 /// From classes to the verdict.
@@ -123,39 +142,48 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -
 }
 
 #[inline(always)]
-fn host4(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: u32) -> Option<u32> {
+fn host4(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: u32, port: u32) -> Option<Class> {
     let (bucket, start) = hosts::slot4(address, layout.seed, layout.hosts4_mask);
     let bucket = layout.hosts4 + bucket;
     match hosts::find(maps.hosts4(bucket)?, address, start, |_| true) {
-        Found::Hit(cell, value) => {
-            let epoch = maps.epoch();
-            if hosts::epoch_of(value) != epoch {
-                maps.touch4(bucket, cell, epoch);
-            }
-            Some(hosts::class_of(value))
-        }
+        Found::Hit(cell, value) => hit(maps, bucket, cell, value, port),
         Found::Miss => None,
-        Found::Full => maps.overflow(&OverflowKey { space: policy as u32, address: [0, 0, 0, address] }),
+        Found::Full => {
+            let class = maps.overflow(&OverflowKey { space: policy as u32, address: [0, 0, 0, address] })?;
+            overflowed(class, port)
+        }
     }
 }
 
 #[inline(always)]
-fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6) -> Option<u32> {
+fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6, port: u32) -> Option<Class> {
     let (tag, hash) = hosts::fingerprint6(address, layout.seed);
     let (bucket, start) = hosts::slot(hash, layout.hosts6_mask);
     let bucket = layout.hosts6 + bucket;
     let same = |cell| maps.key6(bucket, cell).is_some_and(|key| key == *address);
     match hosts::find(maps.hosts6(bucket)?, tag, start, same) {
-        Found::Hit(cell, value) => {
-            let epoch = maps.epoch();
-            if hosts::epoch_of(value) != epoch {
-                maps.touch6(bucket, cell, epoch);
-            }
-            Some(hosts::class_of(value))
-        }
+        Found::Hit(cell, value) => hit(maps, bucket, cell, value, port),
         Found::Miss => None,
-        Found::Full => maps.overflow(&OverflowKey { space: policy as u32 + 4, address: *address }),
+        Found::Full => overflowed(maps.overflow(&OverflowKey { space: policy as u32 + 4, address: *address })?, port),
     }
+}
+
+/// A host's class, if its cell speaks of the packet. Only packets of connections that stand are proof that one is alive.
+#[inline(always)]
+fn hit(maps: &impl Maps, bucket: u32, cell: usize, value: u64, port: u32) -> Option<Class> {
+    if !hosts::speaks(value, port) {
+        return None;
+    }
+    let stamped = port & STANDS == 0 || hosts::epoch_of(value) == maps.epoch();
+    let stamp = if stamped { UNSTAMPED } else { bucket << 3 | cell as u32 };
+    Some(Class { class: hosts::class_of(value), stamp })
+}
+
+/// A host's class from the overflow, where it has the bits of a cell's upper half and is never stamped.
+#[inline(always)]
+fn overflowed(class: u32, port: u32) -> Option<Class> {
+    let value = u64::from(class) << 32;
+    hosts::speaks(value, port).then_some(Class { class: hosts::class_of(value), stamp: UNSTAMPED })
 }
 
 /// Added to a policy's number in keys of long source prefixes.

@@ -174,8 +174,12 @@ pub struct Transports {
     pub ports: Ports,
     /// Header and payload of UDP, bytes; of TCP, a half of the sequence number.
     pub udp_length: u16,
+    /// Checksum of UDP; not looked at.
+    pub checksum: u16,
+    /// UDP payload.
+    pub udp_payload: u8,
     /// Not looked at.
-    pub between: [u16; 3],
+    pub between: [u8; 3],
     /// Header length of TCP in words, in the upper half; UDP payload.
     pub tcp_offset: u8,
     /// Flags of TCP; UDP payload.

@@ -4,7 +4,7 @@
 //! at the address or at an empty cell, so that in a table filled as user space fills it (four hosts a bucket and fewer)
 //! most probes read one cell. What a full bucket could not take is in a kernel hash.
 
-use crate::abi::{BUCKET_CELLS, Bucket, TOMBSTONE, Words6};
+use crate::abi::{BUCKET_CELLS, Bucket, DRAINING, STANDS, TOMBSTONE, Words6};
 
 /// Odd 64-bit multiplier (2^64 / golden ratio); with the seed mixed in, an attacker cannot aim at a bucket.
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -70,7 +70,14 @@ pub fn find(bucket: &Bucket, tag: u32, start: usize, same: impl Fn(usize) -> boo
 #[inline(always)]
 #[must_use]
 pub fn class_of(cell: u64) -> u32 {
-    (cell >> 32) as u32 & 0xffff
+    (cell >> 32) as u32 & 0x7fff
+}
+
+/// Whether a host cell speaks of a packet to its address: while it is draining, of those alone whose connection stands ([`STANDS`]).
+#[inline(always)]
+#[must_use]
+pub fn speaks(cell: u64, port: u32) -> bool {
+    (cell >> 32) as u32 & u32::from(DRAINING) == 0 || port & STANDS != 0
 }
 
 /// Epoch in a host cell.

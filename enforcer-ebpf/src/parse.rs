@@ -1,11 +1,11 @@
 //! From a frame to what rules speak of. Total: every frame is a packet, a frame without IP, or malformed with a reason.
 
 use crate::{
-    abi::{Words6, slot},
+    abi::{STANDS, Words6, slot},
     address::Address,
     bounded::bounded,
     bytes::Bytes,
-    headers::{Ethernet, Extension, FragmentHeader, Icmp, Ipv4, Ipv6, Ports, VlanTag, ethertype, protocol},
+    headers::{Ethernet, Extension, FragmentHeader, Icmp, Ipv4, Ipv6, Ports, VlanTag, ethertype, protocol, tcp},
 };
 
 /// What becomes of a frame, by what it is. Each kind goes its own way from here on: were they joined in one value first, every packet would
@@ -38,6 +38,8 @@ pub struct Packet<A> {
     pub destination_port: u16,
     /// Flags of TCP; else 0.
     pub tcp_flags: u8,
+    /// [`crate::abi::STANDS`] if it belongs to a connection that stands, else 0.
+    pub stands: u32,
     /// Part of a fragmented packet, or [`Fragment::NONE`].
     pub fragment: Fragment,
 }
@@ -308,13 +310,14 @@ struct Transport {
     source_port: u16,
     destination_port: u16,
     tcp_flags: u8,
+    stands: u32,
 }
 
 impl Transport {
     #[inline(always)]
     fn packet<A>(self, source: A, destination: A, protocol: u8, fragment: Fragment) -> Packet<A> {
-        let Self { port, source_port, destination_port, tcp_flags } = self;
-        Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, fragment }
+        let Self { port, source_port, destination_port, tcp_flags, stands } = self;
+        Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment }
     }
 }
 
@@ -328,7 +331,8 @@ fn transport(
     v6: bool,
     part: Fragment,
 ) -> Result<Transport, Malformed> {
-    let portless = Transport { port: u32::from(protocol), source_port: 0, destination_port: 0, tcp_flags: 0 };
+    let portless =
+        Transport { port: u32::from(protocol), source_port: 0, destination_port: 0, tcp_flags: 0, stands: 0 };
     if part.is_later() {
         return Ok(portless);
     }
@@ -352,14 +356,15 @@ fn transport(
         let echo = if v6 { matches!(header.kind, 128 | 129) } else { matches!(header.kind, 0 | 8) };
         let id = if echo { u16::from_be(header.id) } else { 0 };
         let port = slot << 16 | u32::from(header.kind) << 8 | u32::from(header.code);
-        return Ok(Transport { port, source_port: id, destination_port: id, tcp_flags: 0 });
+        return Ok(Transport { port, source_port: id, destination_port: id, tcp_flags: 0, stands: 0 });
     }
     let ports = frame.read::<Ports>(at).ok_or(Malformed::Truncated)?;
     let destination_port = u16::from_be(ports.destination);
-    let mut tcp_flags = 0;
+    let (mut tcp_flags, mut stands) = (0, 0);
     if slot == slot::TCP {
         let [offset, flags] = frame.read::<[u8; 2]>(at + 12).ok_or(Malformed::Truncated)?;
         tcp_flags = flags;
+        stands = tcp_stands(flags);
         let data = usize::from(offset >> 4) * 4;
         if data < 20 || data > length {
             return Err(Malformed::Length);
@@ -369,6 +374,9 @@ fn transport(
         if claimed < 8 || (!part.is_part() && claimed > length) {
             return Err(Malformed::Length);
         }
+        if claimed > 8 && length > 8 {
+            stands = quic_stands(destination_port, frame.read(at + 8).ok_or(Malformed::Truncated)?);
+        }
     } else if slot == slot::UDPLITE {
         // How far the checksum reaches (RFC 3828, 3.1): 0 is all of it.
         let covered = usize::from(u16::from_be(frame.read(at + 4).ok_or(Malformed::Truncated)?));
@@ -377,7 +385,19 @@ fn transport(
         }
     }
     let port = slot << 16 | u32::from(destination_port);
-    Ok(Transport { port, source_port: u16::from_be(ports.source), destination_port, tcp_flags })
+    Ok(Transport { port, source_port: u16::from_be(ports.source), destination_port, tcp_flags, stands })
+}
+
+/// [`STANDS`] for TCP packets that open nothing.
+#[inline(always)]
+pub const fn tcp_stands(flags: u8) -> u32 {
+    if flags & tcp::SYN == 0 { STANDS } else { 0 }
+}
+
+/// [`STANDS`] for packets to QUIC's port whose first byte begins a short header: the form bit is off, the fixed bit on (RFC 9000, 17.3).
+#[inline(always)]
+pub const fn quic_stands(destination_port: u16, first: u8) -> u32 {
+    if destination_port == 443 && first & 0xc0 == 0x40 { STANDS } else { 0 }
 }
 
 /// Whether the bytes at the network header are of a packet whose transport header follows right behind it: IPv4 without options, or IPv6 with TCP,

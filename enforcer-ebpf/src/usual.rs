@@ -5,7 +5,7 @@ use crate::{
     abi::{Words6, slot},
     bytes::Bytes,
     headers::{Ipv4, Ipv6, Start, Transports, protocol},
-    parse::{Fragment, Packet},
+    parse::{Fragment, Packet, quic_stands, tcp_stands},
 };
 
 /// A usual IPv4 packet from its network header on; nothing if it is not one or malformed: [`crate::parse::network`] finds out which.
@@ -45,6 +45,18 @@ impl Transports {
     }
 
     #[inline(always)]
+    fn stands(&self, protocol: u8) -> u32 {
+        if protocol == protocol::TCP {
+            return tcp_stands(self.tcp_flags);
+        }
+        // A datagram without payload may be padded with anything.
+        if u16::from_be(self.udp_length) <= 8 {
+            return 0;
+        }
+        quic_stands(u16::from_be(self.ports.destination), self.udp_payload)
+    }
+
+    #[inline(always)]
     fn packet<A>(&self, source: A, destination: A, protocol: u8, port: u32) -> Packet<A> {
         let ports = self.ports;
         Packet {
@@ -55,6 +67,7 @@ impl Transports {
             source_port: u16::from_be(ports.source),
             destination_port: u16::from_be(ports.destination),
             tcp_flags: if protocol == protocol::TCP { self.tcp_flags } else { 0 },
+            stands: self.stands(protocol),
             fragment: Fragment::NONE,
         }
     }
@@ -76,10 +89,10 @@ mod tests {
     impl Sink for Seen {
         type Output = String;
         fn ip<A: Address>(self, packet: &Packet<A>) -> String {
-            let Packet { protocol, port, source_port, destination_port, tcp_flags, fragment, .. } = packet;
+            let Packet { protocol, port, source_port, destination_port, tcp_flags, stands, fragment, .. } = packet;
             let (source, destination) = (packet.source.words(), packet.destination.words());
             std::format!(
-                "{source:x?} {destination:x?} {protocol} {port:x} {source_port} {destination_port} {tcp_flags:x} {fragment:?}"
+                "{source:x?} {destination:x?} {protocol} {port:x} {source_port} {destination_port} {tcp_flags:x} {stands:x} {fragment:?}"
             )
         }
         fn non_ip(self, kind: u16) -> String {

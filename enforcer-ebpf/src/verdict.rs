@@ -94,7 +94,7 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A
     if packet.fragment.is_later() {
         return Some(later_fragment(maps, net, packet));
     }
-    let mut verdict = A::judge(maps, policy, packet.source, packet.destination, packet.port)?;
+    let mut verdict = A::judge(maps, policy, packet.source, packet.destination, packet.port | packet.stands)?;
     if verdict.action() != Action::Allow
         && maps::cell(&net.replies) != 0
         && maps.reply(&reply_key(packet), packet.tcp_flags)

@@ -135,8 +135,10 @@ fn ask<A: Address>(image: &Image, source: A, destination: A, port: PortMatch) ->
     let net = nowhere.at(0, NET_BLOCKS).map_err(|_| NoAnswer::Fault)?;
     let (protocol, port) = port_cell(port)?;
     let (source_port, destination_port, fragment) = (0, port as u16, Fragment::NONE);
-    let tcp_flags = 0;
-    let packet = Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, fragment };
+    // The first packet of a connection.
+    let (tcp_flags, stands) = (0, 0);
+    let packet =
+        Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment };
     Ok(Judge { maps: image, net: &net, origin: Origin::Lan(0) }.ip(&packet))
 }
 

@@ -80,8 +80,8 @@ const fn too_large(what: &'static str, needed: usize, limit: usize, advice: &'st
 const FEWER_SETS: &str =
     "write fewer services whose prefixes overlap, or fewer rules with sources and ports of their own";
 
-/// Row units that a host cell's 16 bits can name.
-const HOST_CLASSES: usize = 1 << 16;
+/// Row units that a host cell's 15 bits can name.
+const HOST_CLASSES: usize = 1 << 15;
 
 /// Compiles a policy. `seed` keys the host tables and should be random.
 ///
@@ -178,7 +178,7 @@ impl Context<'_> {
         let src4 = Family::split(src4, |_| false, 32);
         let src6 = Family::split(src6, |_| false, 64);
 
-        // Hosts' rows first: their cells have 16 bits for the class.
+        // Hosts' rows first: their cells have 15 bits for the class.
         let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
         let mut classes = vec![None; destinations.len()];
         let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
