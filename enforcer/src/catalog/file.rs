@@ -5,13 +5,17 @@ use std::{collections::HashSet, ops::Range};
 use toml::de::DeTable;
 
 use super::{Catalog, Entry, Host, Service};
-use crate::policy::{Diagnostics, reader::Reader, words};
+use crate::policy::{Diagnostics, Source, reader::Reader, words};
 
 pub fn parse(name: &str, file: &str, text: &str) -> Result<Catalog, Diagnostics> {
-    Reader::read(file, text, |mut reader, root| {
-        let catalog = catalog(&mut reader, name, root);
-        (reader, catalog)
-    })
+    let source = Source::new(file, text.to_owned());
+    let mut reader = Reader::new(&source);
+    let root = reader.parse(&source);
+    // What a broken line left out would be told as missing.
+    let mut reader = reader.faultless()?;
+    let catalog = catalog(&mut reader, name, &root);
+    reader.faultless()?;
+    Ok(catalog)
 }
 
 fn catalog(reader: &mut Reader<'_>, name: &str, root: &DeTable<'_>) -> Catalog {
@@ -67,18 +71,11 @@ fn entry(reader: &mut Reader<'_>, table: &DeTable<'_>, span: &Range<usize>) -> E
             }
         }
     }
-    let proxy = table.get("proxy").is_some_and(|value| {
-        let word = value.get_ref().as_bool();
-        if word.is_none() {
-            reader.wrong(value.span(), "not true or false", "write proxy = true if it works through an explicit proxy");
-        }
-        word.unwrap_or(false)
-    });
     Entry {
         hosts,
         ports: table.get("ports").map(|value| reader.ports(value)).unwrap_or_default(),
         os: list(reader, table, "os", "[\"iOS\"]"),
-        proxy,
+        proxy: reader.flag(table, "proxy"),
         purpose: table.get("purpose").and_then(|value| reader.string(value)),
     }
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 pub use pattern::Pattern;
 
-use crate::policy::{Diagnostics, FileError, PortMatch, reader};
+use crate::policy::{Diagnostics, FileError, PortMatch, Source};
 
 /// One vendor's services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +139,8 @@ impl Catalogs {
         paths.sort_unstable();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "toml")) {
             let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
-            let catalog = Catalog::parse(name, &path.display().to_string(), &reader::read(path)?)?;
+            let Source { name: file, text, .. } = Source::read(path)?;
+            let catalog = Catalog::parse(name, &file, &text)?;
             catalogs.0.retain(|other| other.name != catalog.name);
             catalogs.0.push(catalog);
         }

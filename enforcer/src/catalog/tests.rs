@@ -83,7 +83,7 @@ fn each_kind_of_mistake_is_told_with_its_place() {
             9,
             "not an address",
         ),
-        (format!("{good}{service}{entry}proxy = \"yes\"\n"), 11, "not true or false"),
+        (format!("{good}{service}{entry}proxy = \"yes\"\n"), 11, "where true or false is expected"),
         (format!("{good}{service}{entry}{service}{entry}"), 11, "already a service"),
     ];
     for (text, line, message) in cases {

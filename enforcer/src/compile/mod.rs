@@ -34,7 +34,7 @@ use trie::Blocks;
 
 use crate::{
     moments::{self, Moments},
-    policy::{Policy, ScheduleId},
+    policy::{Log, Policy, ScheduleId},
 };
 
 /// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
@@ -124,7 +124,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
     let context = Context { nat64: &policy.nat64, moments: moments.sets(), limits, seed };
     for (id, rules, default) in policies {
         let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
-        let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), None);
+        let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), Log::Denied);
         context.add(&mut image, id, &numbered, default)?;
     }
     let rates = samplings.count();

@@ -1,8 +1,8 @@
 //! Sampling rates by number: what a verdict's six bits mean.
 
-use std::num::NonZeroU32;
-
 use enforcer_ebpf::abi::{Action, Verdict};
+
+use crate::policy::Log;
 
 /// Distinct rates, in the order in which they were asked for.
 #[derive(Debug)]
@@ -16,9 +16,13 @@ impl Default for Samplings {
 }
 
 impl Samplings {
-    /// The verdict with events for one in so many packets; without a rate, for every one if it is denied or would be.
-    pub fn mark(&mut self, verdict: Verdict, one_in: Option<NonZeroU32>) -> Verdict {
-        let rate = one_in.map_or(u32::from(verdict.action() != Action::Allow), NonZeroU32::get);
+    /// The verdict with events for those of its packets that make some.
+    pub fn mark(&mut self, verdict: Verdict, log: Log) -> Verdict {
+        let rate = match log {
+            Log::Denied => u32::from(verdict.action() != Action::Allow),
+            Log::Never => 0,
+            Log::OneIn(count) => count.get(),
+        };
         let number = self.0.iter().position(|&known| known == rate).unwrap_or_else(|| {
             self.0.push(rate);
             self.0.len() - 1

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Action, PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
+use crate::policy::{Action, Log, PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
 
 fn net(v6: bool, bits: u32, length: u8) -> IpNet {
     if v6 {
@@ -56,6 +56,10 @@ fn port() -> impl Strategy<Value = PortMatch> {
     ]
 }
 
+fn one_in(count: u32) -> Log {
+    NonZeroU32::new(count).map_or(Log::Never, Log::OneIn)
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let service = (nets(), prop::collection::vec(port(), 1..4));
     let rule = (
@@ -63,7 +67,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         prop::option::weighted(0.9, prop::collection::vec(any::<prop::sample::Index>(), 1..4)),
         prop::option::of(nets()),
         prop::option::weighted(0.3, 0..3_u32),
-        (any::<bool>(), prop::option::weighted(0.3, 1..4_u32)),
+        (any::<bool>(), prop_oneof![3 => Just(Log::Denied), 1 => Just(Log::Never), 1 => (1..4_u32).prop_map(one_in)]),
     );
     let schedule = |name: &str, zone: &str, times: &[Range<u16>]| Schedule {
         name: name.into(),
@@ -91,7 +95,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 from,
                 when: when.map(ScheduleId),
                 monitor,
-                log: log.and_then(NonZeroU32::new),
+                log,
                 ..Rule::new([Action::Allow, Action::Drop, Action::Reject][usize::from(action)])
             })
             .collect();
@@ -165,8 +169,12 @@ fn scan(policy: &Policy, packet: &Packet, active: &[ScheduleId]) -> (Action, u32
     let watched = |action, watches| if watches && action != Action::Allow { Action::Monitor } else { action };
     let fate = |rule: &Rule, counter| {
         let action = watched(rule.action, policy.monitor || rule.monitor);
-        let usual = if action == Action::Allow { 0 } else { 1 };
-        (action, counter, rule.log.map_or(usual, NonZeroU32::get))
+        let one_in = match (rule.log, action) {
+            (Log::Never, _) | (Log::Denied, Action::Allow) => 0,
+            (Log::Denied, _) => 1,
+            (Log::OneIn(count), _) => count.get(),
+        };
+        (action, counter, one_in)
     };
     let mut counter = pseudo::COUNT;
     for rule in &policy.lan.rules {
@@ -244,7 +252,7 @@ fn too_many_combinations_of_schedules_or_sampling_rates_are_refused() {
         refused.expect("too many").to_string(),
         "the policy needs 2048 combinations of schedules, more than the limit of 1024: use fewer schedules, or fewer time zones"
     );
-    let rule = |rate| Rule { log: NonZeroU32::new(rate), ..Rule::new(Action::Allow) };
+    let rule = |rate| Rule { log: one_in(rate), ..Rule::new(Action::Allow) };
     let rates = |count| {
         let lan = Rules { default: Action::Drop, rules: (2..2 + count).map(rule).collect() };
         compile(&Policy { lan, ..Policy::default() }, &Limits::default(), 1).err()

@@ -5,7 +5,7 @@ use enforcer_ebpf::abi::{Verdict, flow, pseudo};
 use super::samplings::Samplings;
 use crate::{
     net::image::Words,
-    policy::{Action, Policy, Timeouts},
+    policy::{Action, Log, Policy, Timeouts},
 };
 
 /// The policy's words and switches.
@@ -14,7 +14,7 @@ pub fn words(policy: &Policy, samplings: &mut Samplings) -> Words {
         strict_sources: policy.strict_sources,
         replies: policy.inbound.default == Action::Allow || !policy.inbound.rules.is_empty(),
         timeouts: timeouts(&policy.timeouts),
-        pseudo: pseudo_verdicts(policy).map(|verdict| samplings.mark(verdict, None)),
+        pseudo: pseudo_verdicts(policy).map(|verdict| samplings.mark(verdict, Log::Denied)),
     }
 }
 

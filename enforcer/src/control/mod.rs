@@ -15,7 +15,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use enforcer_ebpf::abi::{self, PolicyId, pseudo};
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, watch},
@@ -27,7 +26,6 @@ use crate::{
         server::{self, Source},
         types::{Counters, Event, PseudoCounter, RuleCounter, Status},
     },
-    catalog::Catalogs,
     compile::{self, Image, Limits},
     events::{self, Names},
     kernel::{attach::XdpMode, events::Events, object::Object},
@@ -37,7 +35,7 @@ use crate::{
         image::{NetError, Roles, Words},
         watch as netlink,
     },
-    policy::{self, Policy, words},
+    policy::{Policy, words},
 };
 use hooks::Hooks;
 use record::Record;
@@ -70,10 +68,8 @@ pub async fn run(options: &Options) -> Result<()> {
     // The end of the session that started it is no reason to stop.
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let text = policy::read(&options.policy)?;
-    let policy = Policy::parse(&options.policy.display().to_string(), &text, &Catalogs::beside(&options.policy)?)?;
+    let (policy, sha256) = Policy::load_with_hash(&options.policy)?;
     warn_of_names(&policy);
-    let sha256 = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let image = compile::compile(&policy, &Limits::default(), seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     let roles = roles(options, &facts)?;

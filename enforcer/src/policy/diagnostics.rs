@@ -1,8 +1,10 @@
-//! What is wrong with a policy file, where, and what would be right.
+//! What is wrong with a file, where, and what would be right.
 
 use std::{fmt, ops::Range};
 
 use serde::Serialize;
+
+use super::source::Source;
 
 /// More than these are not told: the rest is likely to follow from them.
 const MOST: usize = 20;
@@ -10,6 +12,8 @@ const MOST: usize = 20;
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    /// Name of the file.
+    pub file: String,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -24,25 +28,24 @@ pub struct Diagnostic {
     pub source: String,
 }
 
-/// All mistakes that were found in a file; never empty as an error.
+/// All mistakes that were found in a file and in what it includes; never empty as an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Diagnostics {
-    /// Name of the file.
-    pub file: String,
-    /// In the order of the file.
+    /// By file, in the order of each.
     pub mistakes: Vec<Diagnostic>,
     /// How many more there were.
     pub untold: usize,
 }
 
 impl Diagnostics {
-    /// None yet.
-    pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), ..Self::default() }
-    }
-
-    /// Adds a mistake at a byte range of the text.
-    pub(super) fn add(&mut self, text: &str, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+    /// Adds a mistake at a byte range of a text.
+    pub(super) fn add(
+        &mut self,
+        Source { name, text, .. }: &Source,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         if self.mistakes.len() == MOST {
             self.untold += 1;
             return;
@@ -54,6 +57,7 @@ impl Diagnostics {
         let shown = text[start..floor(text, span.end.max(start))].lines().next().unwrap_or_default();
         debug_assert!(rest.starts_with(shown));
         self.mistakes.push(Diagnostic {
+            file: name.clone(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             width: shown.chars().count().max(1),
@@ -63,12 +67,12 @@ impl Diagnostics {
         });
     }
 
-    /// The value, or all mistakes in the order of the file.
+    /// The value, or all mistakes, sorted.
     pub(super) fn or<T>(mut self, value: T) -> Result<T, Self> {
         if self.mistakes.is_empty() {
             return Ok(value);
         }
-        self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        self.mistakes.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         Err(self)
     }
 }
@@ -100,11 +104,11 @@ impl fmt::Display for Diagnostics {
         /// Characters of a line that are shown around the mistake.
         const WINDOW: usize = 100;
         for (index, mistake) in self.mistakes.iter().enumerate() {
-            let Diagnostic { line, column, width, message, help, source } = mistake;
+            let Diagnostic { file, line, column, width, message, help, source } = mistake;
             if index > 0 {
                 writeln!(f)?;
             }
-            writeln!(f, "{}:{line}:{column}: {message}", self.file)?;
+            writeln!(f, "{file}:{line}:{column}: {message}")?;
             let skipped = (column - 1).saturating_sub(WINDOW / 2);
             let shown: String = source
                 .chars()
@@ -120,7 +124,7 @@ impl fmt::Display for Diagnostics {
             write!(f, "  {margin} = help: {help}")?;
         }
         if self.untold > 0 {
-            write!(f, "\n{}: {} more mistakes are not shown", self.file, self.untold)?;
+            write!(f, "\n{} more mistakes are not shown", self.untold)?;
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    model::{Policy, Rule, Rules, Service},
+    model::{Log, Policy, Rule, Rules, Schedule, Service},
+    schedules::{DAY, DAYS},
     words,
 };
 
@@ -20,18 +21,52 @@ impl Display for Service {
     }
 }
 
+impl Display for Schedule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[schedule]]\nname = \"{}\"\nzone = \"{}\"", self.name, self.zone)?;
+        let mut times = Vec::new();
+        for (day, name) in (0..).zip(DAYS) {
+            let (midnight, next) = (day * DAY, (day + 1) * DAY);
+            for span in &self.times {
+                let (start, end) = (span.start.max(midnight), span.end.min(next));
+                if start < end {
+                    let [start, end] = [start, end].map(|minute| minute - midnight);
+                    times.push(format!("{name} {:02}:{:02}-{:02}:{:02}", start / 60, start % 60, end / 60, end % 60));
+                }
+            }
+        }
+        list(f, "times", &times)
+    }
+}
+
 impl Policy {
     fn rule(&self, f: &mut Formatter<'_>, header: &str, rule: &Rule) -> fmt::Result {
         writeln!(f, "\n[[{header}]]")?;
         if let Some(name) = &rule.name {
             writeln!(f, "name = \"{name}\"")?;
         }
+        if let Some(comment) = &rule.comment {
+            writeln!(f, "comment = {}", toml_edit::Value::from(comment.as_str()))?;
+        }
         writeln!(f, "action = \"{}\"", words::name(rule.action))?;
         if let Some(services) = &rule.services {
             let names: Vec<&str> = services.iter().map(|id| self.services[id.0 as usize].name.as_str()).collect();
             list(f, "services", &names)?;
         }
-        rule.from.as_ref().map_or(Ok(()), |from| list(f, "from", from))
+        if let Some(from) = &rule.from {
+            list(f, "from", from)?;
+        }
+        if let Some(when) = rule.when {
+            writeln!(f, "when = \"{}\"", self.schedules[when.0 as usize].name)?;
+        }
+        if rule.monitor {
+            writeln!(f, "monitor = true")?;
+        }
+        match rule.log {
+            Log::Denied => Ok(()),
+            Log::Never => writeln!(f, "log = false"),
+            Log::OneIn(part) => writeln!(f, "log = \"1/{part}\""),
+        }
     }
 
     /// Rules but those all of whose services are names without addresses: they match nothing.
@@ -39,30 +74,44 @@ impl Policy {
         rules.rules.iter().filter(|rule| rule.services.as_ref().is_none_or(|services| !services.is_empty()))
     }
 
-    fn section(&self, f: &mut Formatter<'_>, name: &str, rules: &Rules) -> fmt::Result {
-        writeln!(f, "\n[{name}]\ndefault = \"{}\"", words::name(rules.default))?;
-        Self::matching(rules).try_for_each(|rule| self.rule(f, &format!("{name}.rule"), rule))
+    fn rules(&self, f: &mut Formatter<'_>, header: &str, rules: &Rules) -> fmt::Result {
+        Self::matching(rules).try_for_each(|rule| self.rule(f, header, rule))
     }
 }
 
 impl Display for Policy {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "default = \"{}\"", words::name(self.lan.default))?;
+        writeln!(f, "monitor = {}", self.monitor)?;
         writeln!(f, "sources = \"{}\"", if self.strict_sources { "strict" } else { "any" })?;
         let words = [
             ("fragments", self.fragments),
             ("malformed", self.malformed),
             ("non-ip", self.non_ip),
             ("unlisted", self.unlisted),
+            ("icmp-errors", self.icmp_errors),
         ];
         for (key, action) in words {
             writeln!(f, "{key} = \"{}\"", words::name(action))?;
         }
+        if !self.nat64.is_empty() {
+            list(f, "nat64", &self.nat64)?;
+        }
+        for schedule in &self.schedules {
+            write!(f, "\n{schedule}")?;
+        }
         for service in &self.services {
             write!(f, "\n{service}")?;
         }
-        Self::matching(&self.lan).try_for_each(|rule| self.rule(f, "rule", rule))?;
-        self.section(f, "router", &self.router)?;
-        self.section(f, "inbound", &self.inbound)
+        self.rules(f, "rule", &self.lan)?;
+        writeln!(f, "\n[router]\ndefault = \"{}\"", words::name(self.router.default))?;
+        self.rules(f, "router.rule", &self.router)?;
+        writeln!(f, "\n[inbound]\ndefault = \"{}\"", words::name(self.inbound.default))?;
+        writeln!(f, "\n[inbound.timeouts]")?;
+        let mut timeouts = self.timeouts;
+        for (key, seconds) in timeouts.named() {
+            writeln!(f, "{key} = {seconds}")?;
+        }
+        self.rules(f, "inbound.rule", &self.inbound)
     }
 }

@@ -1,33 +1,52 @@
-//! The policy file.
+//! The policy file: from its text to a policy.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
+    ops::Range,
     path::Path,
 };
 
-use ipnet::IpNet;
-use serde_spanned::Spanned;
+use ipnet::{IpNet, Ipv6Net};
+use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
 use super::{
     diagnostics::Diagnostics,
-    model::{Action, Policy, PortMatch, Rule, Rules, Service, ServiceId},
-    reader::{self, FileError, Reader},
+    includes::{self, File},
+    keys,
+    model::{Action, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
+    reader::Reader,
+    rules::{INBOUND, LAN, ROUTER},
+    source::{FileError, Source},
     words,
 };
-use crate::catalog::{self, Catalogs, Pattern};
+use crate::catalog::{Catalogs, Pattern};
 
-const ALL: &[Action] = &[Action::Allow, Action::Drop, Action::Reject];
-const PASS_OR_DROP: &[Action] = &[Action::Allow, Action::Drop];
+const PASSES_OR_NOT: &[Action] = &[Action::Allow, Action::Drop, Action::Monitor];
+/// In seconds; nothing is remembered for longer.
+const YEAR: u32 = 365 * 24 * 60 * 60;
 
 impl Policy {
-    /// Reads and parses a file, with the catalogues beside it.
+    /// Reads and parses a file, with what it includes and the catalogues beside it.
     ///
     /// # Errors
-    /// If it or a catalogue cannot be read or has mistakes.
+    /// If any of them cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let text = reader::read(path)?;
-        Ok(Self::parse(&path.display().to_string(), &text, &Catalogs::beside(path)?)?)
+        Ok(Self::load_with_hash(path)?.0)
+    }
+
+    /// As [`Self::load`]; and the SHA-256, in hexadecimal, of the policy's text behind the texts of what it includes.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with_hash(path: &Path) -> Result<(Self, String), FileError> {
+        let catalogs = Catalogs::beside(path)?;
+        let shelf = includes::shelf();
+        let files = includes::read(Source::read(path)?, Some(path), &shelf)?;
+        let mut hash = Sha256::new();
+        files.iter().for_each(|file| hash.update(&file.source.text));
+        let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((PolicyReader::read(&files, &catalogs)?, hash))
     }
 
     /// Parses a policy's text, whose rules may name services of catalogues; `name` is what mistakes are reported for.
@@ -35,72 +54,112 @@ impl Policy {
     /// # Errors
     /// All mistakes that can be told apart, in the order of the file.
     pub fn parse(name: &str, text: &str, catalogs: &Catalogs) -> Result<Self, Diagnostics> {
-        Reader::read(name, text, |reader, root| {
-            let mut reader = PolicyReader {
-                reader,
-                catalogs,
-                defined: Vec::new(),
-                services: HashMap::new(),
-                unresolved: BTreeMap::new(),
-            };
-            let policy = reader.policy(root);
-            (reader.reader, policy)
-        })
+        let shelf = includes::shelf();
+        let files = includes::read(Source::new(name, text.to_owned()), None, &shelf)?;
+        PolicyReader::read(&files, catalogs)
     }
 }
 
-struct PolicyReader<'a> {
-    reader: Reader<'a>,
-    catalogs: &'a Catalogs,
+/// What is known of a policy while its files are read: first all variables, then schedules, services and rules, each in all files.
+pub(super) struct PolicyReader<'a> {
+    pub reader: Reader<'a>,
+    pub catalogs: &'a Catalogs,
+    /// Where each name was given, by what it names.
+    names: HashMap<(&'static str, String), String>,
+    pub variables: HashMap<String, Vec<IpNet>>,
+    pub schedules: Vec<Schedule>,
     /// The policy's own services, then those of catalogues, as rules name them.
-    defined: Vec<Service>,
+    pub defined: Vec<Service>,
     /// A catalogue's service may be several here, or none, if all of its hosts are names.
-    services: HashMap<String, Vec<ServiceId>>,
-    unresolved: BTreeMap<String, Vec<Pattern>>,
+    pub services: HashMap<String, Vec<ServiceId>>,
+    pub unresolved: BTreeMap<String, Vec<Pattern>>,
 }
 
-impl PolicyReader<'_> {
-    fn policy(&mut self, table: &DeTable<'_>) -> Policy {
-        const KEYS: &[&str] = &[
-            "default",
-            "sources",
-            "fragments",
-            "malformed",
-            "non-ip",
-            "unlisted",
-            "service",
-            "rule",
-            "router",
-            "inbound",
-        ];
-        self.reader.known(table, KEYS);
-        self.defined = self.services(table);
+impl<'a> PolicyReader<'a> {
+    fn read(files: &[File<'a>], catalogs: &'a Catalogs) -> Result<Policy, Diagnostics> {
+        let Some(own) = files.last() else { return Ok(Policy::default()) };
+        let mut reader = Self {
+            reader: Reader::new(own.source),
+            catalogs,
+            names: HashMap::new(),
+            variables: HashMap::new(),
+            schedules: Vec::new(),
+            defined: Vec::new(),
+            services: HashMap::new(),
+            unresolved: BTreeMap::new(),
+        };
+        let policy = reader.policy(files, own);
+        reader.reader.faultless()?;
+        Ok(policy)
+    }
+
+    fn policy(&mut self, files: &[File<'a>], own: &File<'a>) -> Policy {
+        for file in files {
+            self.reader.turn_to(file.source);
+            self.known(file);
+        }
+        self.variables(files);
+        for file in files {
+            self.reader.turn_to(file.source);
+            self.schedules(&file.table);
+        }
+        let mut rules = self.exempt(files);
+        for file in files {
+            self.reader.turn_to(file.source);
+            self.services(&file.table);
+        }
+        for file in files {
+            self.reader.turn_to(file.source);
+            rules.extend(self.rules(&file.table, &LAN, file.included.as_deref()));
+        }
+
+        // The last file is the policy itself.
+        let table = &own.table;
         if !table.contains_key("default") {
             let help = "write default = \"drop\" in the first line: what happens to packets that no rule matches";
             self.reader.wrong(0..0, "the policy has no default", help);
         }
-        let default = self.action(table, "default", ALL, Action::Drop);
-        let rules = self.rules(table, "rule", ALL, true);
-        let router = self.section(table, "router", ALL, Action::Allow, false);
-        let inbound = self.section(table, "inbound", PASS_OR_DROP, Action::Drop, true);
-        if inbound.default == Action::Allow
-            && let Some(value) = table.get("inbound")
-        {
-            let help = "replies to connections from outside pass only where a rule names them: leave the default out";
-            self.reader.wrong(value.span(), "the inbound default cannot be \"allow\"", help);
-        }
+        let absent = Policy::default();
+        let mut word = |key, absent| self.action(table, key, PASSES_OR_NOT, absent);
+        let fragments = word("fragments", absent.fragments);
+        let malformed = word("malformed", absent.malformed);
+        let non_ip = word("non-ip", absent.non_ip);
+        let unlisted = word("unlisted", absent.unlisted);
+        let icmp_errors = word("icmp-errors", absent.icmp_errors);
+        let lan = Rules { default: self.action(table, "default", LAN.actions, absent.lan.default), rules };
+        let router = self.section(table, "router", &ROUTER, absent.router.default);
+        let inbound = self.section(table, "inbound", &INBOUND, absent.inbound.default);
         Policy {
+            schedules: std::mem::take(&mut self.schedules),
             services: std::mem::take(&mut self.defined),
             unresolved: std::mem::take(&mut self.unresolved),
-            lan: Rules { default, rules },
+            lan,
             router,
             inbound,
             strict_sources: self.strict(table),
-            fragments: self.action(table, "fragments", PASS_OR_DROP, Action::Drop),
-            malformed: self.action(table, "malformed", PASS_OR_DROP, Action::Drop),
-            non_ip: self.action(table, "non-ip", PASS_OR_DROP, Action::Drop),
-            unlisted: self.action(table, "unlisted", PASS_OR_DROP, Action::Drop),
-            ..Policy::default()
+            fragments,
+            malformed,
+            non_ip,
+            unlisted,
+            icmp_errors,
+            monitor: self.reader.flag(table, "monitor"),
+            nat64: self.nat64(table),
+            timeouts: self.timeouts(table),
+        }
+    }
+
+    fn known(&mut self, file: &File<'_>) {
+        self.reader.known(&file.table, keys::POLICY);
+        self.comment(&file.table);
+        if file.included.is_none() {
+            return;
+        }
+        for key in file.table.keys() {
+            let word: &str = key.get_ref();
+            if keys::POLICY.contains(&word) && !keys::INCLUDED.contains(&word) {
+                let help = format!("write it in the policy itself; here may be {}", keys::INCLUDED.join(", "));
+                self.reader.wrong(key.span(), format!("{word:?} is a word of the whole policy"), help);
+            }
         }
     }
 
@@ -117,7 +176,42 @@ impl PolicyReader<'_> {
         }
     }
 
-    fn action(&mut self, table: &DeTable<'_>, key: &str, possible: &[Action], absent: Action) -> Action {
+    fn nat64(&mut self, table: &DeTable<'_>) -> Vec<Ipv6Net> {
+        let Some(value) = table.get("nat64") else { return Vec::new() };
+        let mut prefixes = Vec::new();
+        for (span, word) in self.reader.strings(value, "nat64", "[\"64:ff9b::/96\"]") {
+            match words::nat64(&word) {
+                Ok(prefix) => prefixes.push(prefix),
+                Err((message, help)) => self.reader.wrong(span, message, help),
+            }
+        }
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes
+    }
+
+    fn timeouts(&mut self, table: &DeTable<'_>) -> Timeouts {
+        let mut timeouts = Timeouts::default();
+        let inbound = table.get("inbound").and_then(|value| value.get_ref().as_table());
+        let Some(table) = inbound.and_then(|inbound| self.reader.table(inbound, "timeouts")) else { return timeouts };
+        let fields = timeouts.named();
+        self.reader.known(table, &fields.each_ref().map(|(key, _)| *key));
+        for (key, field) in fields {
+            let Some(value) = table.get(key) else { continue };
+            let number = value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
+            match number.filter(|seconds| (1..=YEAR).contains(seconds)) {
+                Some(seconds) => *field = seconds,
+                None => {
+                    let help = format!("time-outs are whole seconds, from 1 to {YEAR}: write {key} = 120");
+                    self.reader.wrong(value.span(), "not a time-out", help);
+                }
+            }
+        }
+        timeouts
+    }
+
+    /// The action of a key among those that are possible.
+    pub fn action(&mut self, table: &DeTable<'_>, key: &str, possible: &[Action], absent: Action) -> Action {
         let Some(value) = table.get(key) else { return absent };
         let Some(word) = self.reader.string(value) else { return absent };
         match words::action(&word, possible) {
@@ -129,146 +223,17 @@ impl PolicyReader<'_> {
         }
     }
 
-    fn section(&mut self, table: &DeTable<'_>, key: &str, possible: &[Action], absent: Action, from: bool) -> Rules {
-        let Some(value) = table.get(key) else { return Rules { default: absent, rules: Vec::new() } };
-        let Some(section) = value.get_ref().as_table() else {
-            self.reader.wrong(value.span(), format!("{key:?} is a table"), format!("write [{key}] and its keys below"));
-            return Rules { default: absent, rules: Vec::new() };
-        };
-        self.reader.known(section, &["default", "rule"]);
-        let default = self.action(section, "default", possible, absent);
-        Rules { default, rules: self.rules(section, "rule", possible, from) }
+    /// What a table says for people.
+    pub fn comment(&mut self, table: &DeTable<'_>) -> Option<String> {
+        table.get("comment").and_then(|value| self.reader.string(value))
     }
 
-    fn services(&mut self, table: &DeTable<'_>) -> Vec<Service> {
-        let mut services = Vec::new();
-        for (span, service) in self.reader.tables(table, "service") {
-            self.reader.known(service, &["name", "to", "ports"]);
-            let Some(name) = self.reader.name(service, &span, "a service") else { continue };
-            let number = ServiceId(services.len() as u32);
-            if self.services.insert(name.clone(), vec![number]).is_some() {
-                let at = service.get("name").map_or(span.clone(), Spanned::span);
-                self.reader.wrong(
-                    at,
-                    format!("there is already a service {name:?}"),
-                    "give each service a name of its own",
-                );
-            }
-            let to = self.reader.prefixes(service, "to").unwrap_or_else(|| {
-                self.reader.wrong(
-                    span.clone(),
-                    format!("service {name:?} has no destinations"),
-                    "write to = [\"17.0.0.0/8\"] or to = [\"any\"]",
-                );
-                Vec::new()
-            });
-            let ports = match service.get("ports") {
-                Some(value) => self.reader.ports(value),
-                None => vec![PortMatch::Any],
-            };
-            services.push(Service { name, to, ports });
+    /// Notes the name of a `kind` of thing, and a mistake if another has it.
+    pub fn claim(&mut self, kind: &'static str, name: &str, span: Range<usize>) {
+        let place = format!("{}, line {}", self.reader.source().name, self.reader.line(span.start));
+        if let Some(other) = self.names.insert((kind, name.to_owned()), place) {
+            let help = format!("it is in {other}: give each a name of its own");
+            self.reader.wrong(span, format!("there is already a {kind} {name:?}"), help);
         }
-        services
-    }
-
-    fn rules(&mut self, table: &DeTable<'_>, key: &str, possible: &[Action], from: bool) -> Vec<Rule> {
-        let keys: &[&str] =
-            if from { &["name", "action", "services", "from"] } else { &["name", "action", "services"] };
-        let mut names: HashMap<String, ()> = HashMap::new();
-        let mut rules = Vec::new();
-        for (span, rule) in self.reader.tables(table, key) {
-            self.reader.known(rule, keys);
-            let name = if rule.contains_key("name") { self.reader.name(rule, &span, "a rule") } else { None };
-            if let Some(name) = &name
-                && names.insert(name.clone(), ()).is_some()
-            {
-                let at = rule.get("name").map_or(span.clone(), Spanned::span);
-                self.reader.wrong(
-                    at,
-                    format!("there is already a rule {name:?}"),
-                    "give each rule a name of its own, or none",
-                );
-            }
-            if !rule.contains_key("action") {
-                self.reader.wrong(
-                    span.clone(),
-                    "the rule has no action",
-                    "write action = \"allow\" or action = \"drop\"",
-                );
-            }
-            let action = self.action(rule, "action", possible, Action::Drop);
-            rules.push(Rule {
-                line: self.reader.line(span.start),
-                name,
-                services: self.named(rule),
-                from: if from { self.reader.prefixes(rule, "from") } else { None },
-                ..Rule::new(action)
-            });
-        }
-        rules
-    }
-
-    fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
-        let value = rule.get("services")?;
-        let mut services: Vec<ServiceId> = Vec::new();
-        let mut named = HashSet::new();
-        for (span, word) in self.reader.strings(value, "services", "[\"apple/apns\"]") {
-            if !named.insert(word.clone()) {
-                self.reader.wrong(span, format!("{word:?} is named twice"), "once is enough");
-                continue;
-            }
-            if let Some(own) = self.services.get(&word) {
-                services.extend(own.iter().filter(|&id| !services.contains(id)).copied().collect::<Vec<_>>());
-                continue;
-            }
-            let found = self.catalogs.find(&word);
-            if found.is_empty() {
-                let known: Vec<String> = self.services.keys().cloned().chain(self.catalogs.words()).collect();
-                let help = match words::nearest(&word, known.iter().map(String::as_str)) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => "define it: [[service]] with name, to and ports; or name one of `enforcer services`".into(),
-                };
-                self.reader.wrong(span, format!("there is no service {word:?}"), help);
-            }
-            for (catalog, service) in found {
-                let ids = self.of_catalog(&format!("{}/{}", catalog.name, service.name), service);
-                services.extend(ids.into_iter().filter(|id| !services.contains(id)).collect::<Vec<_>>());
-            }
-        }
-        Some(services)
-    }
-
-    /// A catalogue's service as the policy's own: as few as its prefixes and ports allow.
-    fn of_catalog(&mut self, name: &str, service: &catalog::Service) -> Vec<ServiceId> {
-        if let Some(known) = self.services.get(name) {
-            return known.clone();
-        }
-        let mut parts: Vec<(Vec<IpNet>, Vec<PortMatch>)> = Vec::new();
-        for entry in &service.entries {
-            let mut to: Vec<IpNet> = entry.hosts.iter().filter_map(catalog::Host::prefix).collect();
-            to.sort_unstable();
-            match parts.iter_mut().find(|(other, ports)| *other == to || *ports == entry.ports) {
-                _ if to.is_empty() => {}
-                Some((other, ports)) if *other == to => ports.extend(&entry.ports),
-                Some((other, _)) => other.extend(to),
-                None => parts.push((to, entry.ports.clone())),
-            }
-        }
-        let names: Vec<Pattern> = service.names().cloned().collect();
-        if !names.is_empty() {
-            self.unresolved.insert(name.to_owned(), names);
-        }
-        let mut ids = Vec::new();
-        for (index, (mut to, mut ports)) in parts.into_iter().enumerate() {
-            to.sort_unstable();
-            to.dedup();
-            ports.sort_unstable();
-            ports.dedup();
-            ids.push(ServiceId(self.defined.len() as u32));
-            let name = if index == 0 { name.to_owned() } else { format!("{name}.{}", index + 1) };
-            self.defined.push(Service { name, to, ports });
-        }
-        self.services.insert(name.to_owned(), ids.clone());
-        ids
     }
 }

@@ -1,17 +1,25 @@
-//! Policies: the file, and what it means.
+//! Policies: the files, and what they mean.
 
 mod diagnostics;
 mod display;
+mod exempt;
 mod file;
+mod includes;
+pub mod keys;
 pub mod model;
 pub mod reader;
+mod rules;
+mod schedules;
+mod services;
+pub mod source;
+mod variables;
 pub mod words;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use model::{
-    Action, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service, ServiceId, Timeouts, Transport,
+    Action, Log, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service, ServiceId, Timeouts, Transport,
 };
-pub use reader::{FileError, read};
+pub use source::{FileError, Source};
 
 #[cfg(test)]
 mod tests;

@@ -134,8 +134,20 @@ pub struct Rule {
     pub when: Option<ScheduleId>,
     /// It denies nothing: what it would have denied is counted, and passes.
     pub monitor: bool,
-    /// One in so many of its packets makes an event. Without it, every one that is denied or would be, and none that is allowed.
-    pub log: Option<NonZeroU32>,
+    /// Which of its packets make events.
+    pub log: Log,
+}
+
+/// Which of a rule's packets make events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Log {
+    /// Those that are denied, or would be.
+    #[default]
+    Denied,
+    /// None.
+    Never,
+    /// One in so many, allowed or denied; 1 is every packet.
+    OneIn(NonZeroU32),
 }
 
 /// When a rule applies, by the clocks of a time zone.
@@ -148,6 +160,7 @@ pub struct Schedule {
     /// Minutes of the week, from Monday's midnight on, the end not included; sorted, neither touching nor overlapping.
     pub times: Vec<Range<u16>>,
 }
+
 /// Minutes of a week.
 pub const WEEK: u16 = 7 * 24 * 60;
 
@@ -188,6 +201,22 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// Each by its key in a policy file.
+    pub fn named(&mut self) -> [(&'static str, &mut u32); 8] {
+        [
+            ("tcp", &mut self.tcp),
+            ("tcp-opening", &mut self.tcp_opening),
+            ("tcp-closing", &mut self.tcp_closing),
+            ("udp", &mut self.udp),
+            ("udp-opening", &mut self.udp_opening),
+            ("icmp", &mut self.icmp),
+            ("sctp", &mut self.sctp),
+            ("other", &mut self.other),
+        ]
+    }
+}
+
 impl Rule {
     /// A rule about every packet, at all times.
     #[must_use]
@@ -202,7 +231,7 @@ impl Rule {
             from: None,
             when: None,
             monitor: false,
-            log: None,
+            log: Log::Denied,
         }
     }
 

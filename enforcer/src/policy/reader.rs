@@ -1,91 +1,77 @@
 //! TOML walked with the place of every value, so that each mistake is told where it is and all are told at once.
 
-use std::{ops::Range, path::Path};
+use std::ops::Range;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{diagnostics::Diagnostics, model::PortMatch, words};
-
-/// A million prefixes are 25 MB.
-const MAX_BYTES: u64 = 256 << 20;
-/// Why a policy file gave no policy.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It could not be read.
-    #[error("cannot read {0}")]
-    Read(String, #[source] std::io::Error),
-    /// It is larger than any policy.
-    #[error("{0} has {1} bytes; a policy has at most {MAX_BYTES}")]
-    TooLarge(String, u64),
-    /// It is no text.
-    #[error("{0} is not UTF-8 text (at byte {1})")]
-    NotText(String, usize),
-    /// It has mistakes.
-    #[error(transparent)]
-    Mistakes(#[from] Diagnostics),
-}
-
-/// A policy file's text, bounded while reading: a pipe has no length to ask for.
-///
-/// # Errors
-/// If it cannot be read, is too large or no text.
-pub fn read(path: &Path) -> Result<String, FileError> {
-    use std::io::Read as _;
-    let name = path.display().to_string();
-    let refused = |error| FileError::Read(name.clone(), error);
-    let file = std::fs::File::open(path).map_err(refused)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(refused)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(FileError::TooLarge(name, bytes.len() as u64));
-    }
-    String::from_utf8(bytes).map_err(|error| FileError::NotText(name, error.utf8_error().valid_up_to()))
-}
+use super::{diagnostics::Diagnostics, model::PortMatch, source::Source, words};
 
 /// A value with its place.
 pub type Value<'a> = Spanned<DeValue<'a>>;
 
-/// A text being read, and what was wrong with it so far.
+/// A list of prefixes as it is written.
+#[derive(Debug, Default)]
+pub struct Prefixes {
+    /// Those that stand there.
+    pub own: Vec<IpNet>,
+    /// Names of variables, `$` left out.
+    pub variables: Vec<(Range<usize>, String)>,
+}
+
+/// A text being read, and what was wrong with it and those before.
 pub struct Reader<'a> {
-    text: &'a str,
+    source: &'a Source,
     mistakes: Diagnostics,
-    line_ends: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads a text with `walk`, which gets its root table.
+    /// At the start of a text.
+    #[must_use]
+    pub fn new(source: &'a Source) -> Self {
+        Self { source, mistakes: Diagnostics::default() }
+    }
+
+    /// From here on, places are those of another text.
+    pub fn turn_to(&mut self, source: &'a Source) {
+        self.source = source;
+    }
+
+    /// Turns to a text and gives its root table; what a broken line says is not in it.
+    pub fn parse(&mut self, source: &'a Source) -> DeTable<'a> {
+        self.turn_to(source);
+        let (root, errors) = DeTable::parse_recoverable(&source.text);
+        for error in errors {
+            self.wrong(error.span().unwrap_or(0..0), error.message().trim(), "the file is TOML: see https://toml.io");
+        }
+        root.into_inner()
+    }
+
+    /// The reader again, or all mistakes so far.
     ///
     /// # Errors
-    /// All mistakes that can be told apart, in the order of the text.
-    pub fn read<T>(
-        name: &str,
-        text: &'a str,
-        walk: impl FnOnce(Self, &DeTable<'_>) -> (Self, T),
-    ) -> Result<T, Diagnostics> {
-        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        let mut reader = Self { text, mistakes: Diagnostics::new(name), line_ends };
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            reader.wrong(error.span().unwrap_or(0..0), error.message().trim(), "the file is TOML: see https://toml.io");
-        }
-        // What a broken line left out would be told as missing.
-        if !reader.mistakes.mistakes.is_empty() {
-            return Err(reader.mistakes.or(()).err().unwrap_or_default());
-        }
-        let (reader, value) = walk(reader, root.get_ref());
-        reader.mistakes.or(value)
+    /// If there are any.
+    pub fn faultless(self) -> Result<Self, Diagnostics> {
+        let Self { source, mistakes } = self;
+        mistakes.or(Self::new(source))
     }
 
     /// Notes a mistake.
     pub fn wrong(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
-        self.mistakes.add(self.text, span, message, help);
+        self.mistakes.add(self.source, span, message, help);
     }
 
     /// The line of a byte offset, from 1.
+    #[must_use]
     pub fn line(&self, at: usize) -> u32 {
-        self.line_ends.partition_point(|&end| end < at) as u32 + 1
+        self.source.line(at)
+    }
+
+    /// The text that is being read.
+    #[must_use]
+    pub const fn source(&self) -> &'a Source {
+        self.source
     }
 
     /// Notes keys that a table cannot have.
@@ -99,23 +85,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The prefixes of a key, sorted, without repetition. `any` is both families whole.
-    pub fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
-        let value = table.get(key)?;
-        let mut prefixes = Vec::new();
+    /// Prefixes and variables of a list. `any` is both families whole.
+    pub fn prefixes(&mut self, value: &Value<'_>, key: &str) -> Prefixes {
+        let mut prefixes = Prefixes::default();
         for (span, word) in self.strings(value, key, "[\"17.0.0.0/8\"]") {
             if word == "any" {
-                prefixes.extend([IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]);
-                continue;
-            }
-            match words::prefix(&word) {
-                Ok(prefix) => prefixes.push(prefix),
-                Err((message, help)) => self.wrong(span, message, help),
+                prefixes.own.extend([IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]);
+            } else if let Some(variable) = word.strip_prefix('$') {
+                prefixes.variables.push((span, variable.to_owned()));
+            } else {
+                match words::prefix(&word) {
+                    Ok(prefix) => prefixes.own.push(prefix),
+                    Err((message, help)) => self.wrong(span, message, help),
+                }
             }
         }
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        Some(prefixes)
+        prefixes
     }
 
     /// The ports of a list, sorted, without repetition.
@@ -139,16 +124,37 @@ impl<'a> Reader<'a> {
             return None;
         };
         let name = self.string(value)?;
+        self.plain(value.span(), &name).then_some(name)
+    }
+
+    /// Whether a text can be a name; notes it if not.
+    pub fn plain(&mut self, span: Range<usize>, name: &str) -> bool {
         let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            self.wrong(
-                value.span(),
-                format!("{name:?} is not a name"),
-                "names are 1 to 64 letters, digits and - _ . /",
-            );
-            return None;
+        let good = (1..=64).contains(&name.len()) && name.chars().all(plain);
+        if !good {
+            self.wrong(span, format!("{name:?} is not a name"), "names are 1 to 64 letters, digits and - _ . /");
         }
-        Some(name)
+        good
+    }
+
+    /// True or false; false without the key.
+    pub fn flag(&mut self, table: &DeTable<'_>, key: &str) -> bool {
+        let Some(value) = table.get(key) else { return false };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            let help = format!("write {key} = true or {key} = false, without quotes");
+            self.wrong(value.span(), format!("{} where true or false is expected", article(value)), help);
+            false
+        })
+    }
+
+    /// A table of a key.
+    pub fn table<'t, 'i>(&mut self, table: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> {
+        let value = table.get(key)?;
+        let inner = value.get_ref().as_table();
+        if inner.is_none() {
+            self.wrong(value.span(), format!("{key:?} is a table"), format!("write [{key}] and its keys below"));
+        }
+        inner
     }
 
     /// A text.
@@ -192,7 +198,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn article(value: &Value<'_>) -> String {
+/// What kind of value it is: `an integer`.
+pub fn article(value: &Value<'_>) -> String {
     let kind = value.get_ref().type_str();
     format!("{} {kind}", if kind.starts_with(['a', 'i']) { "an" } else { "a" })
 }

@@ -49,8 +49,53 @@ fn each_kind_of_mistake_is_told_with_its_place_and_what_would_be_right() {
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"icmp/300\"]", 9, 10, "no valid type", "0 to 255"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"proto/6\"]", 9, 10, "word of its own", "\"tcp\""),
         ("[router]\n[[router.rule]]\naction = \"drop\"\nfrom = [\"any\"]", 9, 1, "unknown key \"from\"", "services"),
-        ("[inbound]\ndefault = \"allow\"", 6, 1, "inbound default", "leave"),
         ("[inbound]\ndefault = \"reject\"", 7, 11, "not an action", "\"allow\" or \"drop\""),
+        ("[inbound]\n[[inbound.rule]]\naction = \"drop\"\nlog = true", 9, 1, "unknown key \"log\"", "when"),
+        ("[inbound.timeouts]\nudp = 0", 7, 7, "not a time-out", "from 1 to 31536000"),
+        ("[inbound.timeouts]\nudp = 31536001", 7, 7, "not a time-out", "from 1 to 31536000"),
+        ("[inbound.timeouts]\nudp = \"2m\"", 7, 7, "not a time-out", "udp = 120"),
+        ("[inbound.timeouts]\ntcp-open = 1", 7, 1, "unknown key", "did you mean \"tcp-opening\""),
+        ("[[rule]]\naction = \"monitor\"", 7, 10, "\"monitor\" is not an action here", "monitor = true"),
+        ("[[rule]]\naction = \"allow\"\nmonitor = true", 8, 11, "nothing to monitor", "log = true"),
+        ("[[rule]]\naction = \"drop\"\nmonitor = 1", 8, 11, "an integer where true or false", "monitor = true"),
+        ("[[rule]]\naction = \"drop\"\nlog = \"1/0\"", 8, 7, "\"1/0\" is no part", "\"1/100\""),
+        ("[[rule]]\naction = \"drop\"\nlog = \"1%\"", 8, 7, "\"1%\" is no part", "\"1/100\""),
+        ("[[rule]]\naction = \"drop\"\nlog = 100", 8, 7, "an integer where a part", "\"1/100\""),
+        ("[[rule]]\naction = \"drop\"\ncomment = 1", 8, 11, "an integer where text", "quotes"),
+        ("[[rule]]\naction = \"drop\"\nwhen = \"night\"", 8, 8, "no schedule \"night\"", "[[schedule]]"),
+        ("[[schedule]]\nname = \"a\"\nzone = \"UTC\"", 6, 1, "has no times", "times = ["),
+        ("[[schedule]]\nname = \"a\"\ntimes = [\"mon\"]", 6, 1, "has no zone", "zone = "),
+        ("[[schedule]]\nname = \"a\"\nzone = \"UTC\"\ntimes = []", 9, 9, "is empty", "times = ["),
+        ("[[schedule]]\nzone = \"UTC\"\ntimes = [\"mon\"]", 6, 1, "a schedule has no name", "name = "),
+        ("[prefixes]\na = [\"10.0.0.1/8\"]", 7, 6, "bits set beyond", "10.0.0.0/8"),
+        ("[prefixes]\na = \"10.0.0.0/8\"", 7, 5, "is a list, not a string", "a = ["),
+        ("[prefixes]\n\"a b\" = [\"any\"]", 7, 1, "not a name", "letters"),
+        ("[prefixes]\na = [\"$b\"]", 7, 6, "no variable \"$b\"", "b = ["),
+        ("[prefixes]\na = [\"$a\"]", 7, 6, "in a circle", "$a → $a"),
+        ("[prefixes]\na = [\"$b\"]\nb = [\"$c\"]\nc = [\"$b\"]", 9, 6, "in a circle", "$b → $c → $b"),
+        ("[prefixes]\npupils = [\"any\"]\n[exempt]\nto = [\"$pupil\"]", 9, 7, "no variable", "mean \"$pupils\""),
+        ("[exempt]", 6, 1, "nothing is exempt", "from = "),
+        ("[exempt]\nservices = [\"push\"]\nto = [\"any\"]", 7, 1, "unknown key", "from, to"),
+        (
+            "[exempt]\nto = [\"any\"]\n[[service]]\nname = \"exempt\"\nto = [\"any\"]",
+            9,
+            8,
+            "already a service \"exempt\"",
+            "policy.toml, line 6",
+        ),
+        (
+            "[exempt]\nfrom = [\"any\"]\n[[rule]]\nname = \"exempt-from\"\naction = \"drop\"",
+            9,
+            8,
+            "already a rule \"exempt-from\"",
+            "policy.toml, line 6",
+        ),
+        ("include = [\"a.toml\"]", 1, 11, "no file cannot include", "save the policy"),
+        ("monitor = \"yes\"", 1, 11, "a string where true or false", "without quotes"),
+        ("icmp-errors = \"reject\"", 1, 15, "not an action", "\"allow\" or \"drop\" or \"monitor\""),
+        ("nat64 = [\"64:ff9b::/64\"]", 1, 10, "has 64 bits, not 96", "64:ff9b::/96"),
+        ("nat64 = [\"10.0.0.0/8\"]", 1, 10, "is an IPv4 prefix", "64:ff9b::/96"),
+        ("nat64 = \"64:ff9b::/96\"", 1, 9, "is a list, not a string", "nat64 = ["),
         ("[router]\nrule = 3", 7, 8, "list of tables", "[[rule]]"),
         ("inbound = 3", 6, 11, "is a table", "[inbound]"),
         ("x = ", 6, 5, "", "TOML"),
@@ -139,6 +184,91 @@ fn ready_policies_are_valid() {
     assert!(seen > 0, "no policies");
 }
 
+#[test]
+fn every_word_means_what_it_says() {
+    let text = r#"
+default = "drop"
+comment = "ours"
+monitor = true
+malformed = "monitor"
+icmp-errors = "drop"
+nat64 = ["64:ff9b::/96", "2001:db8:64::/96"]
+[prefixes]
+servers = ["10.9.0.0/16"]
+staff = ["10.2.0.0/16", "$servers"]
+[exempt]
+from = ["$servers", "10.8.0.1"]
+to = ["192.0.2.0/24"]
+[[schedule]]
+name = "lessons"
+zone = "europe/berlin"
+times = ["mon-fri 08:00-13:00"]
+[[rule]]
+action = "reject"
+comment = "no games"
+from = ["$staff"]
+when = "lessons"
+monitor = true
+log = "1/100"
+[[router.rule]]
+action = "drop"
+log = false
+[inbound]
+default = "allow"
+timeouts = { udp-opening = 1, tcp = 0x10 }
+"#;
+    let policy = Policy::parse("p", text, &Catalogs::default()).unwrap_or_else(|error| panic!("{error}"));
+    let nets = |words: &[&str]| words.iter().map(|word| word.parse().expect("a prefix")).collect::<Vec<ipnet::IpNet>>();
+    let exempt = |name: &str| Rule { name: Some(name.into()), line: 11, ..Rule::new(Action::Allow) };
+    let wanted = [
+        Rule { from: Some(nets(&["10.8.0.1/32", "10.9.0.0/16"])), ..exempt("exempt-from") },
+        Rule { services: Some(vec![ServiceId(0)]), ..exempt("exempt-to") },
+        Rule {
+            comment: Some("no games".into()),
+            line: 18,
+            from: Some(nets(&["10.2.0.0/16", "10.9.0.0/16"])),
+            when: Some(ScheduleId(0)),
+            monitor: true,
+            log: Log::OneIn(100.try_into().expect("not zero")),
+            ..Rule::new(Action::Reject)
+        },
+    ];
+    assert_eq!(policy.lan.rules, wanted);
+    assert_eq!(policy.services[0].to, nets(&["192.0.2.0/24"]));
+    assert_eq!(policy.router.rules[0].log, Log::Never);
+    assert_eq!((policy.monitor, policy.malformed, policy.icmp_errors), (true, Action::Monitor, Action::Drop));
+    assert_eq!((policy.nat64.len(), policy.inbound.default), (2, Action::Allow));
+    assert_eq!(policy.timeouts, Timeouts { udp_opening: 1, tcp: 16, ..Timeouts::default() });
+    assert_eq!((policy.schedules[0].zone.as_str(), policy.schedules[0].times.len()), ("Europe/Berlin", 5));
+    same(&policy);
+}
+
+/// Fails unless a policy reads the same as it is printed.
+fn same(policy: &Policy) {
+    let printed = policy.to_string();
+    let again = Policy::parse("p", &printed, &Catalogs::default()).unwrap_or_else(|error| panic!("{printed}\n{error}"));
+    // What is printed has lines of its own.
+    let plain = |policy: &Policy| {
+        let mut policy = policy.clone();
+        for rules in [&mut policy.lan, &mut policy.router, &mut policy.inbound] {
+            rules.rules.iter_mut().for_each(|rule| rule.line = 1);
+        }
+        format!("{policy:#?}")
+    };
+    assert_eq!(plain(&again), plain(policy), "{printed}");
+}
+
+#[test]
+fn variables_may_use_others_in_any_order_and_through_long_chains() {
+    let mut text = String::from("default = \"drop\"\n[[rule]]\naction = \"allow\"\nfrom = [\"$v0\"]\n[prefixes]\n");
+    for number in 0..2000 {
+        text += &format!("v{number} = [\"$v{}\"]\n", number + 1);
+    }
+    text += "v2000 = [\"10.0.0.0/8\"]\n";
+    let policy = Policy::parse("p", &text, &Catalogs::default()).expect("valid");
+    assert_eq!(policy.lan.rules[0].from.as_ref().map(Vec::len), Some(1));
+}
+
 fn policy_text() -> impl Strategy<Value = String> {
     let net = (any::<u32>(), 0..=32_u8)
         .prop_map(|(bits, length)| ipnet::Ipv4Net::new_assert(bits.into(), length).trunc().to_string());
@@ -149,6 +279,7 @@ fn policy_text() -> impl Strategy<Value = String> {
         "tcp/443",
         "udp/1-65535",
         "sctp/0",
+        "udplite/7",
         "icmp",
         "icmp/3/4",
         "icmpv6/128",
@@ -156,19 +287,46 @@ fn policy_text() -> impl Strategy<Value = String> {
         "any",
     ]);
     let service = (prop::collection::vec(prop_oneof![net, net6], 1..5), prop::collection::vec(port, 1..4));
-    let rule = (prop::sample::select(vec!["allow", "drop", "reject"]), prop::option::of(0..3_usize), any::<bool>());
-    (prop::collection::vec(service, 3), prop::collection::vec(rule, 0..5)).prop_map(|(services, rules)| {
-        let mut text = String::from("default = \"reject\"\nsources = \"any\"\nfragments = \"allow\"\n");
+    let time = ("(mon|tue|wed|thu|fri|sat|sun)(-(mon|sun|wed))?(,fri)?", 0..24_u8, 0..60_u8)
+        .prop_map(|(days, hour, minute)| format!("{days} {hour:02}:{minute:02}-{:02}:30", hour.min(22) + 1));
+    let head = (
+        prop::sample::select(vec!["allow", "drop", "monitor"]),
+        any::<bool>(),
+        prop::sample::subsequence(vec!["64:ff9b::/96", "2001:db8::/96"], 1..=2),
+        1..=31_536_000_u32,
+        prop::collection::vec(time, 1..4),
+    );
+    let rule = (
+        prop::sample::select(vec!["rule", "router.rule", "inbound.rule"]),
+        prop::sample::select(vec!["allow", "drop"]),
+        prop::option::of(0..3_usize),
+        prop::sample::subsequence(vec!["from = [\"10.0.0.0/8\", \"$own\"]", "when = \"s\""], 0..=2),
+        prop::sample::select(vec!["", "log = true", "log = false", "log = \"1/4294967295\""]),
+        any::<bool>(),
+        prop::option::of("[ -~äß\\n\"\\\\]{0,9}"),
+    );
+    (head, prop::collection::vec(service, 3), prop::collection::vec(rule, 0..5)).prop_map(|(head, services, rules)| {
+        let (word, monitor, nat64, seconds, times) = head;
+        let mut text = format!(
+            "default = \"reject\"\nsources = \"any\"\nfragments = \"{word}\"\nicmp-errors = \"{word}\"\nmonitor = {monitor}\n\
+             nat64 = {nat64:?}\n[prefixes]\nown = [\"fd00::1\"]\n[exempt]\nto = [\"$own\"]\n[inbound.timeouts]\nsctp = {seconds}\n\
+             [[schedule]]\nname = \"s\"\nzone = \"Asia/Tokyo\"\ntimes = {times:?}\n"
+        );
         for (index, (to, ports)) in services.iter().enumerate() {
             text += &format!("[[service]]\nname = \"s{index}\"\nto = {to:?}\nports = {ports:?}\n");
         }
-        for (action, service, from) in rules {
-            text += &format!("[[rule]]\naction = \"{action}\"\n");
+        for (list, action, service, keys, log, monitor, comment) in rules {
+            text += &format!("[[{list}]]\naction = \"{action}\"\n");
+            let keys = keys.iter().filter(|key| list != "router.rule" || !key.starts_with("from"));
+            text.extend(keys.map(|key| format!("{key}\n")));
             if let Some(service) = service {
                 text += &format!("services = [\"s{service}\"]\n");
             }
-            if from {
-                text += "from = [\"10.0.0.0/8\", \"fd00::1\"]\n";
+            if let Some(comment) = comment {
+                text += &format!("comment = {}\n", toml_edit::Value::from(comment));
+            }
+            if list != "inbound.rule" {
+                text += &format!("{log}\nmonitor = {}\n", monitor && action == "drop");
             }
         }
         text
@@ -178,14 +336,7 @@ fn policy_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn what_is_printed_parses_to_the_same_policy(text in policy_text()) {
-        let policy = Policy::parse("p", &text, &Catalogs::default()).expect("valid");
-        let printed = policy.to_string();
-        let again = Policy::parse("p", &printed, &Catalogs::default()).unwrap_or_else(|error| panic!("{printed}\n{error}"));
-        prop_assert_eq!(again.to_string(), printed);
-        prop_assert_eq!(&again.services, &policy.services);
-        for (one, other) in again.lan.rules.iter().zip(&policy.lan.rules) {
-            prop_assert_eq!((one.action, &one.services, &one.from), (other.action, &other.services, &other.from));
-        }
+        same(&Policy::parse("p", &text, &Catalogs::default()).unwrap_or_else(|error| panic!("{text}\n{error}")));
     }
 
     #[test]
@@ -195,9 +346,8 @@ proptest! {
 
     #[test]
     fn no_damaged_policy_makes_the_parser_panic(text in policy_text(), cut in any::<prop::sample::Index>(), junk in "\\PC{0,4}") {
-        let mut at = cut.index(text.len());
-        while !text.is_char_boundary(at) { at -= 1; }
-        let damaged = format!("{}{junk}{}", &text[..at], &text[(at + 1).min(text.len())..]);
+        let at = cut.index(text.chars().count());
+        let damaged = text.chars().take(at).chain(junk.chars()).chain(text.chars().skip(at + 1)).collect::<String>();
         let _ = Policy::parse("p", &damaged, &Catalogs::default()).map_err(|error| error.to_string());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::model::{Action, PortMatch, Transport};
 
@@ -41,6 +41,16 @@ pub fn prefix(word: &str) -> Result<IpNet, Wrong> {
     Ok(net)
 }
 
+/// A NAT64 prefix. Only after 96 bits do all 32 of the IPv4 address follow in one piece and to the end (RFC 6052, 2.2).
+pub fn nat64(word: &str) -> Result<Ipv6Net, Wrong> {
+    let help = "write an IPv6 prefix of 96 bits, which an IPv4 address follows: \"64:ff9b::/96\"";
+    match prefix(word)? {
+        IpNet::V6(net) if net.prefix_len() == 96 => Ok(net),
+        IpNet::V6(net) => Err((format!("{word:?} has {} bits, not 96", net.prefix_len()), help.into())),
+        IpNet::V4(_) => Err((format!("{word:?} is an IPv4 prefix"), help.into())),
+    }
+}
+
 /// Which packets of a protocol: `tcp/443`, `udp/3478-3497`, `tcp`, `icmp/8`, `icmp/3/4`, `icmpv6/128`, `proto/47`, `any`.
 pub fn port(word: &str) -> Result<PortMatch, Wrong> {
     let (protocol, rest) = word.split_once('/').map_or((word, None), |(protocol, rest)| (protocol, Some(rest)));
@@ -59,7 +69,7 @@ pub fn port(word: &str) -> Result<PortMatch, Wrong> {
         "proto" => protocol_number(word, rest),
         _ => Err((
             format!("{word:?} is not a port"),
-            "write for example \"tcp/443\", \"udp/3478-3497\", \"sctp\", \"icmp/8\", \"icmpv6/128\", \"proto/47\" or \"any\"".into(),
+            "write for example \"tcp/443\", \"udp/3478-3497\", \"sctp\", \"udplite\", \"icmp/8\", \"icmpv6/128\", \"proto/47\" or \"any\"".into(),
         )),
     }
 }
@@ -112,7 +122,7 @@ fn protocol_number(word: &str, rest: Option<&str>) -> Result<PortMatch, Wrong> {
 }
 
 /// Digits alone: no sign, no spaces.
-fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
+pub fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
     digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
@@ -120,7 +130,11 @@ fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
 pub fn action(word: &str, possible: &[Action]) -> Result<Action, Wrong> {
     possible.iter().copied().find(|&action| name(action) == word).ok_or_else(|| {
         let names: Vec<String> = possible.iter().map(|&action| format!("{:?}", name(action))).collect();
-        (format!("{word:?} is not an action here"), format!("write {}", names.join(" or ")))
+        let mut help = format!("write {}", names.join(" or "));
+        if word == name(Action::Monitor) {
+            help += "; with monitor = true, in the rule or for the whole policy, what it denies is counted and passes";
+        }
+        (format!("{word:?} is not an action here"), help)
     })
 }
 

@@ -1,0 +1,100 @@
+//! Services: the policy's own, and those of catalogues that its rules name.
+
+use std::ops::Range;
+
+use ipnet::IpNet;
+use serde_spanned::Spanned;
+use toml::de::DeTable;
+
+use super::{
+    file::PolicyReader,
+    keys,
+    model::{PortMatch, Service, ServiceId},
+    words,
+};
+use crate::catalog::{self, Pattern};
+
+impl PolicyReader<'_> {
+    /// Takes the services that a file defines.
+    pub fn services(&mut self, table: &DeTable<'_>) {
+        for (span, service) in self.reader.tables(table, "service") {
+            self.reader.known(service, keys::SERVICE);
+            self.comment(service);
+            let Some(name) = self.reader.name(service, &span, "a service") else { continue };
+            let at = service.get("name").map_or(span.clone(), Spanned::span);
+            let to = self.prefixes(service, "to").unwrap_or_else(|| {
+                let help = "write to = [\"17.0.0.0/8\"] or to = [\"any\"]";
+                self.reader.wrong(span, format!("service {name:?} has no destinations"), help);
+                Vec::new()
+            });
+            let ports = match service.get("ports") {
+                Some(value) => self.reader.ports(value),
+                None => vec![PortMatch::Any],
+            };
+            self.define(Service { name, to, ports }, at);
+        }
+    }
+
+    /// Takes a service that rules may name; its name is at `span`.
+    pub fn define(&mut self, service: Service, span: Range<usize>) -> ServiceId {
+        self.claim("service", &service.name, span);
+        let id = ServiceId(self.defined.len() as u32);
+        self.services.insert(service.name.clone(), vec![id]);
+        self.defined.push(service);
+        id
+    }
+
+    /// The services that a word of a rule means.
+    pub fn service(&mut self, span: Range<usize>, word: &str) -> Vec<ServiceId> {
+        if let Some(own) = self.services.get(word) {
+            return own.clone();
+        }
+        let found = self.catalogs.find(word);
+        if found.is_empty() {
+            let known: Vec<String> = self.services.keys().cloned().chain(self.catalogs.words()).collect();
+            let help = match words::nearest(word, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "define it: [[service]] with name, to and ports; or name one of `enforcer services`".into(),
+            };
+            self.reader.wrong(span, format!("there is no service {word:?}"), help);
+        }
+        found
+            .into_iter()
+            .flat_map(|(catalog, service)| self.of_catalog(&format!("{}/{}", catalog.name, service.name), service))
+            .collect()
+    }
+
+    /// A catalogue's service as the policy's own: as few as its prefixes and ports allow.
+    fn of_catalog(&mut self, name: &str, service: &catalog::Service) -> Vec<ServiceId> {
+        if let Some(known) = self.services.get(name) {
+            return known.clone();
+        }
+        let mut parts: Vec<(Vec<IpNet>, Vec<PortMatch>)> = Vec::new();
+        for entry in &service.entries {
+            let mut to: Vec<IpNet> = entry.hosts.iter().filter_map(catalog::Host::prefix).collect();
+            to.sort_unstable();
+            match parts.iter_mut().find(|(other, ports)| *other == to || *ports == entry.ports) {
+                _ if to.is_empty() => {}
+                Some((other, ports)) if *other == to => ports.extend(&entry.ports),
+                Some((other, _)) => other.extend(to),
+                None => parts.push((to, entry.ports.clone())),
+            }
+        }
+        let names: Vec<Pattern> = service.names().cloned().collect();
+        if !names.is_empty() {
+            self.unresolved.insert(name.to_owned(), names);
+        }
+        let mut ids = Vec::new();
+        for (index, (mut to, mut ports)) in parts.into_iter().enumerate() {
+            to.sort_unstable();
+            to.dedup();
+            ports.sort_unstable();
+            ports.dedup();
+            ids.push(ServiceId(self.defined.len() as u32));
+            let name = if index == 0 { name.to_owned() } else { format!("{name}.{}", index + 1) };
+            self.defined.push(Service { name, to, ports });
+        }
+        self.services.insert(name.to_owned(), ids.clone());
+        ids
+    }
+}

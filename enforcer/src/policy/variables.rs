@@ -1,0 +1,87 @@
+//! Variables: names for lists of prefixes, `"$students"`.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+
+use super::{file::PolicyReader, includes::File, reader::Prefixes, source::Source, words};
+
+/// A variable as it is written.
+struct Variable<'a> {
+    source: &'a Source,
+    prefixes: Prefixes,
+}
+
+impl<'a> PolicyReader<'a> {
+    /// Takes the variables of all files; each may use any other.
+    pub fn variables(&mut self, files: &[File<'a>]) {
+        let mut written = BTreeMap::new();
+        for &File { source, ref table, .. } in files {
+            self.reader.turn_to(source);
+            for (key, value) in self.reader.table(table, "prefixes").into_iter().flatten() {
+                let name = key.get_ref().to_string();
+                if self.reader.plain(key.span(), &name) {
+                    self.claim("variable", &name, key.span());
+                }
+                let prefixes = self.reader.prefixes(value, &name);
+                written.insert(name, Variable { source, prefixes });
+            }
+        }
+        for name in written.keys() {
+            self.resolve(name, &written);
+        }
+    }
+
+    /// Resolves a variable behind those that it uses. Chains of them may be longer than the stack.
+    fn resolve(&mut self, name: &str, written: &BTreeMap<String, Variable<'a>>) {
+        let mut chain = vec![name];
+        while let Some((&name, users)) = chain.split_last() {
+            let Variable { source, prefixes } = &written[name];
+            self.reader.turn_to(source);
+            let unresolved =
+                |(_, used): &&(Range<usize>, String)| written.contains_key(used) && !self.variables.contains_key(used);
+            match prefixes.variables.iter().find(unresolved) {
+                Some((span, used)) if chain.contains(&used.as_str()) => {
+                    let start = chain.iter().position(|other| other == used).unwrap_or(users.len());
+                    let circle: Vec<String> =
+                        chain[start..].iter().chain([&used.as_str()]).map(|name| format!("${name}")).collect();
+                    let help = format!("take one out of {}", circle.join(" → "));
+                    self.reader.wrong(span.clone(), "variables use each other in a circle", help);
+                    self.variables.insert(name.to_owned(), prefixes.own.clone());
+                    chain.pop();
+                }
+                Some((_, used)) => chain.push(used),
+                None => {
+                    let resolved = self.expand(prefixes);
+                    self.variables.insert(name.to_owned(), resolved);
+                    chain.pop();
+                }
+            }
+        }
+    }
+
+    /// The prefixes of a key, sorted, without repetition.
+    pub fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
+        let prefixes = self.reader.prefixes(table.get(key)?, key);
+        Some(self.expand(&prefixes))
+    }
+
+    fn expand(&mut self, Prefixes { own, variables }: &Prefixes) -> Vec<IpNet> {
+        let mut prefixes = own.clone();
+        for (span, name) in variables {
+            if let Some(value) = self.variables.get(name) {
+                prefixes.extend(value);
+                continue;
+            }
+            let help = match words::nearest(name, self.variables.keys().map(String::as_str)) {
+                Some(near) => format!("did you mean \"${near}\"?"),
+                None => format!("define it: [prefixes] with {name} = [\"10.1.0.0/16\"]"),
+            };
+            self.reader.wrong(span.clone(), format!("there is no variable \"${name}\""), help);
+        }
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes
+    }
+}
