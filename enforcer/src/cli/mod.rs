@@ -3,6 +3,7 @@
 mod check;
 mod counters;
 mod explain;
+mod fmt;
 mod run;
 mod services;
 mod status;
@@ -36,6 +37,8 @@ enum Command {
     Run(run::Arguments),
     /// Check a policy file without touching the kernel
     Check(check::Arguments),
+    /// Lay out policy and catalogue files: same words, order and comments
+    Fmt(fmt::Arguments),
     /// Say what would happen to a packet, and why
     Explain(explain::Arguments),
     /// List the services that policies may name, or show one
@@ -77,6 +80,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -4,6 +4,7 @@ mod diagnostics;
 mod display;
 mod exempt;
 mod file;
+pub mod format;
 mod includes;
 pub mod keys;
 pub mod model;

@@ -287,8 +287,8 @@ fn policy_text() -> impl Strategy<Value = String> {
         "any",
     ]);
     let service = (prop::collection::vec(prop_oneof![net, net6], 1..5), prop::collection::vec(port, 1..4));
-    let time = ("(mon|tue|wed|thu|fri|sat|sun)(-(mon|sun|wed))?(,fri)?", 0..24_u8, 0..60_u8)
-        .prop_map(|(days, hour, minute)| format!("{days} {hour:02}:{minute:02}-{:02}:30", hour.min(22) + 1));
+    let time = ("(mon|tue|wed|thu|fri|sat|sun)(-(mon|sun|wed))?(,fri)?", 0..23_u8, 0..60_u8)
+        .prop_map(|(days, hour, minute)| format!("{days} {hour:02}:{minute:02}-{:02}:30", hour + 1));
     let head = (
         prop::sample::select(vec!["allow", "drop", "monitor"]),
         any::<bool>(),
