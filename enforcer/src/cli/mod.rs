@@ -5,6 +5,7 @@ mod counters;
 mod explain;
 mod fmt;
 mod run;
+mod schema;
 mod services;
 mod status;
 
@@ -39,6 +40,8 @@ enum Command {
     Check(check::Arguments),
     /// Lay out policy and catalogue files: same words, order and comments
     Fmt(fmt::Arguments),
+    /// Print the JSON Schema of policies, for editors
+    Schema,
     /// Say what would happen to a packet, and why
     Explain(explain::Arguments),
     /// List the services that policies may name, or show one
@@ -81,6 +84,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
+        Command::Schema => schema::run(),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

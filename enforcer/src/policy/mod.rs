@@ -11,6 +11,7 @@ pub mod model;
 pub mod reader;
 mod rules;
 mod schedules;
+pub mod schema;
 mod services;
 pub mod source;
 mod variables;
