@@ -4,7 +4,9 @@ mod check;
 mod counters;
 mod events;
 mod explain;
+mod fmt;
 mod run;
+mod schema;
 mod services;
 mod status;
 
@@ -37,6 +39,10 @@ enum Command {
     Run(run::Arguments),
     /// Check a policy file without touching the kernel
     Check(check::Arguments),
+    /// Lay out policy and catalogue files: same words, order and comments
+    Fmt(fmt::Arguments),
+    /// Print the JSON Schema of policies, for editors
+    Schema,
     /// Say what would happen to a packet, and why
     Explain(explain::Arguments),
     /// List the services that policies may name, or show one
@@ -80,6 +86,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Fmt(arguments) => fmt::run(&arguments),
+        Command::Schema => schema::run(),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -82,9 +82,9 @@ fn zone(word: &str) -> Result<String, Wrong> {
             .into_iter()
             .min()
     };
-    let names = zones.available().map(|name| name.to_string());
-    let mut near: Vec<_> =
-        names.map(|name| (distance(&name).unwrap_or(usize::MAX), name)).filter(|(far, _)| *far <= 2).collect();
+    let letters = word.chars().count();
+    let known = zones.available().map(|name| (distance(name.as_str()).unwrap_or(letters), name.to_string()));
+    let mut near: Vec<_> = known.filter(|(far, _)| far * 3 < letters).collect();
     near.sort_unstable();
     let near: Vec<String> = near.iter().take(3).map(|(_, name)| format!("{name:?}")).collect();
     let help = match near.as_slice() {

@@ -1,0 +1,88 @@
+//! `enforcer fmt`.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::policy::{Source, format::format};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Policies or catalogues; `-` reads standard input and writes standard output
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Change nothing: name the files that are laid out otherwise, and exit with 1 if there are any
+    #[arg(long)]
+    check: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for path in &arguments.files {
+        let piped = path == Path::new("-");
+        let source = if piped { Source::read_from("-", io::stdin())? } else { Source::read(path)? };
+        let text = format(&source)?;
+        if arguments.check {
+            if text != source.text {
+                super::print(&format!("{}\n", path.display()))?;
+                code = ExitCode::FAILURE;
+            }
+        } else if piped {
+            super::print(&text)?;
+        } else if text != source.text {
+            replace(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(code)
+}
+
+/// Whoever reads the file meanwhile, or after a crash, finds the old text or the new one.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    // A link stays one.
+    let path = fs::canonicalize(path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().set_permissions(fs::metadata(&path)?.permissions())?;
+    file.as_file().sync_all()?;
+    file.persist(&path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode_and_behind_its_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, link) = (folder.path().join("p.toml"), folder.path().join("link.toml"));
+        fs::write(&file, "default=\"drop\"").expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("a mode");
+        symlink(&file, &link).expect("a link");
+        let arguments = |check| Arguments { files: vec![link.clone()], check };
+        assert_eq!(run(&arguments(true)).expect("a check"), ExitCode::FAILURE);
+        assert_eq!(run(&arguments(false)).expect("a change"), ExitCode::SUCCESS);
+        assert_eq!(run(&arguments(true)).expect("a check"), ExitCode::SUCCESS);
+        assert_eq!(fs::read_to_string(&file).expect("a file"), "default = \"drop\"\n");
+        assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+        assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_file_with_mistakes_is_refused_and_unchanged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("p.toml");
+        fs::write(&file, "default=").expect("a file");
+        let error = run(&Arguments { files: vec![file.clone()], check: false }).expect_err("a mistake");
+        assert!(error.to_string().contains("p.toml:1:9"), "{error}");
+        assert_eq!(fs::read_to_string(&file).expect("a file"), "default=");
+    }
+}
