@@ -65,7 +65,7 @@ pub(super) struct PolicyReader<'a> {
     pub reader: Reader<'a>,
     pub catalogs: &'a Catalogs,
     /// Where each name was given, by what it names.
-    names: HashMap<(&'static str, String), String>,
+    pub names: HashMap<(&'static str, String), String>,
     pub variables: HashMap<String, Vec<IpNet>>,
     pub schedules: Vec<Schedule>,
     /// The policy's own services, then those of catalogues, as rules name them.

@@ -1,11 +1,14 @@
 //! Variables: names for lists of prefixes, `"$students"`.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::{file::PolicyReader, includes::File, reader::Prefixes, source::Source, words};
+
+/// What messages call a variable.
+const KIND: &str = "variable";
 
 /// A variable as it is written.
 struct Variable<'a> {
@@ -22,7 +25,7 @@ impl<'a> PolicyReader<'a> {
             for (key, value) in self.reader.table(table, "prefixes").into_iter().flatten() {
                 let name = key.get_ref().to_string();
                 if self.reader.plain(key.span(), &name) {
-                    self.claim("variable", &name, key.span());
+                    self.claim(KIND, &name, key.span());
                 }
                 let prefixes = self.reader.prefixes(value, &name);
                 written.insert(name, Variable { source, prefixes });
@@ -36,28 +39,29 @@ impl<'a> PolicyReader<'a> {
     /// Resolves a variable behind those that it uses. Chains of them may be longer than the stack.
     fn resolve(&mut self, name: &str, written: &BTreeMap<String, Variable<'a>>) {
         let mut chain = vec![name];
-        while let Some((&name, users)) = chain.split_last() {
+        while let Some(name) = chain.pop() {
+            if self.variables.contains_key(name) {
+                continue;
+            }
             let Variable { source, prefixes } = &written[name];
             self.reader.turn_to(source);
-            let unresolved =
-                |(_, used): &&(Range<usize>, String)| written.contains_key(used) && !self.variables.contains_key(used);
-            match prefixes.variables.iter().find(unresolved) {
-                Some((span, used)) if chain.contains(&used.as_str()) => {
-                    let start = chain.iter().position(|other| other == used).unwrap_or(users.len());
-                    let circle: Vec<String> =
-                        chain[start..].iter().chain([&used.as_str()]).map(|name| format!("${name}")).collect();
-                    let help = format!("take one out of {}", circle.join(" → "));
-                    self.reader.wrong(span.clone(), "variables use each other in a circle", help);
-                    self.variables.insert(name.to_owned(), prefixes.own.clone());
-                    chain.pop();
-                }
-                Some((_, used)) => chain.push(used),
-                None => {
-                    let resolved = self.expand(prefixes);
-                    self.variables.insert(name.to_owned(), resolved);
-                    chain.pop();
-                }
-            }
+            let open = |(_, used): &&(_, String)| written.contains_key(used) && !self.variables.contains_key(used);
+            let open = prefixes.variables.iter().find(open);
+            chain.push(name);
+            let Some((span, used)) = open else {
+                let resolved = self.expand(prefixes);
+                self.variables.insert(name.to_owned(), resolved);
+                continue;
+            };
+            let Some(start) = chain.iter().position(|other| other == used) else {
+                chain.push(used);
+                continue;
+            };
+            let circle: Vec<String> =
+                chain[start..].iter().chain([&used.as_str()]).map(|name| format!("${name}")).collect();
+            let help = format!("take one out of {}", circle.join(" → "));
+            self.reader.wrong(span.clone(), "variables use each other in a circle", help);
+            self.variables.insert(name.to_owned(), prefixes.own.clone());
         }
     }
 
@@ -74,7 +78,8 @@ impl<'a> PolicyReader<'a> {
                 prefixes.extend(value);
                 continue;
             }
-            let help = match words::nearest(name, self.variables.keys().map(String::as_str)) {
+            let known = self.names.keys().filter(|(kind, _)| *kind == KIND).map(|(_, name)| name.as_str());
+            let help = match words::nearest(name, known) {
                 Some(near) => format!("did you mean \"${near}\"?"),
                 None => format!("define it: [prefixes] with {name} = [\"10.1.0.0/16\"]"),
             };
