@@ -6,10 +6,10 @@
 mod clauses;
 mod hosts;
 mod image;
-mod ports;
+pub(crate) mod ports;
 pub mod prefixes;
 mod rows;
-mod sets;
+pub(crate) mod sets;
 pub mod trie;
 
 use enforcer_ebpf::{
@@ -375,4 +375,4 @@ fn nest(groups: &[&[IpNet]], sets: &mut Sets, limits: &Limits) -> Result<Nested,
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

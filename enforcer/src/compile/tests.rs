@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{PortMatch, Rule, Service, ServiceId, Transport};
 
-fn net(v6: bool, bits: u32, length: u8) -> IpNet {
+/// A prefix of few bits.
+pub(crate) fn net(v6: bool, bits: u32, length: u8) -> IpNet {
     if v6 {
         // A few bits at stride boundaries, so that prefixes nest.
         let address = (0..16).fold(0_u128, |address, bit| address | u128::from(bits >> bit & 1) << (127 - bit * 8));
@@ -53,7 +54,8 @@ fn port() -> impl Strategy<Value = PortMatch> {
     ]
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
+/// Small policies whose rules overlap.
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let service = (nets(), prop::collection::vec(port(), 1..4));
     let rule = (
         0..3_u8,

@@ -197,10 +197,12 @@ impl PolicyReader<'_> {
                 );
             }
             let action = self.action(rule, "action", possible, Action::Drop);
+            let mut unresolved = Vec::new();
             rules.push(Rule {
                 line: self.reader.line(span.start),
                 name,
-                services: self.named(rule),
+                services: self.named(rule, &mut unresolved),
+                unresolved,
                 from: if from { self.reader.prefixes(rule, "from") } else { None },
                 ..Rule::new(action)
             });
@@ -208,7 +210,7 @@ impl PolicyReader<'_> {
         rules
     }
 
-    fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
+    fn named(&mut self, rule: &DeTable<'_>, unresolved: &mut Vec<String>) -> Option<Vec<ServiceId>> {
         let value = rule.get("services")?;
         let mut services: Vec<ServiceId> = Vec::new();
         let mut named = HashSet::new();
@@ -231,7 +233,11 @@ impl PolicyReader<'_> {
                 self.reader.wrong(span, format!("there is no service {word:?}"), help);
             }
             for (catalog, service) in found {
-                let ids = self.of_catalog(&format!("{}/{}", catalog.name, service.name), service);
+                let name = format!("{}/{}", catalog.name, service.name);
+                let ids = self.of_catalog(&name, service);
+                if self.unresolved.contains_key(&name) && !unresolved.contains(&name) {
+                    unresolved.push(name);
+                }
                 services.extend(ids.into_iter().filter(|id| !services.contains(id)).collect::<Vec<_>>());
             }
         }
