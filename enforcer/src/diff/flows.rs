@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Change, Decision, Flows, is_everything, parts};
+use super::{Change, Decision, Flows, align, is_everything, parts};
 use crate::{
-    flows::{Cell, Clause, Plane, Side, Space, TooMuch},
+    flows::{Cell, Clause, Plane, Ports, Side, Space, TooMuch, is_wanted},
     policy::{Action, Policy, Rules, words},
 };
 
@@ -19,22 +19,27 @@ pub fn changes(old: &Policy, new: &Policy) -> Result<Vec<Change>, TooMuch> {
     let mut changes = Vec::new();
     for ((name, old_rules), (_, new_rules)) in parts(old).into_iter().zip(parts(new)) {
         let sides = [(old, old_rules), (new, new_rules)];
-        let Space { sides: clauses, mut planes } = Space::new(sides)?;
+        let space = Space::new(sides);
+        let clauses = [0, 1].map(|side: usize| &space.sides[side].clauses[..]);
         let defaults = sides.map(|(policy, rules)| policy.watched(rules.default));
-        let mut found: BTreeMap<Deciding, Vec<Flows>> = BTreeMap::new();
-        for plane in &mut planes {
-            for (deciding, cells) in changed(plane, &clauses, defaults)? {
+        let fresh = align::fresh(clauses);
+        if defaults[0] == defaults[1] && !fresh.iter().flatten().any(|&fresh| fresh) {
+            continue;
+        }
+        let mut found: BTreeMap<Deciding, Joined> = BTreeMap::new();
+        for plane in &mut space.planes()? {
+            for (deciding, cells) in changed(plane, &space.sides, &fresh, defaults)? {
                 let flows = found.entry(deciding).or_default();
                 for cell in plane.join(cells) {
                     let (to, ports, from, when) = plane.words(cell);
-                    add(flows, Flows { to, ports, from, when });
+                    flows.add(Flows { to, ports, from, when });
                 }
             }
         }
-        changes.extend(found.into_iter().map(|(deciding, flows)| {
+        changes.extend(found.into_iter().map(|(deciding, Joined { flows, .. })| {
             let decision = |side: usize| {
                 let (policy, rules) = sides[side];
-                decision(policy, rules, deciding[side].map(|clause| &clauses[side].clauses[clause as usize]))
+                decision(policy, rules, deciding[side].map(|clause| &clauses[side][clause as usize]))
             };
             Change { policy: name, old: decision(0), new: decision(1), flows }
         }));
@@ -43,31 +48,30 @@ pub fn changes(old: &Policy, new: &Policy) -> Result<Vec<Change>, TooMuch> {
 }
 
 /// The cells of one family whose verdict changes.
-fn changed(plane: &mut Plane, sides: &[Side; 2], defaults: [Action; 2]) -> Result<Changed, TooMuch> {
+fn changed(
+    plane: &mut Plane,
+    sides: &[Side; 2],
+    fresh: &[Vec<bool>; 2],
+    defaults: [Action; 2],
+) -> Result<Changed, TooMuch> {
     let clauses = [&sides[0].clauses[..], &sides[1].clauses[..]];
     let clause = |side: usize, index: u32| &clauses[side][index as usize];
     let verdict = |side: usize, first: Option<u32>| first.map_or(defaults[side], |index| clause(side, index).action);
-    // Lists that say the same on what is left of the axes give the same verdicts.
-    let dull = |lists: &[Vec<u32>; 2], axis: usize| {
-        let alike = |(&old, &new): (&u32, &u32)| {
-            let (old, new) = (clause(0, old), clause(1, new));
-            old.action == new.action && old.sets[axis..] == new.sets[axis..]
-        };
-        let [old, new] = lists;
-        defaults[0] == defaults[1] && old.len() == new.len() && old.iter().zip(new).all(alike)
-    };
+    let is_fresh = |side: usize, index: u32| fresh[side][index as usize];
+    // Where defaults differ, no clause needs to.
+    let wanted: Option<&dyn Fn(usize, u32) -> bool> = (defaults[0] == defaults[1]).then_some(&is_fresh);
     let mut changed = Changed::new();
     // What is found for lists holds for all that are alike, by place in them.
-    let mut known: HashMap<[Vec<([u32; 3], Action)>; 2], Vec<(Cell, Deciding)>> = HashMap::new();
+    let mut known: HashMap<[Vec<(u32, Action, bool)>; 2], Vec<(Cell, Deciding)>> = HashMap::new();
     for (class, sets) in plane.destinations() {
         let lists = [plane.list(&sides[0], &sets)?, plane.list(&sides[1], &sets)?];
-        if dull(&lists, 1) {
+        if !is_wanted(&lists, wanted) {
             continue;
         }
         let pattern = [0, 1].map(|side: usize| {
             let asked = lists[side].iter().map(|&index| {
-                let Clause { sets: [_, from, ports, time], action, .. } = *clause(side, index);
-                ([from, ports, time], action)
+                let Clause { shapes, action, .. } = *clause(side, index);
+                (shapes[1], action, is_fresh(side, index))
             });
             asked.collect()
         });
@@ -76,7 +80,7 @@ fn changed(plane: &mut Plane, sides: &[Side; 2], defaults: [Action; 2]) -> Resul
                 first.and_then(|index| lists[side].binary_search(&index).ok()).map(|place| place as u32)
             };
             let mut found = Vec::new();
-            plane.first_matches(clauses, lists.clone(), &dull, &mut |cell, first| {
+            plane.first_matches(clauses, &lists, wanted, &mut |cell, first| {
                 if verdict(0, first[0]) != verdict(1, first[1]) {
                     found.push((cell, [place(0, first[0]), place(1, first[1])]));
                 }
@@ -94,20 +98,27 @@ fn changed(plane: &mut Plane, sides: &[Side; 2], defaults: [Action; 2]) -> Resul
     Ok(changed)
 }
 
-/// Adds flows, those of IPv6 to those of IPv4 that are the same otherwise and from anybody.
-fn add(all: &mut Vec<Flows>, flows: Flows) {
-    let alike = |other: &&mut Flows| {
-        other.ports == flows.ports
-            && other.when == flows.when
-            && is_everything(&other.from)
-            && is_everything(&flows.from)
-            && other.from != flows.from
-    };
-    if let Some(other) = all.iter_mut().find(alike).filter(|other| other.from.len() == 1) {
-        other.to.extend(flows.to);
-        other.from.extend(flows.from);
-    } else {
-        all.push(flows);
+/// Flows of both families.
+#[derive(Default)]
+struct Joined {
+    flows: Vec<Flows>,
+    /// Those from anybody, by all but the destination.
+    from_anybody: HashMap<(Ports, Vec<String>), usize>,
+}
+
+impl Joined {
+    /// Adds flows, those of IPv6 to those of IPv4 that are the same otherwise and from anybody.
+    fn add(&mut self, flows: Flows) {
+        if is_everything(&flows.from) {
+            let next = self.flows.len();
+            let index = *self.from_anybody.entry((flows.ports.clone(), flows.when.clone())).or_insert(next);
+            if let Some(other) = self.flows.get_mut(index) {
+                other.to.extend(flows.to);
+                other.from.extend(flows.from);
+                return;
+            }
+        }
+        self.flows.push(flows);
     }
 }
 

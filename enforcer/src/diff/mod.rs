@@ -1,5 +1,6 @@
 //! What two policies say differently: which flows change their verdict, which names, and which of a policy's words.
 
+mod align;
 mod flows;
 mod names;
 mod text;

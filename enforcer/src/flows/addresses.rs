@@ -68,6 +68,12 @@ pub fn blocks_text(blocks: &[Block]) -> String {
 pub struct Addresses {
     nested: Vec<Prefix<u128>>,
     v6: bool,
+    /// The prefix around each, by index; the last index and beyond is none.
+    around: Vec<usize>,
+    /// The prefixes right inside each; last, those that are in none.
+    inside: Vec<Vec<usize>>,
+    /// The prefixes of each class.
+    of_class: Vec<Vec<usize>>,
 }
 
 impl Addresses {
@@ -83,18 +89,47 @@ impl Addresses {
         let nested = prefixes::nest(prefixes, OUTERMOST, &mut classes, MOST_ELEMENTS)
             .map_err(|_| TooMuch { what: "elements of overlapping prefix sets", limit: MOST_ELEMENTS })?;
         let occupied = occupied(&nested);
-        Ok((Self { nested, v6 }, Axis::new(classes, occupied)))
+        let (mut around, mut inside) = (Vec::new(), vec![Vec::new(); nested.len() + 1]);
+        let mut of_class = vec![Vec::new(); classes.len()];
+        let mut open: Vec<usize> = Vec::new();
+        for (index, part) in nested.iter().enumerate() {
+            while open.pop_if(|outer| last(&nested[*outer]) < part.address).is_some() {}
+            let outer = open.last().copied().unwrap_or(nested.len());
+            around.push(outer);
+            inside[outer].push(index);
+            of_class[part.value as usize].push(index);
+            open.push(index);
+        }
+        Ok((Self { nested, v6, around, inside, of_class }, Axis::new(classes, occupied)))
     }
 
     /// The addresses of some classes, sorted, in as few prefixes and exceptions as there can be.
     pub fn blocks(&self, classes: &[SetId]) -> Vec<Block> {
-        let member = |class: SetId| classes.binary_search(&class).is_ok();
         let mut tree = Tree { nodes: Vec::new() };
-        let changes = changes(&self.nested, member);
-        let root = tree.grow(&changes, 0, 0, colour(member(OUTERMOST)));
+        let changes = self.changes(classes);
+        let root = tree.grow(&changes, 0, 0, colour(classes.binary_search(&OUTERMOST).is_ok()));
         let mut blocks = Vec::new();
         tree.tell(root, Place { address: 0, depth: 0 }, None, &mut |place, block| self.tell(place, block, &mut blocks));
         blocks
+    }
+
+    /// The prefixes that are of these classes where the one around is not, or the other way round; the value is the colour.
+    fn changes(&self, classes: &[SetId]) -> Vec<Prefix<u128>> {
+        let member = |index: usize| {
+            let class = self.nested.get(index).map_or(OUTERMOST, |prefix| prefix.value);
+            classes.binary_search(&class).is_ok()
+        };
+        let own = classes.iter().flat_map(|&class| &self.of_class[class as usize]);
+        let whole = member(self.nested.len()).then_some(self.nested.len());
+        let mut changed: Vec<usize> = Vec::new();
+        for index in own.copied().chain(whole) {
+            if index < self.nested.len() && !member(self.around[index]) {
+                changed.push(index);
+            }
+            changed.extend(self.inside[index].iter().filter(|&&part| !member(part)));
+        }
+        changed.sort_unstable();
+        changed.iter().map(|&index| Prefix { value: colour(member(index)).into(), ..self.nested[index] }).collect()
     }
 
     /// Notes a new block, or an exception of one; returns the block's index.
@@ -162,21 +197,6 @@ fn occupied(nested: &[Prefix<u128>]) -> Vec<SetId> {
 /// Bits for what an address is: outside or inside.
 const fn colour(inside: bool) -> u8 {
     if inside { 2 } else { 1 }
-}
-
-/// The prefixes that differ in colour from the one around them; the value is the colour.
-fn changes(nested: &[Prefix<u128>], member: impl Fn(SetId) -> bool) -> Vec<Prefix<u128>> {
-    let mut changes = Vec::new();
-    let mut around: Vec<(u128, u8)> = Vec::new();
-    for part in nested {
-        while around.pop_if(|(last, _)| *last < part.address).is_some() {}
-        let own = colour(member(part.value));
-        if own != around.last().map_or(colour(member(OUTERMOST)), |&(_, colour)| colour) {
-            changes.push(Prefix { value: own.into(), ..*part });
-        }
-        around.push((last(part), own));
-    }
-    changes
 }
 
 /// A prefix on the way down.

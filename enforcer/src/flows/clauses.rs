@@ -4,6 +4,7 @@ use std::{collections::HashMap, hash::Hash, ops::Range};
 
 use ipnet::IpNet;
 
+use super::shapes::Shapes;
 use crate::{
     compile::ports,
     policy::{Action, Policy, PortMatch, RuleId, Rules, Schedule, ServiceId, model::WEEK},
@@ -12,11 +13,19 @@ use crate::{
 /// A set that holds everything.
 pub const ANY: u32 = u32::MAX;
 
+/// The axes of the space: destination, source, ports and time.
+pub const AXES: usize = 4;
+
+/// What a clause asks of each axis: a number of [`Numbered`], or [`ANY`].
+pub type Sets = [u32; AXES];
+
 /// What a rule says of one service.
 #[derive(Clone, Copy, Debug)]
 pub struct Clause {
-    /// Destination, source, ports and time, each a number of [`Numbered`] or [`ANY`].
-    pub sets: [u32; 4],
+    /// Whose packets these are.
+    pub sets: Sets,
+    /// For each axis, the number of what is asked of it and those behind it: equal numbers ask the same, also those of two policies.
+    pub shapes: [u32; AXES],
     /// What its packets meet.
     pub action: Action,
     /// The rule.
@@ -35,7 +44,7 @@ pub struct Side {
 }
 
 impl Side {
-    /// The clauses that speak of a destination in these sets, in order, without those that an earlier one of them leaves nothing.
+    /// The clauses that speak of a destination in these sets, in order.
     pub fn list(&self, destinations: &[u32]) -> Vec<u32> {
         let sets = destinations.iter().chain([&ANY]).filter_map(|set| self.by_destination.get(set));
         let mut list: Vec<u32> = sets.flatten().copied().collect();
@@ -82,8 +91,8 @@ fn minutes(schedule: &Schedule) -> Option<(String, Vec<Range<u32>>)> {
     (times != [0..WEEK.into()]).then(|| (schedule.zone.clone(), times))
 }
 
-/// Numbers the sets of all sides together.
-pub fn numbered(sides: &[(&Policy, &Rules)]) -> (Vec<Side>, Numbered) {
+/// Numbers the sets and shapes of all sides together.
+pub fn numbered(sides: &[(&Policy, &Rules)]) -> (Vec<Side>, Numbered, Shapes) {
     let mut all = Numbered::default();
     let (mut destinations, mut sources) = (HashMap::new(), HashMap::new());
     let (mut port_sets, mut times) = (HashMap::new(), HashMap::new());
@@ -120,10 +129,12 @@ pub fn numbered(sides: &[(&Policy, &Rules)]) -> (Vec<Side>, Numbered) {
                 });
                 side.by_destination.entry(destination).or_default().push(side.clauses.len() as u32);
                 let sets = [destination, source, ports, time];
-                side.clauses.push(Clause { sets, action: policy.effect(rule), rule: RuleId(index as u32), service });
+                let (action, rule) = (policy.effect(rule), RuleId(index as u32));
+                side.clauses.push(Clause { sets, shapes: [0; AXES], action, rule, service });
             }
         }
         made.push(side);
     }
-    (made, all)
+    let shapes = Shapes::number(made.iter_mut().flat_map(|side| &mut side.clauses));
+    (made, all, shapes)
 }

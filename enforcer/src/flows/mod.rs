@@ -9,13 +9,14 @@ mod axis;
 mod clauses;
 mod line;
 mod ports;
+mod shapes;
 mod space;
 mod times;
 
 pub use addresses::{Block, blocks_text};
 pub use clauses::{Clause, Side};
 pub use ports::Ports;
-pub use space::{Cell, Plane, Sets, Space};
+pub use space::{Cell, Plane, Space, is_wanted};
 
 /// An analysis that would take too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -79,9 +79,10 @@ impl PortLine {
             |a: &(Range<u32>, SetId), b: &(Range<u32>, SetId)| slot(&a.0) == slot(&b.0) && wanted(a.1) == wanted(b.1);
         let runs = self.pieces.chunk_by(same).filter(|run| wanted(run[0].1));
         runs.map(|run| {
-            let of_slot = |piece: &&(Range<u32>, SetId)| slot(&piece.0) == slot(&run[0].0);
-            let whole = self.pieces.iter().filter(of_slot).count() == run.len();
-            word(slot(&run[0].0), run[0].0.start & 0xffff, (run[run.len() - 1].0.end - 1) & 0xffff, whole)
+            let (first, last) = (run[0].0.start, run[run.len() - 1].0.end - 1);
+            // 0 and 255 are protocols without a word of their own: from one to the other there are all of these.
+            let top = if first >> 16 == slot::PORTLESS { 0xff } else { 0xffff };
+            word(first >> 16, first & 0xffff, last & 0xffff, first & 0xffff == 0 && last & 0xffff == top)
         })
         .collect()
     }

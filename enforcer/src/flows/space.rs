@@ -1,13 +1,14 @@
 //! The space of flows, and the first match in each part of it.
 
-use std::{array, collections::HashMap};
+use std::{array, collections::BTreeMap};
 
 use super::{
     TooMuch,
     addresses::{Addresses, Block},
     axis::Axis,
-    clauses::{ANY, Clause, Side, numbered},
+    clauses::{ANY, AXES, Clause, Numbered, Side, numbered},
     ports::{PortLine, Ports},
+    shapes::Shapes,
     times::Times,
 };
 use crate::{
@@ -16,11 +17,10 @@ use crate::{
 };
 
 /// Steps before an analysis is given up: some ten seconds.
-const MOST_STEPS: usize = 2_000_000_000;
+const MOST_STEPS: usize = 300_000_000;
 
-/// The axes, by their place in [`Clause::sets`] and [`Cell`].
+/// The first axis, by its place in [`Clause::sets`] and [`Cell`].
 const DESTINATION: usize = 0;
-const AXES: usize = 4;
 
 /// How much may still be looked at.
 pub struct Budget(usize);
@@ -36,8 +36,16 @@ impl Budget {
 /// A part of the space: for each axis a list of classes, as a number of the axis.
 pub type Cell = [SetId; AXES];
 
-/// What clauses ask of each axis.
-pub type Sets = [u32; AXES];
+/// Of which flows the first matches are asked for: all, or those that certain clauses speak of, by list and clause.
+pub type Wanted<'a> = Option<&'a dyn Fn(usize, u32) -> bool>;
+
+/// Whether flows that these lists speak of are wanted.
+pub fn is_wanted(lists: &[Vec<u32>], wanted: Wanted<'_>) -> bool {
+    let any = |wanted: &dyn Fn(usize, u32) -> bool| {
+        lists.iter().enumerate().any(|(side, list)| list.iter().any(|&clause| wanted(side, clause)))
+    };
+    wanted.is_none_or(any)
+}
 
 /// The flows of one family.
 pub struct Plane {
@@ -48,24 +56,25 @@ pub struct Plane {
     times: Times,
     /// The set of destinations that are judged as others: NAT64 prefixes.
     judged_elsewhere: Option<u32>,
+    shapes: Shapes,
     budget: Budget,
 }
 
-/// The flows of IPv4 and of IPv6, as the rules of several policies see them together.
+/// The flows as the rules of several policies see them together.
 pub struct Space<const N: usize> {
     /// The policies' clauses.
     pub sides: [Side; N],
-    /// IPv4 and IPv6.
-    pub planes: [Plane; 2],
+    sets: Numbered,
+    shapes: Shapes,
+    /// The set of destinations that are judged as others.
+    judged_elsewhere: Option<u32>,
 }
 
 impl<const N: usize> Space<N> {
     /// The space that some rules make.
-    ///
-    /// # Errors
-    /// If it would be too large to look at.
-    pub fn new(policies: [(&Policy, &Rules); N]) -> Result<Self, TooMuch> {
-        let (sides, mut sets) = numbered(&policies);
+    #[must_use]
+    pub fn new(policies: [(&Policy, &Rules); N]) -> Self {
+        let (sides, mut sets, shapes) = numbered(&policies);
         // Prefixes that all policies translate are none of the rules' destinations.
         let mut nat64 = policies.first().map_or_else(Vec::new, |(policy, _)| policy.nat64.clone());
         nat64.retain(|net| policies.iter().all(|(policy, _)| policy.nat64.contains(net)));
@@ -73,17 +82,32 @@ impl<const N: usize> Space<N> {
             sets.destinations.push(nat64.into_iter().map(Into::into).collect());
             sets.destinations.len() as u32 - 1
         });
-        let plane = |v6| {
-            let (destinations, to) = Addresses::new(v6, &sets.destinations)?;
-            let (sources, from) = Addresses::new(v6, &sets.sources)?;
-            let (ports, port) = PortLine::new(v6, &sets.ports);
-            let (times, time) = Times::new(&sets.times)?;
-            let budget = Budget(MOST_STEPS);
-            let axes = [to, from, port, time];
-            Ok(Plane { axes, destinations, sources, ports, times, judged_elsewhere, budget })
-        };
         let mut sides = sides.into_iter();
-        Ok(Self { sides: array::from_fn(|_| sides.next().unwrap_or_default()), planes: [plane(false)?, plane(true)?] })
+        Self { sides: array::from_fn(|_| sides.next().unwrap_or_default()), sets, shapes, judged_elsewhere }
+    }
+
+    /// The flows of IPv4 and of IPv6.
+    ///
+    /// # Errors
+    /// If they would be too many to look at.
+    pub fn planes(&self) -> Result<[Plane; 2], TooMuch> {
+        let plane = |v6| {
+            let (destinations, to) = Addresses::new(v6, &self.sets.destinations)?;
+            let (sources, from) = Addresses::new(v6, &self.sets.sources)?;
+            let (ports, port) = PortLine::new(v6, &self.sets.ports);
+            let (times, time) = Times::new(&self.sets.times)?;
+            Ok(Plane {
+                axes: [to, from, port, time],
+                destinations,
+                sources,
+                ports,
+                times,
+                judged_elsewhere: self.judged_elsewhere,
+                shapes: self.shapes.clone(),
+                budget: Budget(MOST_STEPS),
+            })
+        };
+        Ok([plane(false)?, plane(true)?])
     }
 }
 
@@ -105,24 +129,25 @@ impl Plane {
     /// # Errors
     /// If all of the work so far was too much.
     pub fn list(&mut self, side: &Side, sets: &[u32]) -> Result<Vec<u32>, TooMuch> {
-        let list = side.list(sets);
+        let mut list = side.list(sets);
         self.budget.spend(list.len() + 1)?;
-        Ok(prune(&side.clauses, &list, DESTINATION + 1))
+        self.shapes.prune(&side.clauses, &mut list, DESTINATION + 1);
+        Ok(list)
     }
 
-    /// The parts of one destination's flows, as far as the clauses tell them apart, with the first clause of each list that matches there. `dull` is
-    /// asked for lists that need no closer look: of which no part is of interest.
+    /// The parts of one destination's flows, as far as the clauses tell them apart, with the first clause of each list that matches there: of those
+    /// that a `wanted` clause speaks of.
     ///
     /// # Errors
     /// If all of the work so far was too much.
     pub fn first_matches<const N: usize>(
         &mut self,
         clauses: [&[Clause]; N],
-        lists: [Vec<u32>; N],
-        dull: &dyn Fn(&[Vec<u32>; N], usize) -> bool,
+        lists: &[Vec<u32>; N],
+        wanted: Wanted<'_>,
         found: &mut dyn FnMut(Cell, [Option<u32>; N]),
     ) -> Result<(), TooMuch> {
-        self.refine(clauses, &lists, DESTINATION + 1, [0; AXES], dull, found)
+        self.refine(clauses, lists, DESTINATION + 1, [0; AXES], wanted, found)
     }
 
     fn refine<const N: usize>(
@@ -131,32 +156,44 @@ impl Plane {
         lists: &[Vec<u32>; N],
         axis: usize,
         cell: Cell,
-        dull: &dyn Fn(&[Vec<u32>; N], usize) -> bool,
+        wanted: Wanted<'_>,
         found: &mut dyn FnMut(Cell, [Option<u32>; N]),
     ) -> Result<(), TooMuch> {
-        if dull(lists, axis) {
-            return Ok(());
-        }
         if axis == AXES {
             found(cell, array::from_fn(|side| lists[side].first().copied()));
             return Ok(());
         }
-        let set = |side: usize, clause: u32| clauses[side][clause as usize].sets[axis];
-        let mut named: Vec<u32> = (0..N).flat_map(|side| lists[side].iter().map(move |&c| set(side, c))).collect();
+        let by_set: [Vec<(u32, u32)>; N] = array::from_fn(|side| {
+            let sets = lists[side].iter().map(|&clause| (clauses[side][clause as usize].sets[axis], clause));
+            let mut sets: Vec<_> = sets.collect();
+            sets.sort_unstable();
+            sets
+        });
+        let mut named: Vec<u32> = by_set.iter().flatten().map(|(set, _)| *set).collect();
         named.sort_unstable();
         named.dedup();
         named.pop_if(|last| *last == ANY);
         let parts = self.axes[axis].split(&named, &mut self.budget)?;
         for part in parts.iter() {
-            self.budget.spend(lists.iter().map(Vec::len).sum::<usize>() + 1)?;
-            let inside = |set: u32| set == ANY || part.inside.binary_search(&set).is_ok();
-            let lists = array::from_fn(|side| {
-                let list: Vec<u32> = lists[side].iter().copied().filter(|&clause| inside(set(side, clause))).collect();
-                prune(clauses[side], &list, axis + 1)
+            let mut further: [Vec<u32>; N] = array::from_fn(|side| {
+                let pairs = &by_set[side];
+                let mut list = Vec::new();
+                for set in part.inside.iter().chain([&ANY]) {
+                    let from = pairs.partition_point(|(other, _)| other < set);
+                    list.extend(pairs[from..].iter().take_while(|(other, _)| other == set).map(|(_, clause)| clause));
+                }
+                list.sort_unstable();
+                list
             });
-            let mut cell = cell;
-            cell[axis] = part.classes;
-            self.refine(clauses, &lists, axis + 1, cell, dull, found)?;
+            self.budget.spend(further.iter().map(Vec::len).sum::<usize>() + part.inside.len() + 1)?;
+            for side in 0..N {
+                self.shapes.prune(clauses[side], &mut further[side], axis + 1);
+            }
+            if is_wanted(&further, wanted) {
+                let mut cell = cell;
+                cell[axis] = part.classes;
+                self.refine(clauses, &further, axis + 1, cell, wanted, found)?;
+            }
         }
         Ok(())
     }
@@ -164,7 +201,7 @@ impl Plane {
     /// The same cells in fewer: those that differ on one axis only are joined, axis by axis.
     pub fn join(&mut self, mut cells: Vec<Cell>) -> Vec<Cell> {
         for axis in (0..AXES).rev() {
-            let mut alike: HashMap<Cell, Vec<SetId>> = HashMap::new();
+            let mut alike: BTreeMap<Cell, Vec<SetId>> = BTreeMap::new();
             for cell in cells {
                 let mut rest = cell;
                 rest[axis] = 0;
@@ -187,25 +224,4 @@ impl Plane {
         let [to, from, ports, time] = array::from_fn(|axis| self.axes[axis].lists.get(cell[axis]));
         (self.destinations.blocks(to), self.ports.words(ports), self.sources.blocks(from), self.times.words(time))
     }
-}
-
-/// A list without the clauses that an earlier one leaves nothing, on this axis and those behind it.
-fn prune(clauses: &[Clause], list: &[u32], axis: usize) -> Vec<u32> {
-    let mut seen: std::collections::HashSet<Sets> = std::collections::HashSet::new();
-    let mut kept = Vec::with_capacity(list.len());
-    for &index in list {
-        let mut sets = clauses[index as usize].sets;
-        sets[..axis].fill(ANY);
-        // Everything that is as wide or wider: each axis as it is, or any.
-        let wider = |mask: u32| -> Sets { array::from_fn(|axis| if mask >> axis & 1 == 1 { ANY } else { sets[axis] }) };
-        if (0..1 << AXES).any(|mask| seen.contains(&wider(mask))) {
-            continue;
-        }
-        seen.insert(sets);
-        kept.push(index);
-        if sets == [ANY; AXES] {
-            break;
-        }
-    }
-    kept
 }
