@@ -61,8 +61,8 @@ fn changed(
     // Where defaults differ, no clause needs to.
     let wanted: Option<&dyn Fn(usize, u32) -> bool> = (defaults[0] == defaults[1]).then_some(&is_fresh);
     let mut changed = Changed::new();
-    // What is found for lists holds for all that are alike, by place in them.
-    let mut known: HashMap<[Vec<(u32, Action, bool)>; 2], Vec<(Cell, Deciding)>> = HashMap::new();
+    // What is found for lists holds for all that are alike, by place in them. One number for each clause is hashed fastest.
+    let mut known: HashMap<[Vec<u64>; 2], Vec<(Cell, Deciding)>> = HashMap::new();
     for (class, sets) in plane.destinations() {
         let lists = [plane.list(&sides[0], &sets)?, plane.list(&sides[1], &sets)?];
         if !is_wanted(&lists, wanted) {
@@ -71,7 +71,7 @@ fn changed(
         let pattern = [0, 1].map(|side: usize| {
             let asked = lists[side].iter().map(|&index| {
                 let Clause { shapes, action, .. } = *clause(side, index);
-                (shapes[1], action, is_fresh(side, index))
+                u64::from(shapes[1]) << 32 | (action as u64) << 1 | u64::from(is_fresh(side, index))
             });
             asked.collect()
         });

@@ -40,16 +40,32 @@ pub struct Side {
     /// In the order of the rules.
     pub clauses: Vec<Clause>,
     /// Clauses by destination set, in order.
-    by_destination: HashMap<u32, Vec<u32>>,
+    by_destination: Vec<Vec<u32>>,
+    /// Those about any destination.
+    anywhere: Vec<u32>,
 }
 
 impl Side {
     /// The clauses that speak of a destination in these sets, in order.
     pub fn list(&self, destinations: &[u32]) -> Vec<u32> {
-        let sets = destinations.iter().chain([&ANY]).filter_map(|set| self.by_destination.get(set));
-        let mut list: Vec<u32> = sets.flatten().copied().collect();
+        let mut list = self.anywhere.clone();
+        for &set in destinations {
+            list.extend(self.by_destination.get(set as usize).into_iter().flatten());
+        }
         list.sort_unstable();
         list
+    }
+
+    /// Makes the next clause one that is found by its destination set.
+    fn find_by(&mut self, destination: u32) {
+        let next = self.clauses.len() as u32;
+        if destination == ANY {
+            self.anywhere.push(next);
+            return;
+        }
+        let set = destination as usize;
+        self.by_destination.resize(self.by_destination.len().max(set + 1), Vec::new());
+        self.by_destination[set].push(next);
     }
 }
 
@@ -127,7 +143,7 @@ pub fn numbered(sides: &[(&Policy, &Rules)]) -> (Vec<Side>, Numbered, Shapes) {
                         (destination, ports)
                     })
                 });
-                side.by_destination.entry(destination).or_default().push(side.clauses.len() as u32);
+                side.find_by(destination);
                 let sets = [destination, source, ports, time];
                 let (action, rule) = (policy.effect(rule), RuleId(index as u32));
                 side.clauses.push(Clause { sets, shapes: [0; AXES], action, rule, service });
