@@ -2,6 +2,7 @@
 //!
 //! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
 
+pub mod advice;
 pub mod api;
 pub mod catalog;
 pub mod cli;

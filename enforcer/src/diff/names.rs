@@ -11,12 +11,15 @@ use crate::{
 /// What rules say of a name, in order: in effect, and for people.
 type Said = Vec<(String, String)>;
 
+/// A service, and what the old and the new rules say of its names.
+type Alike<'a> = (&'a str, Option<&'a Said>, Option<&'a Said>);
+
 /// All differences.
 pub fn changes(old: &Policy, new: &Policy) -> Vec<NameChange> {
     let mut changes = Vec::new();
     for ((policy, old_rules), (_, new_rules)) in parts(old).into_iter().zip(parts(new)) {
         let (old, new) = (said(old, old_rules), said(new, new_rules));
-        let mut alike: BTreeMap<(&str, Option<&Said>, Option<&Said>), Vec<String>> = BTreeMap::new();
+        let mut alike: BTreeMap<Alike<'_>, Vec<String>> = BTreeMap::new();
         let names: BTreeSet<&(&str, &Pattern)> = old.keys().chain(new.keys()).collect();
         for key @ (service, name) in names {
             let effect = |said: Option<&Said>| {

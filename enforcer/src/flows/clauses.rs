@@ -34,6 +34,14 @@ pub struct Clause {
     pub service: Option<ServiceId>,
 }
 
+impl Clause {
+    /// Whether it holds all that another one does, as far as the sets' numbers tell.
+    #[must_use]
+    pub fn is_as_wide_as(&self, other: &Self) -> bool {
+        self.sets.iter().zip(other.sets).all(|(&own, other)| own == ANY || own == other)
+    }
+}
+
 /// The clauses of one policy; the first that matches decides.
 #[derive(Default)]
 pub struct Side {
@@ -104,7 +112,7 @@ fn prefixes(nets: &[IpNet]) -> Option<Vec<IpNet>> {
 
 fn minutes(schedule: &Schedule) -> Option<(String, Vec<Range<u32>>)> {
     let times: Vec<Range<u32>> = schedule.times.iter().map(|time| time.start.into()..time.end.into()).collect();
-    (times != [0..WEEK.into()]).then(|| (schedule.zone.clone(), times))
+    (times.first() != Some(&(0..WEEK.into()))).then(|| (schedule.zone.clone(), times))
 }
 
 /// Numbers the sets and shapes of all sides together.

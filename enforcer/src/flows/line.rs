@@ -38,11 +38,19 @@ mod tests {
     #[test]
     fn a_line_is_cut_where_sets_begin_and_end_and_only_where_it_is_valid() {
         let mut classes = Sets::default();
-        let pieces = cut(&[0..10, 20..30], &[vec![5..25], vec![0..5, 5..8]], &mut classes);
+        let pieces = cut(&[0..10, 20..30], &[vec![5..25, 28..29], vec![0..5, 5..8]], &mut classes);
         let pieces: Vec<_> = pieces.into_iter().map(|(range, class)| (range, classes.get(class).to_vec())).collect();
         assert_eq!(
             pieces,
-            [(0..5, vec![1]), (5..8, vec![0, 1]), (8..10, vec![0]), (20..25, vec![0]), (25..30, vec![])]
+            [
+                (0..5, vec![1]),
+                (5..8, vec![0, 1]),
+                (8..10, vec![0]),
+                (20..25, vec![0]),
+                (25..28, vec![]),
+                (28..29, vec![0]),
+                (29..30, vec![])
+            ]
         );
     }
 }

@@ -19,8 +19,9 @@ use crate::{
 /// Steps before an analysis is given up: some ten seconds.
 const MOST_STEPS: usize = 300_000_000;
 
-/// The first axis, by its place in [`Clause::sets`] and [`Cell`].
+/// Axes by their place in [`Clause::sets`] and [`Cell`].
 const DESTINATION: usize = 0;
+const PORTS: usize = 2;
 
 /// How much may still be looked at.
 pub struct Budget(usize);
@@ -217,6 +218,12 @@ impl Plane {
         }
         cells.sort_unstable();
         cells
+    }
+
+    /// The port classes of a cell.
+    #[must_use]
+    pub fn ports(&self, cell: Cell) -> &[SetId] {
+        self.axes[PORTS].lists.get(cell[PORTS])
     }
 
     /// A cell's destinations, ports and sources, and when: empty if always.

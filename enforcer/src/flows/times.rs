@@ -35,7 +35,8 @@ impl Times {
         for name in names {
             let own = schedules.iter().map(|(zone, times)| if zone == name { times.clone() } else { Vec::new() });
             let mut classes = Sets::default();
-            let week = line::cut(&[0..WEEK.into()], &own.collect::<Vec<_>>(), &mut classes);
+            let whole = 0..WEEK.into();
+            let week = line::cut(std::slice::from_ref(&whole), &own.collect::<Vec<_>>(), &mut classes);
             if states.len() * classes.len() > MOST_STATES {
                 return Err(TooMuch { what: "combinations of times in several zones", limit: MOST_STATES });
             }
