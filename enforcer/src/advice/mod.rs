@@ -34,11 +34,16 @@ impl Advice {
     }
 }
 
-/// All warnings, in the order of the file.
-///
-/// # Errors
-/// If the rules are too many to look at.
-pub fn advise(policy: &Policy, catalogs: &Catalogs) -> Result<Vec<Advice>, TooMuch> {
+/// All warnings, in the order of the file. Rules that are too many to look at are no mistake: that is a warning itself.
+#[must_use]
+pub fn advise(policy: &Policy, catalogs: &Catalogs) -> Vec<Advice> {
+    exact(policy, catalogs).unwrap_or_else(|error| {
+        let help = "the policy may be put in force all the same";
+        vec![Advice::new(None, format!("no rule was looked at for warnings: {error}"), help)]
+    })
+}
+
+fn exact(policy: &Policy, catalogs: &Catalogs) -> Result<Vec<Advice>, TooMuch> {
     let mut all = Vec::new();
     for rules in [&policy.lan, &policy.router, &policy.inbound] {
         all.extend(dead::rules(policy, rules)?);

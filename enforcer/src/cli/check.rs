@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         other => other?,
     };
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
-    let warnings = advise(&policy, &Catalogs::beside(&arguments.policy)?)?;
+    let warnings = advise(&policy, &Catalogs::beside(&arguments.policy)?);
     if arguments.json {
         let unresolved = policy.unresolved.iter().map(|(service, names)| (service.as_str(), words(names)));
         super::print_json(&Report { usage: &image.usage, warnings: &warnings, unresolved: unresolved.collect() })?;
