@@ -2,13 +2,16 @@
 //!
 //! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
 
+pub mod advice;
 pub mod api;
 pub mod catalog;
 pub mod cli;
 pub mod compile;
 pub mod control;
+pub mod diff;
 pub mod events;
 pub mod explain;
+pub mod flows;
 pub mod kernel;
 pub mod moments;
 pub mod net;

@@ -3,8 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
+use serde::Serialize;
 
 use crate::{
+    advice::{Advice, advise},
+    catalog::{Catalogs, Pattern},
     compile::{self, Limits, Usage},
     control,
     policy::{FileError, Policy},
@@ -15,9 +18,22 @@ pub struct Arguments {
     /// The policy
     #[arg(value_name = "FILE")]
     policy: PathBuf,
-    /// Print JSON: the tables' sizes, or the mistakes
+    /// Print JSON: the tables' sizes and the warnings, or the mistakes
     #[arg(long)]
     json: bool,
+    /// Fail if there are warnings
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What is printed of a valid policy with `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    usage: &'a Usage,
+    warnings: &'a [Advice],
+    /// Names that are no addresses yet, by service.
+    unresolved: std::collections::BTreeMap<&'a str, Vec<String>>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -29,13 +45,30 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         other => other?,
     };
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
+    let warnings = advise(&policy, &Catalogs::beside(&arguments.policy)?);
     if arguments.json {
-        super::print_json(&image.usage)?;
+        let unresolved = policy.unresolved.iter().map(|(service, names)| (service.as_str(), words(names)));
+        super::print_json(&Report { usage: &image.usage, warnings: &warnings, unresolved: unresolved.collect() })?;
     } else {
-        super::print(&format!("{}: {}\n", arguments.policy.display(), summary(&policy, &image.usage)))?;
+        let file = arguments.policy.display().to_string();
+        super::print(&format!("{file}: {}\n", summary(&policy, &image.usage)))?;
         super::print(&unresolved(&policy))?;
+        super::print(&warnings.iter().map(|advice| told(&file, advice)).collect::<String>())?;
     }
-    Ok(ExitCode::SUCCESS)
+    let warned = !warnings.is_empty() || !policy.unresolved.is_empty();
+    Ok(if arguments.strict && warned { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A warning with its place.
+fn told(policy: &str, advice: &Advice) -> String {
+    let Advice { file, line, message, help } = advice;
+    let file = file.as_deref().unwrap_or(policy);
+    let place = line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
+    format!("warning: {place}: {message}\n  help: {help}\n")
+}
+
+fn words(names: &[Pattern]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 /// A policy in a line.
@@ -56,10 +89,7 @@ fn unresolved(policy: &Policy) -> String {
     if policy.unresolved.is_empty() {
         return String::new();
     }
-    let lines = policy.unresolved.iter().map(|(service, names)| {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        format!("  {service}: {}\n", names.join(" "))
-    });
+    let lines = policy.unresolved.iter().map(|(service, names)| format!("  {service}: {}\n", words(names).join(" ")));
     format!(
         "warning: these names are no addresses yet, and traffic to them is not matched:\n{}",
         lines.collect::<String>()

@@ -2,6 +2,7 @@
 
 mod check;
 mod counters;
+mod diff;
 mod events;
 mod explain;
 mod fmt;
@@ -18,12 +19,15 @@ use clap::{Args, Parser, Subcommand};
 /// Exit code of `explain` for a packet that would be denied.
 pub const DENIED: u8 = 3;
 
+/// Exit code of `diff` for policies that differ in effect.
+pub const CHANGED: u8 = 4;
+
 #[derive(Parser)]
 #[command(
     name = "enforcer",
     version,
     about = "An eBPF/XDP egress enforcer for Linux gateways",
-    after_help = "Exit codes: 0 done (explain: allowed), 1 failed, 2 wrong usage, 3 explain: denied."
+    after_help = "Exit codes: 0 done (explain: allowed), 1 failed, 2 wrong usage, 3 explain: denied, 4 diff: flows change."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,6 +47,8 @@ enum Command {
     Fmt(fmt::Arguments),
     /// Print the JSON Schema of policies, for editors
     Schema,
+    /// Say which flows another policy would allow or deny
+    Diff(diff::Arguments),
     /// Say what would happen to a packet, and why
     Explain(explain::Arguments),
     /// List the services that policies may name, or show one
@@ -88,6 +94,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Schema => schema::run(),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -7,11 +7,11 @@ mod clauses;
 mod family;
 mod hosts;
 mod image;
-mod ports;
+pub(crate) mod ports;
 pub mod prefixes;
 mod rows;
 mod samplings;
-mod sets;
+pub(crate) mod sets;
 pub mod trie;
 mod words;
 
@@ -331,4 +331,4 @@ fn words6(address: u128) -> Words6 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

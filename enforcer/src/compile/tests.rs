@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{Action, Log, PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
 
-fn net(v6: bool, bits: u32, length: u8) -> IpNet {
+/// A prefix of few bits.
+pub(crate) fn net(v6: bool, bits: u32, length: u8) -> IpNet {
     if v6 {
         // A few bits at stride boundaries, so that prefixes nest.
         let address = (0..16).fold(0_u128, |address, bit| address | u128::from(bits >> bit & 1) << (127 - bit * 8));
@@ -60,7 +61,8 @@ fn one_in(count: u32) -> Log {
     NonZeroU32::new(count).map_or(Log::Never, Log::OneIn)
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
+/// Small policies whose rules overlap.
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let service = (nets(), prop::collection::vec(port(), 1..4));
     let rule = (
         0..3_u8,

@@ -128,6 +128,8 @@ pub struct Rule {
     pub action: Action,
     /// Where to; `None` is any destination and port.
     pub services: Option<Vec<ServiceId>>,
+    /// Those of its services that have names without addresses, as [`Policy::unresolved`] has them.
+    pub unresolved: Vec<String>,
     /// Whose packets; `None` is anyone's.
     pub from: Option<Vec<IpNet>>,
     /// When it applies; `None` is always.
@@ -228,6 +230,7 @@ impl Rule {
             line: 1,
             action,
             services: None,
+            unresolved: Vec::new(),
             from: None,
             when: None,
             monitor: false,

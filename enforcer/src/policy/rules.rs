@@ -62,13 +62,15 @@ impl PolicyReader<'_> {
                 let help = "write action = \"allow\" or action = \"drop\"";
                 self.reader.wrong(span.clone(), "the rule has no action", help);
             }
+            let mut unresolved = Vec::new();
             rules.push(Rule {
                 name,
                 comment: self.comment(rule),
                 file: file.map(str::to_owned),
                 line: self.reader.line(span.start),
                 action: self.action(rule, "action", list.actions, Action::Drop),
-                services: self.named(rule),
+                services: self.named(rule, &mut unresolved),
+                unresolved,
                 from: self.prefixes(rule, "from"),
                 when: self.when(rule),
                 monitor: self.monitor(rule),
@@ -78,7 +80,7 @@ impl PolicyReader<'_> {
         rules
     }
 
-    fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
+    fn named(&mut self, rule: &DeTable<'_>, unresolved: &mut Vec<String>) -> Option<Vec<ServiceId>> {
         let value = rule.get("services")?;
         let mut services: Vec<ServiceId> = Vec::new();
         let mut named = HashSet::new();
@@ -87,7 +89,7 @@ impl PolicyReader<'_> {
                 self.reader.wrong(span, format!("{word:?} is named twice"), "once is enough");
                 continue;
             }
-            for id in self.service(span, &word) {
+            for id in self.service(span, &word, unresolved) {
                 if !services.contains(&id) {
                     services.push(id);
                 }

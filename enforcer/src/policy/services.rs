@@ -1,6 +1,6 @@
 //! Services: the policy's own, and those of catalogues that its rules name.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use ipnet::IpNet;
 use serde_spanned::Spanned;
@@ -44,10 +44,16 @@ impl PolicyReader<'_> {
         id
     }
 
-    /// The services that a word of a rule means.
-    pub fn service(&mut self, span: Range<usize>, word: &str) -> Vec<ServiceId> {
-        if let Some(own) = self.services.get(word) {
-            return own.clone();
+    /// The services that a word of a rule means; those that have names go to `unresolved`, too.
+    pub fn service(&mut self, span: Range<usize>, word: &str, unresolved: &mut Vec<String>) -> Vec<ServiceId> {
+        let mut note = |name: &str, noted: &BTreeMap<String, Vec<Pattern>>| {
+            if noted.contains_key(name) && !unresolved.iter().any(|known| known == name) {
+                unresolved.push(name.to_owned());
+            }
+        };
+        if let Some(known) = self.services.get(word) {
+            note(word, &self.unresolved);
+            return known.clone();
         }
         let found = self.catalogs.find(word);
         if found.is_empty() {
@@ -58,10 +64,13 @@ impl PolicyReader<'_> {
             };
             self.reader.wrong(span, format!("there is no service {word:?}"), help);
         }
-        found
-            .into_iter()
-            .flat_map(|(catalog, service)| self.of_catalog(&format!("{}/{}", catalog.name, service.name), service))
-            .collect()
+        let mut ids = Vec::new();
+        for (catalog, service) in found {
+            let name = format!("{}/{}", catalog.name, service.name);
+            ids.extend(self.of_catalog(&name, service));
+            note(&name, &self.unresolved);
+        }
+        ids
     }
 
     /// A catalogue's service as the policy's own: as few as its prefixes and ports allow.
