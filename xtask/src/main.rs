@@ -1,5 +1,6 @@
-//! What a contributor types: `cargo xtask setup | test | demo | bench | lint`. CI types the same.
+//! What a contributor types: `cargo xtask setup | test | demo | bench | fuzz | lint`. CI types the same.
 
+mod fuzz;
 mod lint;
 mod run;
 mod setup;
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 use run::{as_root, cargo};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set up, try, test and measure enforcer")]
+#[command(name = "cargo xtask", about = "Set up, try, test, fuzz and measure enforcer")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +35,21 @@ enum Command {
         /// Passed on to the benchmark; --help tells what there is
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Look for what no test thought of: random packets through the kernel's programs, or random input for a parser
+    Fuzz {
+        /// Packets in all, over every hook, against the oracle
+        #[arg(long, default_value_t = 10_000_000)]
+        packets: u64,
+        /// Seed of the first policy, to see a difference again
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Instead, a target of tests/fuzz: frame, policy or catalog
+        #[arg(long, conflicts_with_all = ["packets", "seed"])]
+        target: Option<String>,
+        /// How long
+        #[arg(long, default_value_t = 600, requires = "target")]
+        seconds: u64,
     },
     /// Check formatting, lints, licences and dependencies
     Lint,
@@ -62,6 +78,8 @@ fn dispatch(command: Command) -> Result<()> {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("bench")?, &arguments)
         }
+        Command::Fuzz { target: Some(target), seconds, .. } => fuzz::target(&target, seconds),
+        Command::Fuzz { packets, seed, .. } => fuzz::packets(packets, seed),
         Command::Lint => lint::check(),
     }
 }
