@@ -8,7 +8,7 @@
 //!    `malformed`; an IPv4 source route or an IPv6 routing header is a `source-route`.
 //! 2. ARP, LACP, EAPOL, LLDP and 802.2 frames pass as `non-ip-exempt`; other frames without IP are `non-ip`.
 //! 3. A source that does not belong to the LAN is refused as `source`, but for link-local and unspecified ones on their way to something local. The
-//!    gateway's own packets have no source to doubt.
+//!    gateway's own packets have no source to doubt, and a policy may say that nobody's is.
 //! 4. What goes to the gateway, the LAN, multicast, broadcast or (IPv6) link-local passes as `local`; tunnels pass only to a neighbour on the LAN.
 //! 5. A later fragment follows its head if that was allowed and does not overlap it; else it is `fragment`.
 //! 6. The first rule, in order, whose sources hold the source and one of whose services, in order, holds destination and port; else `default`.
@@ -16,6 +16,7 @@
 //!    about a packet to its sender that came in such a connection or in one that the rules allow.
 
 mod damaged;
+pub mod dissect;
 mod frames;
 mod headers;
 pub mod net;

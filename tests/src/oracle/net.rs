@@ -112,13 +112,21 @@ impl Net {
                 &[0, 3, 16, 17, 24, 28, 32, 40, 44, 48, 56, 60, 63, 64, 65, 80, 112, 127, 128, 128],
             ),
         };
-        let length = *lengths.choose(rng).expect("some");
-        let address = if v6 {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            Ipv6Addr::from(address & mask).into()
-        } else {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            Ipv4Addr::from(address as u32 & mask).into()
+        let address: IpAddr = if v6 { Ipv6Addr::from(address).into() } else { Ipv4Addr::from(address as u32).into() };
+        Self::around(address, *lengths.choose(rng).expect("some"))
+    }
+
+    /// The prefix of a length that an address is in.
+    pub fn around(address: IpAddr, length: u8) -> Self {
+        let address = match address {
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                Ipv6Addr::from(u128::from(address) & mask).into()
+            }
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                Ipv4Addr::from(u32::from(address) & mask).into()
+            }
         };
         Self { address, length }
     }

@@ -155,6 +155,8 @@ struct Rules {
 pub struct Policy {
     /// Services, named `s0`, `s1`, …
     pub services: Vec<Service>,
+    /// Whether sources must belong to the LAN.
+    pub strict_sources: bool,
     lan: Rules,
     router: Rules,
     inbound: Rules,
@@ -201,7 +203,8 @@ impl Policy {
             from: from(rng, false),
         };
         rules = if rng.random() { list(rng, 4, inbound) } else { Vec::new() };
-        Self { services, lan, router, inbound: Rules { prefix: "i", default: Action::Drop, rules } }
+        let inbound = Rules { prefix: "i", default: Action::Drop, rules };
+        Self { services, strict_sources: rng.random_bool(0.8), lan, router, inbound }
     }
 
     /// As the product reads it.
@@ -209,7 +212,8 @@ impl Policy {
         let nets = |nets: &[Net]| {
             nets.iter().map(|net| format!("\"{}/{}\"", net.address, net.length)).collect::<Vec<_>>().join(", ")
         };
-        let mut text = format!("default = \"{}\"\n", self.lan.default.name());
+        let sources = if self.strict_sources { "strict" } else { "any" };
+        let mut text = format!("default = \"{}\"\nsources = \"{sources}\"\n", self.lan.default.name());
         for (index, service) in self.services.iter().enumerate() {
             let ports: Vec<String> = service.ports.iter().map(|port| format!("\"{}\"", port.text())).collect();
             let (to, ports) = (nets(&service.to), ports.join(", "));

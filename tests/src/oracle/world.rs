@@ -26,7 +26,7 @@ impl<'a> World<'a> {
 
     /// What should become of a packet in one piece, or a head.
     pub fn judge(&self, hook: Hook, packet: &Seen) -> Expected {
-        if let Some(expected) = before_rules(hook, packet) {
+        if let Some(expected) = before_rules(self.policy, hook, packet) {
             return expected;
         }
         let ruled = if hook == Hook::Router { self.policy.router(packet) } else { self.policy.lan(packet) };
@@ -37,7 +37,7 @@ impl<'a> World<'a> {
 
     /// What should become of a later fragment; `head` is what became of its head, if that came before and is not overlapped.
     pub fn judge_later(&self, hook: Hook, packet: &Seen, head: Option<&Expected>) -> Expected {
-        before_rules(hook, packet).unwrap_or_else(|| match head {
+        before_rules(self.policy, hook, packet).unwrap_or_else(|| match head {
             // Neighbour discovery is not fragmented (RFC 6980): nobody waits for the rest.
             Some(head) if head.passes && head.counter != "local" => head.clone(),
             _ => Expected::new(false, "fragment"),
@@ -47,7 +47,7 @@ impl<'a> World<'a> {
     /// What should become of an ICMP error that quotes a packet; the quoted one was sent to `quoted.to`.
     pub fn judge_error(&self, hook: Hook, error: &Seen, quoted: &Seen) -> Expected {
         let plain = self.judge(hook, error);
-        if plain.passes || before_rules(hook, error).is_some() || quoted.from != error.to {
+        if plain.passes || before_rules(self.policy, hook, error).is_some() || quoted.from != error.to {
             return plain;
         }
         let (outside, inside) = ports(quoted.upper);
@@ -79,7 +79,8 @@ fn ports(upper: Upper) -> (u16, u16) {
     }
 }
 
-fn before_rules(hook: Hook, &Seen { from, to, protocol, upper }: &Seen) -> Option<Expected> {
+/// What is settled before any rule.
+fn before_rules(policy: &Policy, hook: Hook, &Seen { from, to, protocol, upper }: &Seen) -> Option<Expected> {
     let link_local = |address: IpAddr| match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
@@ -88,7 +89,7 @@ fn before_rules(hook: Hook, &Seen { from, to, protocol, upper }: &Seen) -> Optio
     let local = in_lan(to) || everybody || (to.is_ipv6() && link_local(to));
     let belongs = in_lan(from) && !is_own(from) && from != BROADCAST;
     let believed = belongs || (local && (link_local(from) || from.is_unspecified()));
-    if matches!(hook, Hook::Lan(_)) && !believed {
+    if policy.strict_sources && matches!(hook, Hook::Lan(_)) && !believed {
         return Some(Expected::new(false, "source"));
     }
     let tunnel =
