@@ -198,3 +198,38 @@ fn a_second_controller_and_mistaken_arguments_are_refused_and_change_nothing() -
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Silence);
     enforcer.stop()
 }
+
+/// Such frames are in several buffers by the time XDP sees them: the program for frames in one is refused.
+#[test]
+fn jumbo_frames_are_judged_by_the_program_for_several_buffers() -> Result<()> {
+    let lab = Lab::new()?;
+    for (side, name) in
+        [(&lab.client, "eth0"), (&lab.gateway, "lan0"), (&lab.gateway, "wan0"), (&lab.internet, "inet0")]
+    {
+        side.run(&format!("ip link set {name} mtu 9000"))?;
+    }
+    let _servers = Servers::start(&lab.internet, &[], &[123, 124])?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0 --xdp native")?;
+    assert!(lab.gateway.output("ip -d link show lan0")?.contains("name lan_xdp_frags"));
+    let size = 8900;
+    for (server, port, outcome) in [
+        ("17.253.4.5", 123, Answered),
+        ("2403:300::7", 123, Answered),
+        ("17.253.4.5", 124, Silence),
+        ("2403:300::7", 124, Silence),
+        ("203.0.113.9", 123, Silence),
+        ("2001:db8:bad::1", 123, Silence),
+    ] {
+        assert_eq!(probe::udp(&lab.client, server, port, size)?, outcome, "{size} bytes to {server}, port {port}");
+    }
+    let counters = enforcer.counters()?;
+    assert_eq!((counters["apple/time"], counters["default"], counters["malformed"]), (2, 4, 0));
+    // All buffers count: Ethernet, IPv4 or IPv6, UDP, and what was sent.
+    let bytes = (14 + 20 + 8 + size) + (14 + 40 + 8 + size);
+    let told = enforcer.ask("counters --json")?;
+    assert!(told.contains(&format!("\"packets\":2,\"bytes\":{bytes}}}")), "{told}");
+    // Three fragments, each in several buffers, too.
+    assert_eq!(probe::udp(&lab.client, "17.253.4.5", 123, 20_000)?, Answered);
+    assert_eq!(enforcer.counters()?["apple/time"], 2 + 3);
+    enforcer.stop()
+}
