@@ -13,7 +13,8 @@ use enforcer::{
     policy::{Policy, RuleId},
 };
 use enforcer_ebpf::abi::{
-    Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, POLICIES, PolicyId, Root, pseudo,
+    Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, POLICIES, PolicyId, Root,
+    pseudo,
 };
 
 use crate::{
@@ -38,6 +39,7 @@ pub struct Bed {
     hosts6: Mapped<Bucket>,
     keys6: Mapped<Keys6>,
     counters: Mapped<Counter>,
+    overflow: HashMap<MapData, Raw<{ size_of::<OverflowKey>() }>, u32>,
     long6: LpmTrie<MapData, Raw<{ size_of::<LongKey>() }>, u32>,
     fragments: HashMap<MapData, Raw<{ size_of::<FragmentKey>() }>, Raw<{ size_of::<FragmentHead>() }>>,
     replies: HashMap<MapData, Raw<{ size_of::<FlowKey>() }>, u32>,
@@ -54,6 +56,7 @@ impl Bed {
         image.hosts6.resize(ROOM, Bucket::zeroed());
         image.keys6.resize(ROOM, Keys6::zeroed());
         image.counters.resize(CLAUSES, (PolicyId::Lan, Counted { rule: RuleId(0), service: None }));
+        image.overflow = (0..ROOM as u32).map(|space| (OverflowKey { space, address: [0; 4] }, 0)).collect();
         image.long6 = (0..ROOM as u128)
             .map(|number| (128, LongKey { space: [0; 4], address: number.to_be_bytes() }, 0))
             .collect();
@@ -72,6 +75,7 @@ impl Bed {
             hosts6: Mapped::new(Map::Array(map("HOSTS6")?), "HOSTS6", ROOM as u32)?,
             keys6: Mapped::new(Map::Array(map("KEYS6")?), "KEYS6", ROOM as u32)?,
             counters: Mapped::new(Map::Array(map("COUNTERS")?), "COUNTERS", counters as u32)?,
+            overflow: Map::HashMap(map("OVERFLOW")?).try_into()?,
             long6: Map::LpmTrie(map("LONG6")?).try_into()?,
             fragments: Map::LruHashMap(map("FRAGMENTS")?).try_into()?,
             replies: Map::LruHashMap(map("REPLIES")?).try_into()?,
@@ -85,7 +89,7 @@ impl Bed {
         let policy = Policy::parse("random", text, &Catalogs::default())?;
         let image = compile::compile(&policy, &Limits::default(), seed)?;
         ensure!(
-            image.blocks.len() <= ROOM && image.counters.len() <= CLAUSES && image.overflow.is_empty(),
+            image.blocks.len() <= ROOM && image.counters.len() <= CLAUSES,
             "the policy has no room in the tables of test runs\n{text}"
         );
         self.roots.fill(&image.roots);
@@ -94,6 +98,12 @@ impl Bed {
         self.hosts6.fill(&image.hosts6);
         self.keys6.fill(&image.keys6);
         self.counters.fill(&vec![Counter::default(); self.counters.elements()]);
+        for key in self.overflow.keys().collect::<Result<Vec<_>, _>>()? {
+            self.overflow.remove(&key)?;
+        }
+        for (key, class) in &image.overflow {
+            self.overflow.insert(bytemuck::cast::<_, Raw<_>>(*key), class, 0)?;
+        }
         for key in self.long6.keys().collect::<Result<Vec<_>, _>>()? {
             self.long6.remove(&key)?;
         }

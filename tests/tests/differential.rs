@@ -1,13 +1,21 @@
-//! Random policies and packets through the kernel's programs, against the oracle; and frames of every length.
+//! Random policies and packets through the kernel's programs, against the oracle; frames of every length, and more hosts than random policies have.
+
+use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
 
 use anyhow::Result;
+use enforcer::{
+    catalog::Catalogs,
+    compile::{Limits, compile},
+    policy::Policy,
+};
 use enforcer_ebpf::abi::pseudo;
 use enforcer_tests::{
     bed::Bed,
     bench::measure,
     differential,
-    oracle::{Hook, LanProgram},
+    oracle::{Hook, LanProgram, Random},
 };
+use rand::{RngExt as _, SeedableRng as _};
 
 #[test]
 fn the_programs_agree_with_the_oracle_on_every_packet() -> Result<()> {
@@ -39,6 +47,45 @@ fn truncated_frames_of_every_length_are_malformed() -> Result<()> {
         }
         let malformed = bed.counted().find(|(name, _)| *name == "malformed");
         assert_eq!(malformed, Some(("malformed", 2 * (whole as u64 - 14))));
+    }
+    Ok(())
+}
+
+/// With those whose buckets were full, which are looked for elsewhere.
+#[test]
+fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
+    let mut rng = Random::seed_from_u64(1);
+    let mut hosts = BTreeSet::new();
+    for _ in 0..8000 {
+        hosts.insert(IpAddr::from([17, rng.random(), rng.random(), rng.random()]));
+        hosts.insert(IpAddr::V6((0x2620_0149_u128 << 96 | u128::from(rng.random::<u64>())).into()));
+    }
+    let mut text = String::from("default = \"drop\"\n[[service]]\nname = \"a\"\nto = [");
+    for host in &hosts {
+        write!(text, "\"{host}\", ")?;
+    }
+    text.push_str("]\n[[rule]]\naction = \"allow\"\nservices = [\"a\"]\n");
+    let image = compile(&Policy::parse("hosts", &text, &Catalogs::default())?, &Limits::default(), 1)?;
+    let full = |v6| image.overflow.iter().any(|(key, _)| (key.space >= 4) == v6);
+    assert!(full(false) && full(true), "no bucket is full: other hosts or another seed would do");
+    let mut bed = Bed::new()?;
+    bed.enforce(&text, 1)?;
+    let frames = [measure::frame(false)?, measure::frame(true)?];
+    let mut passes = |host: IpAddr| {
+        let mut frame = frames[usize::from(host.is_ipv6())].clone();
+        match host {
+            IpAddr::V4(host) => frame[30..34].copy_from_slice(&host.octets()),
+            IpAddr::V6(host) => frame[38..54].copy_from_slice(&host.octets()),
+        }
+        bed.passes(Hook::Lan(LanProgram::Xdp), &frame)
+    };
+    for &host in &hosts {
+        assert!(passes(host)?, "{host} is lost");
+        let neighbour = match host {
+            IpAddr::V4(host) => IpAddr::from((u32::from(host) ^ 1).to_be_bytes()),
+            IpAddr::V6(host) => IpAddr::V6((u128::from(host) ^ 1).into()),
+        };
+        assert_eq!(passes(neighbour)?, hosts.contains(&neighbour), "{neighbour}, beside {host}");
     }
     Ok(())
 }
