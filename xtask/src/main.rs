@@ -1,5 +1,6 @@
-//! What a contributor types: `cargo xtask setup | test | demo | bench | lint`. CI types the same.
+//! What a contributor types: `cargo xtask setup | test | demo | bench | fuzz | lint`. CI types the same.
 
+mod fuzz;
 mod lint;
 mod run;
 mod setup;
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 use run::{as_root, cargo};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set up, try, test and measure enforcer")]
+#[command(name = "cargo xtask", about = "Set up, try, test, fuzz and measure enforcer")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +36,21 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Look for what no test thought of: random packets through the kernel's programs, or random input for a parser
+    Fuzz {
+        /// Packets in all, over every hook, against the oracle
+        #[arg(long, default_value_t = 10_000_000)]
+        packets: u64,
+        /// Seed of the first policy, to see a difference again
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Instead, a target of tests/fuzz: frame, policy or catalog
+        #[arg(long, conflicts_with_all = ["packets", "seed"])]
+        target: Option<String>,
+        /// How long
+        #[arg(long, default_value_t = 600, requires = "target")]
+        seconds: u64,
+    },
     /// Check formatting, lints, licences and dependencies
     Lint,
 }
@@ -52,7 +68,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     setup::install()?;
     match command {
-        Command::Setup => Ok(()),
+        Command::Setup => setup::install_captures(),
         Command::Demo => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("demo")?, &[])
@@ -62,6 +78,8 @@ fn dispatch(command: Command) -> Result<()> {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("bench")?, &arguments)
         }
+        Command::Fuzz { target: Some(target), seconds, .. } => fuzz::target(&target, seconds),
+        Command::Fuzz { packets, seed, .. } => fuzz::packets(packets, seed),
         Command::Lint => lint::check(),
     }
 }
@@ -69,6 +87,7 @@ fn dispatch(command: Command) -> Result<()> {
 /// All tests in one call of cargo. Those of the lab need root and measure time, so they run one by one, in a release build as the
 /// millions of packets of the differential test want it.
 fn test(arguments: &[String]) -> Result<()> {
+    setup::install_captures()?;
     cargo(&["build", "--release", "--workspace"])?;
     let mut line: Vec<&str> = vec!["test", "--release", "--workspace", "--no-fail-fast", "--", "--test-threads=1"];
     line.extend(arguments.iter().map(String::as_str));

@@ -20,6 +20,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("sysctl", "procps"),
 ];
 
+/// Captures of real traffic that a test replays, and the Debian package that ships them.
+const CAPTURES: (&str, &str) = ("/usr/share/doc/python3-dpkt/examples/data", "python3-dpkt");
+
 /// Toolchains that can build `core` for BPF, in the order in which `enforcer`'s build script asks for them.
 pub const TOOLCHAINS: [&str; 2] = [DEBIAN, NIGHTLY];
 /// Debian's compiler, linked under this name.
@@ -52,6 +55,16 @@ pub fn install() -> Result<()> {
         }
     }
     check_linker()
+}
+
+/// Installs what tests alone need.
+pub fn install_captures() -> Result<()> {
+    let (folder, package) = CAPTURES;
+    if Path::new(folder).is_dir() {
+        Ok(())
+    } else {
+        apt(&[package], "a test replays the captures in its documentation")
+    }
 }
 
 /// Installs what is not there yet.

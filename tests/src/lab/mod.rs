@@ -58,6 +58,31 @@ pub struct Lab {
 pub const INTERNET: [&str; 6] =
     ["17.1.2.3", "17.253.4.5", "203.0.113.9", "2620:149::5", "2403:300::7", "2001:db8:bad::1"];
 
+/// A policy that tells [`INTERNET`]'s addresses, protocols and ports apart.
+pub const POLICY: &str = r#"
+default = "drop"
+
+[[service]]
+name = "web"
+to = ["17.0.0.0/8", "2620:149::/32"]
+ports = ["tcp/443"]
+
+[[service]]
+name = "time"
+to = ["17.253.0.0/16", "2403:300::7"]
+ports = ["udp/123"]
+
+[[service]]
+name = "ping"
+to = ["17.1.2.3", "2620:149::5"]
+ports = ["icmp/8", "icmpv6/128"]
+
+[[rule]]
+name = "apple"
+action = "allow"
+services = ["web", "time", "ping"]
+"#;
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Lab {
