@@ -49,16 +49,8 @@ pub fn walk6(root: u32, address: &Words6, word: impl Fn(u32) -> Option<u32>) -> 
     Some(cell & VALUE)
 }
 
-/// A destination's class, and the host cell that it came from.
-#[derive(Clone, Copy)]
-struct Class {
-    class: u32,
-    /// Bucket and cell, `bucket << 3 | cell`, of a host that is to be stamped; else [`UNSTAMPED`].
-    stamp: u32,
-}
-
-/// No host cell is to be stamped: there are not so many.
-const UNSTAMPED: u32 = u32::MAX;
+/// Beside a destination's class: its host's cell is to be stamped.
+const STAMP: u32 = 1 << 31;
 
 /// What a policy says of an IPv4 packet: destination, source and port classes, then two class tables.
 // Here and below, no `Option` outlives the branch that makes it: of a `None`, the compiler copies the unset value, which the verifier refuses.
@@ -67,21 +59,22 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
     let root = maps.root(policy)?;
     let word = |index| maps::word(maps, root, index);
     let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
-    let Class { class, stamp } = 'class: {
+    let class = 'class: {
         if cell & HOSTS != 0
             && let Some(found) = host4(maps, policy, &root.layout, destination, port)
         {
             break 'class found;
         }
-        Class { class: walk4(cell, destination, word)?, stamp: UNSTAMPED }
+        walk4(cell, destination, word)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
         leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?;
     }
-    let verdict = conclude(maps, root, class, leaf, port)?;
-    if stamp != UNSTAMPED && verdict.action().passes() {
-        maps.touch4(stamp >> 3, stamp as usize & 7, maps.epoch());
+    let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;
+    if class & STAMP != 0 && verdict.action().passes() {
+        let place = maps.noted();
+        maps.touch4(place >> 3, place as usize & 7, maps.epoch());
     }
     Some(verdict)
 }
@@ -93,7 +86,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
     let root = maps.root(policy)?;
     let word = |index| maps::word(maps, root, index);
     let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
-    let Class { class, stamp } = 'class: {
+    let class = 'class: {
         if cell & HOSTS != 0
             && let Some(found) = host6(maps, policy, &root.layout, destination, port)
         {
@@ -102,9 +95,9 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
         if cell & LONG != 0
             && let Some(class) = maps.long6(policy as u32, destination)
         {
-            break 'class Class { class, stamp: UNSTAMPED };
+            break 'class class;
         }
-        Class { class: walk6(cell, destination, word)?, stamp: UNSTAMPED }
+        walk6(cell, destination, word)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
@@ -118,9 +111,10 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
             walk6(cell, source, word)?
         };
     }
-    let verdict = conclude(maps, root, class, leaf, port)?;
-    if stamp != UNSTAMPED && verdict.action().passes() {
-        maps.touch6(stamp >> 3, stamp as usize & 7, maps.epoch());
+    let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;
+    if class & STAMP != 0 && verdict.action().passes() {
+        let place = maps.noted();
+        maps.touch6(place >> 3, place as usize & 7, maps.epoch());
     }
     Some(verdict)
 }
@@ -142,11 +136,11 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -
 }
 
 #[inline(always)]
-fn host4(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: u32, port: u32) -> Option<Class> {
+fn host4(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: u32, port: u32) -> Option<u32> {
     let (bucket, start) = hosts::slot4(address, layout.seed, layout.hosts4_mask);
     let bucket = layout.hosts4 + bucket;
     match hosts::find(maps.hosts4(bucket)?, address, start, |_| true) {
-        Found::Hit(cell, value) => hit(maps, bucket, cell, value, port),
+        Found::Hit(cell, value) => hit(maps, bucket << 3 | cell as u32, value, port),
         Found::Miss => None,
         Found::Full => {
             let class = maps.overflow(&OverflowKey { space: policy as u32, address: [0, 0, 0, address] })?;
@@ -156,13 +150,13 @@ fn host4(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: u32, port
 }
 
 #[inline(always)]
-fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6, port: u32) -> Option<Class> {
+fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6, port: u32) -> Option<u32> {
     let (tag, hash) = hosts::fingerprint6(address, layout.seed);
     let (bucket, start) = hosts::slot(hash, layout.hosts6_mask);
     let bucket = layout.hosts6 + bucket;
     let same = |cell| maps.key6(bucket, cell).is_some_and(|key| key == *address);
     match hosts::find(maps.hosts6(bucket)?, tag, start, same) {
-        Found::Hit(cell, value) => hit(maps, bucket, cell, value, port),
+        Found::Hit(cell, value) => hit(maps, bucket << 3 | cell as u32, value, port),
         Found::Miss => None,
         Found::Full => overflowed(maps.overflow(&OverflowKey { space: policy as u32 + 4, address: *address })?, port),
     }
@@ -170,20 +164,24 @@ fn host6(maps: &impl Maps, policy: PolicyId, layout: &Layout, address: &Words6, 
 
 /// A host's class, if its cell speaks of the packet. Only packets of connections that stand are proof that one is alive.
 #[inline(always)]
-fn hit(maps: &impl Maps, bucket: u32, cell: usize, value: u64, port: u32) -> Option<Class> {
+fn hit(maps: &impl Maps, place: u32, value: u64, port: u32) -> Option<u32> {
     if !hosts::speaks(value, port) {
         return None;
     }
-    let stamped = port & STANDS == 0 || hosts::epoch_of(value) == maps.epoch();
-    let stamp = if stamped { UNSTAMPED } else { bucket << 3 | cell as u32 };
-    Some(Class { class: hosts::class_of(value), stamp })
+    let class = hosts::class_of(value);
+    if port & STANDS == 0 || hosts::epoch_of(value) == maps.epoch() {
+        return Some(class);
+    }
+    // Rare; and what is kept in registers until the verdict is one bit.
+    maps.note(place);
+    Some(class | STAMP)
 }
 
 /// A host's class from the overflow, where it has the bits of a cell's upper half and is never stamped.
 #[inline(always)]
-fn overflowed(class: u32, port: u32) -> Option<Class> {
+fn overflowed(class: u32, port: u32) -> Option<u32> {
     let value = u64::from(class) << 32;
-    hosts::speaks(value, port).then_some(Class { class: hosts::class_of(value), stamp: UNSTAMPED })
+    hosts::speaks(value, port).then_some(hosts::class_of(value))
 }
 
 /// Added to a policy's number in keys of long source prefixes.

@@ -31,6 +31,10 @@ pub trait Maps {
     fn touch4(&self, bucket: u32, cell: usize, epoch: u16);
     /// The same for IPv6.
     fn touch6(&self, bucket: u32, cell: usize, epoch: u16);
+    /// Keeps the place of a host cell, `bucket << 3 | cell`, until the packet's verdict.
+    fn note(&self, place: u32);
+    /// The place that was kept.
+    fn noted(&self) -> u32;
     /// The allowed head of a fragmented packet.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentHead>;
     /// Remembers an allowed head.

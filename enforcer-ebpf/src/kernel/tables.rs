@@ -57,6 +57,23 @@ struct Part {
     head: FragmentHead,
 }
 
+/// What a CPU asks [`LONG6`] and [`OVERFLOW`] for, likewise, and the host cell that it may stamp.
+#[repr(C)]
+struct Keys {
+    long: Key<LongKey>,
+    overflow: OverflowKey,
+    noted: u32,
+}
+
+#[map]
+static KEYS: PerCpuArray<Keys> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn keys() -> Option<&'static mut Keys> {
+    // SAFETY: this CPU's own; programs on one CPU do not preempt each other at this hook.
+    unsafe { KEYS.get_ptr_mut(0)?.as_mut() }
+}
+
 #[map]
 static PART: PerCpuArray<Part> = PerCpuArray::with_max_entries(1, 0);
 
@@ -249,13 +266,20 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
 
     #[inline(always)]
     fn overflow(&self, key: &OverflowKey) -> Option<u32> {
+        let wanted = &mut keys()?.overflow;
+        *wanted = *key;
+        let key: &OverflowKey = wanted;
         // SAFETY: the value is copied out at once; an element freed meanwhile is not reused before the program ends (RCU).
         unsafe { OVERFLOW.get(key) }.copied()
     }
 
     #[inline(always)]
     fn long6(&self, space: u32, address: &Words6) -> Option<u32> {
-        LONG6.get(Key::new(160, classify::long_key(space, address))).copied()
+        let wanted = &mut keys()?.long;
+        wanted.prefix_len = 160;
+        wanted.data = classify::long_key(space, address);
+        let key: &Key<LongKey> = wanted;
+        LONG6.get(key).copied()
     }
 
     #[inline(always)]
@@ -270,6 +294,18 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
         if let Some(bucket) = HOSTS6.get_ptr_mut(bucket) {
             stamp(bucket, cell, epoch);
         }
+    }
+
+    #[inline(always)]
+    fn note(&self, place: u32) {
+        if let Some(keys) = keys() {
+            keys.noted = place;
+        }
+    }
+
+    #[inline(always)]
+    fn noted(&self) -> u32 {
+        keys().map_or(0, |keys| keys.noted)
     }
 
     #[inline(always)]

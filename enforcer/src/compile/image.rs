@@ -125,6 +125,12 @@ impl Maps for Image {
 
     fn touch6(&self, _: u32, _: usize, _: u16) {}
 
+    fn note(&self, _: u32) {}
+
+    fn noted(&self) -> u32 {
+        0
+    }
+
     fn fragment(&self, _: &FragmentKey) -> Option<FragmentHead> {
         None
     }
