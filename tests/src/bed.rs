@@ -10,12 +10,14 @@ use enforcer::{
     catalog::Catalogs,
     compile::{self, Counted, Image, Limits},
     kernel::{memory::Mapped, object::Object},
+    moments::Moments,
     policy::{Policy, RuleId},
 };
 use enforcer_ebpf::abi::{
-    Block, Bucket, Counter, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, POLICIES, PolicyId, Root,
-    pseudo,
+    Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, POLICIES, PolicyId,
+    Root, pseudo,
 };
+use jiff::Timestamp;
 
 use crate::{
     bench::measure::lab_net,
@@ -42,7 +44,7 @@ pub struct Bed {
     overflow: HashMap<MapData, Raw<{ size_of::<OverflowKey>() }>, u32>,
     long6: LpmTrie<MapData, Raw<{ size_of::<LongKey>() }>, u32>,
     fragments: HashMap<MapData, Raw<{ size_of::<FragmentKey>() }>, Raw<{ size_of::<FragmentHead>() }>>,
-    replies: HashMap<MapData, Raw<{ size_of::<FlowKey>() }>, u32>,
+    replies: HashMap<MapData, Raw<{ size_of::<FlowKey>() }>, Raw<{ size_of::<Flow>() }>>,
     /// What the counters in use are called.
     names: Vec<String>,
 }
@@ -84,10 +86,12 @@ impl Bed {
         })
     }
 
-    /// Puts a policy in force, and forgets what happened under the one before.
-    pub fn enforce(&mut self, text: &str, seed: u32) -> Result<()> {
+    /// Puts a policy in force as it is in an hour of the day, UTC, and forgets what happened under the one before.
+    pub fn enforce(&mut self, text: &str, hour: u32, seed: u32) -> Result<()> {
         let policy = Policy::parse("random", text, &Catalogs::default())?;
-        let image = compile::compile(&policy, &Limits::default(), seed)?;
+        let mut image = compile::compile(&policy, &Limits::default(), seed)?;
+        let moments = Moments::of(&policy).map_err(|count| anyhow::anyhow!("{count} moments"))?;
+        image.set_moment(moments.at(Timestamp::from_second(i64::from(hour) * 3600 + 1800)?));
         ensure!(
             image.blocks.len() <= ROOM && image.counters.len() <= CLAUSES,
             "the policy has no room in the tables of test runs\n{text}"

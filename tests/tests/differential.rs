@@ -37,7 +37,7 @@ fn the_programs_agree_with_the_oracle_on_every_packet() -> Result<()> {
 fn truncated_frames_of_every_length_are_malformed() -> Result<()> {
     let mut bed = Bed::new()?;
     for v6 in [false, true] {
-        bed.enforce("default = \"allow\"\n", 1)?;
+        bed.enforce("default = \"allow\"\n", 0, 1)?;
         let frame = measure::frame(v6)?;
         let whole = if v6 { 14 + 40 + 20 } else { 14 + 20 + 20 };
         for length in 14..whole {
@@ -69,7 +69,7 @@ fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
     let full = |v6| image.overflow.iter().any(|(key, _)| (key.space >= 4) == v6);
     assert!(full(false) && full(true), "no bucket is full: other hosts or another seed would do");
     let mut bed = Bed::new()?;
-    bed.enforce(&text, 1)?;
+    bed.enforce(&text, 0, 1)?;
     let frames = [measure::frame(false)?, measure::frame(true)?];
     let mut passes = |host: IpAddr| {
         let mut frame = frames[usize::from(host.is_ipv6())].clone();

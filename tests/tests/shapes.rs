@@ -261,7 +261,7 @@ fn fragments() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 fn check(bed: &mut Bed, program: LanProgram, frames: Vec<(&'static str, Vec<u8>, &'static str)>) -> Result<()> {
-    bed.enforce(POLICY, 1)?;
+    bed.enforce(POLICY, 0, 1)?;
     let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
     for (name, frame, counter) in frames {
         let passes = bed.passes(Hook::Lan(program), &frame)?;

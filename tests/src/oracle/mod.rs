@@ -14,6 +14,7 @@
 //! 6. The first rule, in order, whose sources hold the source and one of whose services, in order, holds destination and port; else `default`.
 //! 7. What the rules deny passes as `reply`, if it belongs to a connection from outside that an inbound rule allowed; or as `icmp-error`, if it is one
 //!    about a packet to its sender that came in such a connection or in one that the rules allow.
+//! 8. What is denied passes all the same if the rule, or the whole policy, monitors. Rules with a schedule apply in the minutes that it names.
 
 mod damaged;
 pub mod dissect;
@@ -34,13 +35,20 @@ pub type Random = rand_chacha::ChaCha8Rng;
 pub struct Expected {
     /// It goes on.
     pub passes: bool,
+    /// A rule, or what comes before them, lets it; else it passes only because it is watched.
+    allowed: bool,
     /// `rule/service`, or the pseudo rule's name.
     pub counter: String,
 }
 
 impl Expected {
-    fn new(passes: bool, counter: impl Into<String>) -> Self {
-        Self { passes, counter: counter.into() }
+    fn new(allowed: bool, counter: impl Into<String>) -> Self {
+        Self { passes: allowed, allowed, counter: counter.into() }
+    }
+
+    /// It passes in any case, if it is only watched.
+    fn watched(self, watched: bool) -> Self {
+        Self { passes: self.passes || watched, ..self }
     }
 }
 

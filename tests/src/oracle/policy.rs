@@ -1,6 +1,6 @@
 //! Random policies: as the text that the product reads, and as the scan that judges.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
 
 use rand::{RngExt as _, seq::IndexedRandom as _};
 
@@ -140,6 +140,9 @@ struct Rule {
     action: Action,
     services: Option<Vec<usize>>,
     from: Option<Vec<Net>>,
+    monitor: bool,
+    /// Hours of the day, UTC, from the first to before the last.
+    hours: Option<(u32, u32)>,
 }
 
 /// One policy's rules, named `prefix0`, `prefix1`, …
@@ -157,6 +160,10 @@ pub struct Policy {
     pub services: Vec<Service>,
     /// Whether sources must belong to the LAN.
     pub strict_sources: bool,
+    /// Whether nothing is denied.
+    pub monitor: bool,
+    /// The hour, UTC, in which packets are sent.
+    pub hour: u32,
     lan: Rules,
     router: Rules,
     inbound: Rules,
@@ -164,6 +171,11 @@ pub struct Policy {
 
 fn list<T>(rng: &mut Random, most: usize, mut make: impl FnMut(&mut Random) -> T) -> Vec<T> {
     (0..rng.random_range(1..=most)).map(|_| make(rng)).collect()
+}
+
+/// Few, so that several rules share them.
+fn hours(rng: &mut Random) -> Option<(u32, u32)> {
+    rng.random_bool(0.2).then(|| *[(0, 12), (6, 18), (12, 24)].choose(rng).expect("three"))
 }
 
 /// Distinct services, in order.
@@ -184,10 +196,15 @@ impl Policy {
         let mut services = list(rng, 8, |rng| service(rng, false));
         let outside = services.len();
         services.extend(list(rng, 3, |rng| service(rng, true)));
-        let rule = |rng: &mut Random| Rule {
-            action: Action::random(rng, 0.6),
-            services: rng.random_bool(0.93).then(|| named(rng, 0..outside)),
-            from: None,
+        let rule = |rng: &mut Random| {
+            let action = Action::random(rng, 0.6);
+            Rule {
+                action,
+                services: rng.random_bool(0.93).then(|| named(rng, 0..outside)),
+                from: None,
+                monitor: action != Action::Allow && rng.random_bool(0.2),
+                hours: hours(rng),
+            }
         };
         let from =
             |rng: &mut Random, lan: bool| rng.random_bool(0.4).then(|| list(rng, 3, |rng| Net::random(rng, lan)));
@@ -201,10 +218,13 @@ impl Policy {
             action: if rng.random_bool(0.7) { Action::Allow } else { Action::Drop },
             services: rng.random_bool(0.9).then(|| named(rng, inside.clone())),
             from: from(rng, false),
+            monitor: false,
+            hours: hours(rng),
         };
         rules = if rng.random() { list(rng, 4, inbound) } else { Vec::new() };
         let inbound = Rules { prefix: "i", default: Action::Drop, rules };
-        Self { services, strict_sources: rng.random_bool(0.8), lan, router, inbound }
+        let (monitor, hour) = (rng.random_bool(0.1), rng.random_range(0..24));
+        Self { services, strict_sources: rng.random_bool(0.8), monitor, hour, lan, router, inbound }
     }
 
     /// As the product reads it.
@@ -214,6 +234,13 @@ impl Policy {
         };
         let sources = if self.strict_sources { "strict" } else { "any" };
         let mut text = format!("default = \"{}\"\nsources = \"{sources}\"\n", self.lan.default.name());
+        let _ = writeln!(text, "monitor = {}", self.monitor);
+        let rules = [&self.lan, &self.router, &self.inbound].map(|rules| &rules.rules);
+        let hours: BTreeSet<(u32, u32)> = rules.into_iter().flatten().filter_map(|rule| rule.hours).collect();
+        for (first, last) in hours {
+            let _ = write!(text, "[[schedule]]\nname = \"from{first}to{last}\"\nzone = \"UTC\"\n");
+            let _ = writeln!(text, "times = [\"{first:02}:00-{last:02}:00\"]");
+        }
         for (index, service) in self.services.iter().enumerate() {
             let ports: Vec<String> = service.ports.iter().map(|port| format!("\"{}\"", port.text())).collect();
             let (to, ports) = (nets(&service.to), ports.join(", "));
@@ -233,6 +260,12 @@ impl Policy {
                 if let Some(from) = &rule.from {
                     let _ = writeln!(text, "from = [{}]", nets(from));
                 }
+                if rule.monitor {
+                    text += "monitor = true\n";
+                }
+                if let Some((first, last)) = rule.hours {
+                    let _ = writeln!(text, "when = \"from{first}to{last}\"");
+                }
             }
         }
         text
@@ -250,17 +283,19 @@ impl Policy {
 
     /// Whether replies to a packet from outside may pass.
     pub fn inbound(&self, packet: &Seen) -> bool {
-        self.scan(&self.inbound, packet, "").passes
+        self.scan(&self.inbound, packet, "").allowed
     }
 
     fn scan(&self, rules: &Rules, packet: &Seen, default: &str) -> Expected {
         let within = |nets: &[Net], address| nets.iter().any(|net| net.holds(address));
         for (index, rule) in rules.rules.iter().enumerate() {
-            if rule.from.as_ref().is_some_and(|from| !within(from, packet.from)) {
+            let now = rule.hours.is_none_or(|(first, last)| (first..last).contains(&self.hour));
+            if !now || rule.from.as_ref().is_some_and(|from| !within(from, packet.from)) {
                 continue;
             }
             let counted = |service: &str| {
-                Expected::new(rule.action == Action::Allow, format!("{}{index}/{service}", rules.prefix))
+                let name = format!("{}{index}/{service}", rules.prefix);
+                Expected::new(rule.action == Action::Allow, name).watched(rule.monitor || self.monitor)
             };
             let Some(services) = &rule.services else { return counted("any") };
             for &service in services {
@@ -270,6 +305,6 @@ impl Policy {
                 }
             }
         }
-        Expected::new(rules.default == Action::Allow, default)
+        Expected::new(rules.default == Action::Allow, default).watched(self.monitor)
     }
 }

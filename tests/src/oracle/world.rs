@@ -32,7 +32,7 @@ impl<'a> World<'a> {
         let ruled = if hook == Hook::Router { self.policy.router(packet) } else { self.policy.lan(packet) };
         let (inside, outside) = ports(packet.upper);
         let reply = self.replies.contains(&(packet.from, packet.to, inside, outside, packet.protocol));
-        if !ruled.passes && reply { Expected::new(true, "reply") } else { ruled }
+        if !ruled.allowed && reply { Expected::new(true, "reply") } else { ruled }
     }
 
     /// What should become of a later fragment; `head` is what became of its head, if that came before and is not overlapped.
@@ -47,7 +47,7 @@ impl<'a> World<'a> {
     /// What should become of an ICMP error that quotes a packet; the quoted one was sent to `quoted.to`.
     pub fn judge_error(&self, hook: Hook, error: &Seen, quoted: &Seen) -> Expected {
         let plain = self.judge(hook, error);
-        if plain.passes || before_rules(self.policy, hook, error).is_some() || quoted.from != error.to {
+        if plain.allowed || before_rules(self.policy, hook, error).is_some() || quoted.from != error.to {
             return plain;
         }
         let (outside, inside) = ports(quoted.upper);
