@@ -1,12 +1,14 @@
 //! An eBPF/XDP egress enforcer for Linux gateways: user space.
 //!
-//! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
+//! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network, and
+//! [`dns`] is the LAN's DNS server.
 
 pub mod api;
 pub mod catalog;
 pub mod cli;
 pub mod compile;
 pub mod control;
+pub mod dns;
 pub mod events;
 pub mod explain;
 pub mod kernel;
