@@ -18,6 +18,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("ethtool", "ethtool"),
     ("curl", "curl"),
     ("sysctl", "procps"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("unbound", "unbound"),
+    ("dig", "bind9-dnsutils"),
 ];
 
 /// Toolchains that can build `core` for BPF, in the order in which `enforcer`'s build script asks for them.

@@ -1,6 +1,7 @@
 //! Names: what DNS says of them, and the LAN's DNS server that learns it before its clients do.
 
 pub mod address;
+pub mod forwarder;
 pub mod message;
 pub mod name;
 pub mod patterns;
