@@ -30,21 +30,24 @@ const START: Duration = Duration::from_secs(10);
 impl Resolver {
     /// Starts dnsmasq on one of the internet's addresses.
     pub fn dnsmasq(lab: &Lab, address: &str) -> Result<Self> {
+        // A line of its configuration has at most 1,024 characters.
+        let text = |letter: &str| format!(",{}", letter.repeat(200)).repeat(3);
         let mut config = format!(
             "port=53\nlisten-address={address}\nbind-interfaces\nno-resolv\nno-hosts\nno-round-robin\nlocal-ttl=300\nuser=root\n\
              pid-file=\nlog-facility=-\ncache-size=0\nlocal=/example/\n\
              host-record=edge.cdn.example,203.0.113.40,2001:db8::40\ncname=www.lab.example,edge.cdn.example,30\n\
              address=/wild.lab.example/203.0.113.50\naddress=/wild.lab.example/2001:db8::50\n\
-             txt-record=medium.lab.example{}\ntxt-record=large.lab.example{}\n\
+             txt-record=medium.lab.example{}\ntxt-record=large.lab.example{}\ntxt-record=large.lab.example{}\n\
              dns-rr=service.lab.example,65,00010000040004cb00713c\n",
-            format!(",{}", "m".repeat(200)).repeat(3),
-            format!(",{}", "l".repeat(200)).repeat(6),
+            text("m"),
+            text("k"),
+            text("l"),
         );
         for host in 1..=MANY {
             writeln!(config, "address=/many.lab.example/203.0.113.{host}")?;
         }
         let file = lab.file(&format!("dnsmasq-{address}"), &config)?;
-        Self::start(lab, address, &["dnsmasq", "--keep-in-foreground", "--conf-file"], &file)
+        Self::start(lab, address, &["dnsmasq", "--keep-in-foreground", "-C"], &file)
     }
 
     /// Starts unbound on one of the internet's addresses.
