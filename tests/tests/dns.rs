@@ -2,18 +2,23 @@
 
 use std::{
     net::{SocketAddr, TcpStream, UdpSocket},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use enforcer::dns::forwarder::{Decision, Limits};
+use enforcer::dns::{
+    forwarder::{Decision, Limits, counters::Counters, upstream::Upstreams},
+    resolver::{self, schedule::Schedule},
+};
 use enforcer_tests::lab::{
     Lab,
     dns::{self, A, AAAA, HTTPS, TXT},
     forwarder::{Record, Running},
     resolver::{MANY, Resolver},
 };
+use tokio::runtime::Runtime;
 
 /// The forwarder, as clients see it; the last one is an address that the way back does not prefer.
 const SERVERS: [&str; 3] = ["10.1.0.1:53", "[fd00:1::1]:53", "198.51.100.1:53"];
@@ -514,6 +519,42 @@ fn connections_carry_many_queries_and_none_is_held_for_long() -> Result<()> {
         Ok(())
     })?;
     assert_eq!(running.counters().connections_over_limit, 1);
+    Ok(())
+}
+
+#[test]
+fn exact_names_are_asked_for_until_they_are_known() -> Result<()> {
+    let lab = Lab::new()?;
+    let address = SocketAddr::from(([17, 1, 2, 3], 53));
+    let counters = Arc::new(Counters::new(&[address]));
+    let upstreams = Arc::new(Upstreams::new(vec![address], Duration::from_millis(300), counters));
+    let names = ["www", "many", "nothing"].map(|name| format!("{name}.lab.example").parse().unwrap());
+    let mut schedule = Schedule::new(names, 100, Instant::now());
+    let learned = Mutex::new(Vec::new());
+    thread::scope(|scope| -> Result<()> {
+        scope.spawn(|| {
+            lab.gateway.enter(|| {
+                let resolving = resolver::run(&mut schedule, &upstreams, async |answer| {
+                    let text = format!("{} {}", answer.question.name, answer.addresses.len());
+                    learned.lock().unwrap().push(text);
+                });
+                // Time for a second attempt.
+                let for_a_while = async { tokio::time::timeout(Duration::from_secs(6), resolving).await };
+                assert!(Runtime::new()?.block_on(for_a_while).is_err());
+                Ok(())
+            })
+        });
+        // Nobody listens yet.
+        thread::sleep(Duration::from_millis(500));
+        assert!(learned.lock().unwrap().is_empty());
+        let resolver = Resolver::dnsmasq(&lab, "17.1.2.3")?;
+        thread::sleep(Duration::from_secs(5));
+        drop(resolver);
+        Ok(())
+    })?;
+    let mut learned = learned.into_inner().unwrap();
+    learned.sort_unstable();
+    assert_eq!(learned, [format!("many.lab.example {MANY}").as_str(), "www.lab.example 1", "www.lab.example 1"]);
     Ok(())
 }
 

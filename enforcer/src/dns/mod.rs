@@ -5,6 +5,7 @@ pub mod forwarder;
 pub mod message;
 pub mod name;
 pub mod patterns;
+pub mod resolver;
 
 pub use hickory_proto::{
     op::ResponseCode,

@@ -48,6 +48,16 @@ impl From<&rr::Name> for Name {
     }
 }
 
+impl From<&Name> for rr::Name {
+    fn from(name: &Name) -> Self {
+        let labels: Vec<&[u8]> = name.labels().collect();
+        // Labels that made a name make one again.
+        let mut name = Self::from_labels(labels.into_iter().rev()).unwrap_or_default();
+        name.set_fqdn(true);
+        name
+    }
+}
+
 impl FromStr for Name {
     type Err = NotAName;
 
@@ -141,6 +151,7 @@ mod tests {
             if let Ok(name) = text.parse::<Name>() {
                 prop_assert_eq!(&name, &Name::from(&wire));
                 prop_assert_eq!(name.to_string(), text.to_ascii_lowercase());
+                prop_assert_eq!(rr::Name::from(&name), wire);
             }
         }
     }

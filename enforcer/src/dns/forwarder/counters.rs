@@ -38,7 +38,9 @@ macro_rules! counters {
         }
 
         impl Counters {
-            pub(super) fn new(upstreams: &[SocketAddr]) -> Self {
+            /// All zero.
+            #[must_use]
+            pub fn new(upstreams: &[SocketAddr]) -> Self {
                 let failures = upstreams.iter().map(|&upstream| (upstream, Counter::default())).collect();
                 Self { upstream_failures: failures, ..Self::default() }
             }
@@ -54,7 +56,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Messages from clients, whatever they were.
+    /// Messages from clients that were looked at, whatever they were.
     queries,
     /// Upstreams' answers that were passed on.
     answers,

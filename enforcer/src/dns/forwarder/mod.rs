@@ -4,12 +4,12 @@
 pub mod counters;
 mod health;
 mod places;
-mod query;
+pub mod query;
 mod reply;
 mod stream;
 mod tcp;
 mod udp;
-mod upstream;
+pub mod upstream;
 
 use std::{
     io,
@@ -30,6 +30,9 @@ use counters::{Counters, Snapshot};
 use places::Places;
 use query::{Fault, Query};
 use upstream::{Transport, Upstreams};
+
+/// The largest datagram that is sure to pass in one piece (DNS flag day 2020).
+const MAX_PAYLOAD: u16 = 1232;
 
 /// What becomes of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +107,7 @@ pub struct Forwarder<H> {
 /// What all that serves shares.
 struct Shared<H> {
     hooks: H,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     limits: Limits,
     queries: Places,
     connections: Places,
@@ -141,7 +144,7 @@ impl<H: Hooks> Forwarder<H> {
         let counters = Arc::new(Counters::new(&config.upstreams));
         let shared = Shared {
             hooks,
-            upstreams: Upstreams::new(config.upstreams, limits.upstream, Arc::clone(&counters)),
+            upstreams: Arc::new(Upstreams::new(config.upstreams, limits.upstream, Arc::clone(&counters))),
             limits,
             queries: Places::new(limits.queries, limits.queries_per_client),
             connections: Places::new(limits.connections, limits.connections_per_client),
@@ -160,6 +163,12 @@ impl<H: Hooks> Forwarder<H> {
             listeners.spawn(serve_tcp(Arc::clone(&self.shared), Arc::clone(listener)));
         }
         listeners.join_all().await;
+    }
+
+    /// The resolvers that it asks.
+    #[must_use]
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.shared.upstreams)
     }
 
     /// The counters now.

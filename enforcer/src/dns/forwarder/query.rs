@@ -1,12 +1,13 @@
 //! A client's query as it came, and whether a message answers it.
 
 use hickory_proto::{
-    op::{Header, MessageType, OpCode, ResponseCode},
-    rr::RecordType,
+    op::{self, Edns, Header, Message, MessageType, OpCode, ResponseCode},
+    rr::{self, RecordType},
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
-use crate::dns::Question;
+use super::MAX_PAYLOAD;
+use crate::dns::{Name, Question};
 
 /// The question begins behind the header.
 const HEADER: usize = 12;
@@ -58,6 +59,17 @@ impl Query {
         Ok(Self { bytes, end, header, question })
     }
 
+    /// A query of our own. Names always make one.
+    pub fn new(name: &Name, kind: RecordType) -> Result<Self, Fault> {
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(op::Query::query(rr::Name::from(name), kind));
+        let mut edns = Edns::new();
+        edns.set_max_payload(MAX_PAYLOAD);
+        message.set_edns(edns);
+        Self::read(message.to_vec().unwrap_or_default())
+    }
+
     /// The message.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -95,7 +107,10 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::op::ResponseCode;
+    use hickory_proto::{
+        op::{Message, ResponseCode},
+        rr::RecordType,
+    };
     use proptest::prelude::*;
 
     use super::{Fault, Query};
@@ -135,6 +150,14 @@ mod tests {
         let mut pointer = QUERY[..12].to_vec();
         pointer.extend(b"\x03wWw\xc0\x04\x00\x01\x00\x01");
         assert_eq!(told(pointer), Some(ResponseCode::FormErr));
+    }
+
+    #[test]
+    fn an_own_query_asks_for_recursion_and_has_room_for_the_answer() {
+        let query = Query::new(&"www.example".parse().unwrap(), RecordType::AAAA).unwrap();
+        let message = Message::from_vec(query.bytes()).unwrap();
+        assert!(message.metadata.recursion_desired && message.edns.is_some_and(|edns| edns.max_payload() == 1232));
+        assert_eq!((query.question.name.to_string().as_str(), query.question.kind), ("www.example", RecordType::AAAA));
     }
 
     #[test]

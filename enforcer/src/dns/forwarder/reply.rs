@@ -11,14 +11,12 @@ use hickory_proto::{
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
-use super::query::Query;
+use super::{MAX_PAYLOAD, query::Query};
 
 /// How long clients may keep that a name is blocked, in seconds: a policy that changes is felt soon.
 const BLOCKED_TTL: u32 = 60;
 /// How long they may keep an unspecified address.
 const ZERO_TTL: u32 = 10;
-/// The largest datagram that is sure to pass in one piece (DNS flag day 2020).
-const MAX_PAYLOAD: u16 = 1232;
 
 /// To a message that cannot be forwarded: a header and nothing else.
 pub fn bare(header: &Header, code: ResponseCode) -> Vec<u8> {
