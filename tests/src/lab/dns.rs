@@ -18,6 +18,23 @@ pub const TXT: u16 = 16;
 /// The type of service bindings for HTTP.
 pub const HTTPS: u16 = 65;
 
+/// Response codes.
+pub mod rcodes {
+    /// The query makes no sense.
+    pub const FORMERR: u8 = 1;
+    /// Nobody could answer.
+    pub const SERVFAIL: u8 = 2;
+    /// There is no such name.
+    pub const NXDOMAIN: u8 = 3;
+    /// That is not done here.
+    pub const NOTIMP: u8 = 4;
+    /// That is not told.
+    pub const REFUSED: u8 = 5;
+}
+
+/// Long enough for every upstream to be tried.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
 /// A query in class IN that asks for recursion.
 pub fn query(name: &str, kind: u16) -> Vec<u8> {
     let mut message = rand::random::<u16>().to_be_bytes().to_vec();

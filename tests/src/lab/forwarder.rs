@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -15,6 +15,9 @@ use enforcer::dns::{
 use tokio::runtime::Runtime;
 
 use super::{Lab, resolver::Resolver};
+
+/// Where clients ask.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), 53);
 
 /// What the policy says, and what was learned.
 #[derive(Default)]

@@ -8,6 +8,7 @@ pub mod product;
 pub mod resolver;
 pub mod server;
 mod tunnel;
+pub mod upstream;
 
 use std::{
     fs,

@@ -276,3 +276,42 @@ fn allow_sockets(limits: &Limits) -> io::Result<()> {
         io::Error::new(io::Error::from(error).kind(), message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use tokio::runtime::Runtime;
+
+    use super::{Config, Decision, Forwarder, Hooks, Limits};
+    use crate::dns::{Answer, Question};
+
+    struct Nobody;
+
+    impl Hooks for Nobody {
+        fn decide(&self, _: IpAddr, _: &Question) -> Decision {
+            Decision::Forward
+        }
+
+        async fn learned(&self, _: IpAddr, _: &Answer) {}
+    }
+
+    fn refusal(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
+        let config = Config { listen: vec![listen], upstreams: upstreams.to_vec(), limits: Limits::default() };
+        let bound = Runtime::new().unwrap().block_on(async { Forwarder::bind(config, Nobody) });
+        bound.err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_cannot_serve_says_why() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert_eq!(refusal(address, &[]), "no upstream resolver to forward to; name at least one");
+        let own = format!("{address} is this server itself; name another resolver as upstream");
+        assert_eq!(refusal(address, &[address]), own);
+        let in_use = format!(
+            "cannot serve DNS on {address}: Address already in use (os error 98); stop what listens there, or choose another address"
+        );
+        assert_eq!(refusal(address, &["192.0.2.1:53".parse().unwrap()]), in_use);
+    }
+}

@@ -199,6 +199,7 @@ mod tests {
         }
         assert_eq!(pauses[..9], [2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert_eq!(pauses[19], 300);
+        assert!(matches!(schedule.next(now), Next::Ask(id, ..) if id == a));
         schedule.answered(a, answer(Some(60)), now, 0.0);
         assert_eq!(schedule.next(now), Next::Wait(now + 45 * SECOND));
     }
