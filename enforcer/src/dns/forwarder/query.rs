@@ -19,7 +19,9 @@ pub struct Query {
     /// Behind the question.
     end: usize,
     pub(super) header: Header,
-    /// What it asks.
+    /// The question in the case in which it was asked.
+    pub(super) asked: op::Query,
+    /// The question.
     pub question: Question,
 }
 
@@ -43,9 +45,11 @@ impl Query {
         if header.metadata.op_code != OpCode::Query {
             return Err(Fault::Told(header, ResponseCode::NotImp));
         }
-        let Ok(question) = Question::read(&mut decoder, &header) else {
+        let asked = op::Query::read(&mut decoder);
+        let (1, Ok(asked)) = (header.counts.queries, asked) else {
             return Err(Fault::Told(header, ResponseCode::FormErr));
         };
+        let question = Question::from(&asked);
         let end = decoder.index();
         // A pointer in the question would lead into the header, and mean another name when the id is another.
         let length: usize = question.name.labels().map(|label| 1 + label.len()).sum();
@@ -56,18 +60,18 @@ impl Query {
         if matches!(question.kind, RecordType::AXFR | RecordType::IXFR) {
             return Err(Fault::Told(header, ResponseCode::Refused));
         }
-        Ok(Self { bytes, end, header, question })
+        Ok(Self { bytes, end, header, asked, question })
     }
 
     /// A query of our own. Names always make one.
-    pub fn new(name: &Name, kind: RecordType) -> Result<Self, Fault> {
+    pub fn new(name: &Name, kind: RecordType) -> Option<Self> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.add_query(op::Query::query(rr::Name::from(name), kind));
         let mut edns = Edns::new();
         edns.set_max_payload(MAX_PAYLOAD);
         message.set_edns(edns);
-        Self::read(message.to_vec().unwrap_or_default())
+        Self::read(message.to_vec().ok()?).ok()
     }
 
     /// The message.

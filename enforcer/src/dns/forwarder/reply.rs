@@ -3,12 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::{
-    op::{self, Edns, Header, Message, Metadata, ResponseCode},
+    op::{Edns, Header, Message, Metadata, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
         rdata::{A, AAAA, SOA},
     },
-    serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
 use super::{MAX_PAYLOAD, query::Query};
@@ -46,18 +45,16 @@ pub fn zero(query: &Query) -> Vec<u8> {
         _ => return emit(&without_records(query, ResponseCode::NoError)),
     };
     let mut message = to(query, ResponseCode::NoError);
-    let owner = message.queries.first().map(|question| question.name.clone()).unwrap_or_default();
-    message.add_answer(Record::from_rdata(owner, ZERO_TTL, address));
+    message.add_answer(Record::from_rdata(query.asked.name.clone(), ZERO_TTL, address));
     emit(&message)
 }
 
 /// Clients keep for how long there is nothing only if an SOA record says so (RFC 2308).
 fn without_records(query: &Query, code: ResponseCode) -> Message {
     let mut message = to(query, code);
-    let owner = message.queries.first().map(|question| question.name.clone()).unwrap_or_default();
     let nobody = Name::from_labels(["enforcer", "invalid"]).unwrap_or_default();
     let soa = SOA::new(nobody.clone(), nobody, 1, 3600, 600, 86_400, BLOCKED_TTL);
-    message.add_authority(Record::from_rdata(owner, BLOCKED_TTL, RData::SOA(soa)));
+    message.add_authority(Record::from_rdata(query.asked.name.clone(), BLOCKED_TTL, RData::SOA(soa)));
     message
 }
 
@@ -68,12 +65,7 @@ fn to(query: &Query, code: ResponseCode) -> Message {
     message.metadata = Metadata::response_from_request(metadata);
     message.metadata.recursion_available = true;
     message.metadata.response_code = code;
-    let mut decoder = BinDecoder::new(query.bytes());
-    if Header::read(&mut decoder).is_ok()
-        && let Ok(question) = op::Query::read(&mut decoder)
-    {
-        message.add_query(question);
-    }
+    message.add_query(query.asked.clone());
     if let Some(asked) = Message::from_vec(query.bytes()).ok().and_then(|query| query.edns) {
         let mut edns = Edns::new();
         edns.set_max_payload(MAX_PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
@@ -90,6 +82,7 @@ fn emit(message: &Message) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{Message, ResponseCode};
+    use proptest::prelude::*;
 
     use super::{failure, no_such_name, refusal, zero};
     use crate::dns::forwarder::query::Query;
@@ -141,5 +134,29 @@ mod tests {
     fn failures_and_refusals_say_so() {
         assert_eq!(read(&failure(&query(1, false))).metadata.response_code, ResponseCode::ServFail);
         assert_eq!(read(&refusal(&query(1, false))).metadata.response_code, ResponseCode::Refused);
+    }
+    proptest! {
+        #[test]
+        fn every_name_is_echoed_as_it_came(
+            labels in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=63), 0..8),
+            kind in any::<[u8; 4]>(),
+        ) {
+            let mut bytes = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
+            for label in &labels {
+                bytes.push(label.len() as u8);
+                bytes.extend(label);
+            }
+            bytes.push(0);
+            bytes.extend(kind);
+            let long = bytes.len() > 12 + 255 + 4;
+            let Ok(query) = Query::read(bytes.clone()) else {
+                prop_assert!(long || kind[..2] == [0, 251] || kind[..2] == [0, 252]);
+                return Ok(());
+            };
+            for reply in [failure(&query), refusal(&query), no_such_name(&query), zero(&query)] {
+                prop_assert_eq!(reply.get(12..bytes.len()), bytes.get(12..));
+                prop_assert!(reply.len() <= 512);
+            }
+        }
     }
 }

@@ -61,7 +61,7 @@ pub async fn run(schedule: &mut Schedule, upstreams: &Arc<Upstreams>, learned: i
 
 /// A whole answer that says that there are addresses, or that there are none.
 async fn ask(upstreams: &Upstreams, name: &Name, kind: RecordType) -> Option<Answer> {
-    let query = Query::new(name, kind).ok()?;
+    let query = Query::new(name, kind)?;
     let mut answer = Answer::read(&upstreams.ask(&query, Transport::Udp).await?).ok()?;
     if answer.truncated {
         answer = Answer::read(&upstreams.ask(&query, Transport::Tcp).await?).ok()?;
