@@ -1,6 +1,7 @@
 //! An eBPF/XDP egress enforcer for Linux gateways: user space.
 //!
-//! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network.
+//! A policy's way: [`policy`] (with [`catalog`]) → [`compile`] → [`kernel`]; none reaches back. Beside it, [`net`] follows the gateway's own network, and
+//! [`dns`] is the LAN's DNS server.
 
 pub mod advice;
 pub mod api;
@@ -9,6 +10,7 @@ pub mod cli;
 pub mod compile;
 pub mod control;
 pub mod diff;
+pub mod dns;
 pub mod events;
 pub mod explain;
 pub mod flows;

@@ -18,6 +18,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("ethtool", "ethtool"),
     ("curl", "curl"),
     ("sysctl", "procps"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("unbound", "unbound"),
+    ("dig", "bind9-dnsutils"),
 ];
 
 /// Captures of real traffic that a test replays, and the Debian package that ships them.

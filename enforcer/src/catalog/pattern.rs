@@ -17,6 +17,19 @@ pub struct Pattern {
 )]
 pub struct NotAName;
 
+impl Pattern {
+    /// Whether it stands for the names below its name, and not for the name itself.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// Its labels from the top-level domain down, without the asterisk.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.name.rsplit('.')
+    }
+}
+
 impl FromStr for Pattern {
     type Err = NotAName;
 

@@ -1,10 +1,14 @@
 //! A client, a gateway and an internet, each in a network namespace of its own. A lab is a value: dropping it removes everything, also when a test panics.
 
+pub mod dns;
+pub mod forwarder;
 pub mod namespace;
 pub mod probe;
 pub mod product;
+pub mod resolver;
 pub mod server;
 mod tunnel;
+pub mod upstream;
 
 use std::{
     fs,

@@ -1,0 +1,83 @@
+//! What is counted.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$text:meta])* $name:ident,)*) => {
+        /// Counters of a forwarder.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$text])* pub $name: Counter,)*
+            /// Upstreams with how often each was silent or not to be reached.
+            pub upstream_failures: Vec<(SocketAddr, Counter)>,
+        }
+
+        /// Their values at a moment.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Snapshot {
+            $($(#[$text])* pub $name: u64,)*
+            /// Upstreams with how often each was silent or not to be reached.
+            pub upstream_failures: Vec<(SocketAddr, u64)>,
+        }
+
+        impl Counters {
+            /// All zero.
+            #[must_use]
+            pub fn new(upstreams: &[SocketAddr]) -> Self {
+                let failures = upstreams.iter().map(|&upstream| (upstream, Counter::default())).collect();
+                Self { upstream_failures: failures, ..Self::default() }
+            }
+
+            /// The values now.
+            #[must_use]
+            pub fn snapshot(&self) -> Snapshot {
+                let failures = self.upstream_failures.iter().map(|(upstream, counter)| (*upstream, counter.get()));
+                Snapshot { $($name: self.$name.get(),)* upstream_failures: failures.collect() }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages from clients that were looked at, whatever they were.
+    queries,
+    /// Upstreams' answers that were passed on.
+    answers,
+    /// Messages that were no query, or none that can be forwarded.
+    unfit,
+    /// Queries answered with "no such name".
+    nxdomain,
+    /// Queries answered with the unspecified address.
+    zero,
+    /// Queries refused.
+    refused,
+    /// Queries that no upstream answered.
+    failed,
+    /// How often an upstream was silent for too long.
+    timeouts,
+    /// Messages from an upstream's address that do not answer the query.
+    mismatched,
+    /// Answers that were passed on without being understood: nothing was learned of them.
+    unreadable,
+    /// Queries dropped because there were too many at a time, of one client or in all.
+    over_limit,
+    /// TCP connections closed at once because there were too many, of one client or in all.
+    connections_over_limit,
+}

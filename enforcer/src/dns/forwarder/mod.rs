@@ -1,0 +1,318 @@
+//! The LAN's DNS server. It passes queries on to resolvers and their answers back, byte for byte; but what a policy blocks it answers itself, and what an
+//! answer tells is learned before the client has it, so that no packet to a new address can come too early.
+
+pub mod counters;
+mod health;
+mod places;
+pub mod query;
+mod reply;
+mod stream;
+mod tcp;
+mod udp;
+pub mod upstream;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+    time,
+};
+
+use super::{Answer, Question};
+use counters::{Counters, Snapshot};
+use places::Places;
+use query::{Fault, Query};
+use upstream::{Transport, Upstreams};
+
+/// The largest datagram that is sure to pass in one piece (DNS flag day 2020).
+const MAX_PAYLOAD: u16 = 1232;
+
+/// What becomes of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Upstreams are asked.
+    Forward,
+    /// There is no such name (NXDOMAIN).
+    NxDomain,
+    /// The name has the unspecified address, and nothing else.
+    Zero,
+    /// The client is refused.
+    Refuse,
+}
+
+/// What the forwarder is told by the policy, and tells it.
+pub trait Hooks: Send + Sync + 'static {
+    /// What becomes of a client's question.
+    fn decide(&self, client: IpAddr, question: &Question) -> Decision;
+
+    /// Takes an answer with addresses. The client gets the answer when this is done: then the kernel must have what it is to let pass.
+    fn learned(&self, client: IpAddr, answer: &Answer) -> impl Future<Output = ()> + Send;
+}
+
+/// Where the forwarder listens, and whom it asks.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to serve by UDP and TCP: the LANs' own. Whoever reaches one is served, so that the unspecified address takes a hook or a filter that
+    /// keeps strangers out.
+    pub listen: Vec<SocketAddr>,
+    /// Resolvers in the order of preference.
+    pub upstreams: Vec<SocketAddr>,
+    /// Bounds of everything.
+    pub limits: Limits,
+}
+
+/// Bounds of what clients can make the forwarder hold. A client is an IPv4 address or an IPv6 /64.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Queries at a time.
+    pub queries: usize,
+    /// Queries of one client at a time.
+    pub queries_per_client: usize,
+    /// TCP connections.
+    pub connections: usize,
+    /// TCP connections of one client.
+    pub connections_per_client: usize,
+    /// How long a TCP client may take to send its next query, or to take an answer.
+    pub idle: Duration,
+    /// How long an upstream may take before the next is asked.
+    pub upstream: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queries: 4096,
+            queries_per_client: 64,
+            connections: 256,
+            connections_per_client: 16,
+            idle: Duration::from_secs(10),
+            upstream: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The server.
+pub struct Forwarder<H> {
+    udp: Vec<Arc<UdpSocket>>,
+    tcp: Vec<Arc<TcpListener>>,
+    shared: Arc<Shared<H>>,
+}
+
+/// What all that serves shares.
+struct Shared<H> {
+    hooks: H,
+    upstreams: Arc<Upstreams>,
+    limits: Limits,
+    queries: Places,
+    connections: Places,
+    counters: Arc<Counters>,
+}
+
+impl<H: Hooks> Forwarder<H> {
+    /// Listens on all addresses; nothing is served before [`run`](Self::run). Must be called in tokio's context.
+    ///
+    /// # Errors
+    /// If there is no upstream, an address cannot be had, or the system allows fewer sockets than the limits.
+    pub fn bind(config: Config, hooks: H) -> io::Result<Self> {
+        let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        if config.upstreams.is_empty() {
+            return invalid("no upstream resolver to forward to; name at least one".into());
+        }
+        if let Some(own) = config.upstreams.iter().find(|upstream| config.listen.contains(upstream)) {
+            return invalid(format!("{own} is this server itself; name another resolver as upstream"));
+        }
+        allow_sockets(&config.limits)?;
+        let mut udp = Vec::new();
+        let mut tcp = Vec::new();
+        for &address in &config.listen {
+            let refused = |error: io::Error| {
+                let message = format!(
+                    "cannot serve DNS on {address}: {error}; stop what listens there, or choose another address"
+                );
+                io::Error::new(error.kind(), message)
+            };
+            udp.push(Arc::new(udp::bind(address).map_err(refused)?));
+            tcp.push(Arc::new(tcp::bind(address).map_err(refused)?));
+        }
+        let limits = config.limits;
+        let counters = Arc::new(Counters::new(&config.upstreams));
+        let shared = Shared {
+            hooks,
+            upstreams: Arc::new(Upstreams::new(config.upstreams, limits.upstream, Arc::clone(&counters))),
+            limits,
+            queries: Places::new(limits.queries, limits.queries_per_client),
+            connections: Places::new(limits.connections, limits.connections_per_client),
+            counters,
+        };
+        Ok(Self { udp, tcp, shared: Arc::new(shared) })
+    }
+
+    /// Serves until it is dropped.
+    pub async fn run(&self) {
+        let mut listeners = JoinSet::new();
+        for socket in &self.udp {
+            listeners.spawn(serve_udp(Arc::clone(&self.shared), Arc::clone(socket)));
+        }
+        for listener in &self.tcp {
+            listeners.spawn(serve_tcp(Arc::clone(&self.shared), Arc::clone(listener)));
+        }
+        listeners.join_all().await;
+    }
+
+    /// The resolvers that it asks.
+    #[must_use]
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.shared.upstreams)
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn counters(&self) -> Snapshot {
+        self.shared.counters.snapshot()
+    }
+}
+
+/// How long to wait when the system is out of memory or descriptors: to try again at once would spin.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
+
+async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    loop {
+        let Ok((length, ends)) = udp::receive(&socket, &mut buffer).await else {
+            time::sleep(OUT_OF_RESOURCES).await;
+            continue;
+        };
+        let Some(place) = shared.queries.try_take(ends.client.ip()) else {
+            shared.counters.over_limit.add();
+            continue;
+        };
+        let (shared, socket, message) = (Arc::clone(&shared), Arc::clone(&socket), buffer[..length].to_vec());
+        tokio::spawn(async move {
+            if let Some(answer) = shared.answer(ends.client.ip(), message, Transport::Udp).await {
+                // A client that cannot be reached asks again.
+                let _ = udp::send(&socket, &answer, ends).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>) {
+    loop {
+        let Ok((connection, client)) = listener.accept().await else {
+            time::sleep(OUT_OF_RESOURCES).await;
+            continue;
+        };
+        let Some(place) = shared.connections.try_take(client.ip()) else {
+            shared.counters.connections_over_limit.add();
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            tcp::serve(shared, connection, client).await;
+            drop(place);
+        });
+    }
+}
+
+impl<H: Hooks> Shared<H> {
+    /// The answer to a client's message, if it gets one.
+    async fn answer(&self, client: IpAddr, message: Vec<u8>, transport: Transport) -> Option<Vec<u8>> {
+        self.counters.queries.add();
+        let query = match Query::read(message) {
+            Ok(query) => query,
+            Err(fault) => {
+                self.counters.unfit.add();
+                return match fault {
+                    Fault::Noise => None,
+                    Fault::Told(header, code) => Some(reply::bare(&header, code)),
+                };
+            }
+        };
+        let (counter, reply) = match self.hooks.decide(client, &query.question) {
+            Decision::Forward => return Some(self.forward(client, &query, transport).await),
+            Decision::NxDomain => (&self.counters.nxdomain, reply::no_such_name(&query)),
+            Decision::Zero => (&self.counters.zero, reply::zero(&query)),
+            Decision::Refuse => (&self.counters.refused, reply::refusal(&query)),
+        };
+        counter.add();
+        Some(reply)
+    }
+
+    async fn forward(&self, client: IpAddr, query: &Query, transport: Transport) -> Vec<u8> {
+        let Some(mut answer) = self.upstreams.ask(query, transport).await else {
+            self.counters.failed.add();
+            return reply::failure(query);
+        };
+        match Answer::read(&answer) {
+            Ok(answer) if answer.addresses.is_empty() => {}
+            Ok(answer) => self.hooks.learned(client, &answer).await,
+            Err(_) => self.counters.unreadable.add(),
+        }
+        self.counters.answers.add();
+        query.claim(&mut answer);
+        answer
+    }
+}
+
+/// Lets the process have a socket for every query and connection, which by default it may not.
+fn allow_sockets(limits: &Limits) -> io::Result<()> {
+    /// For everything else that the process has open.
+    const OTHERS: usize = 1024;
+    let wanted = (limits.queries + limits.connections + OTHERS) as u64;
+    let (now, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if now >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, most.max(wanted)).map_err(|error| {
+        let message =
+            format!("{wanted} open files are needed and {now} allowed; raise the limit (LimitNOFILE={wanted})");
+        io::Error::new(io::Error::from(error).kind(), message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use tokio::runtime::Runtime;
+
+    use super::{Config, Decision, Forwarder, Hooks, Limits};
+    use crate::dns::{Answer, Question};
+
+    struct Nobody;
+
+    impl Hooks for Nobody {
+        fn decide(&self, _: IpAddr, _: &Question) -> Decision {
+            Decision::Forward
+        }
+
+        async fn learned(&self, _: IpAddr, _: &Answer) {}
+    }
+
+    fn refusal(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
+        let config = Config { listen: vec![listen], upstreams: upstreams.to_vec(), limits: Limits::default() };
+        let bound = Runtime::new().unwrap().block_on(async { Forwarder::bind(config, Nobody) });
+        bound.err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_cannot_serve_says_why() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert_eq!(refusal(address, &[]), "no upstream resolver to forward to; name at least one");
+        let own = format!("{address} is this server itself; name another resolver as upstream");
+        assert_eq!(refusal(address, &[address]), own);
+        let in_use = format!(
+            "cannot serve DNS on {address}: Address already in use (os error 98); stop what listens there, or choose another address"
+        );
+        assert_eq!(refusal(address, &["192.0.2.1:53".parse().unwrap()]), in_use);
+    }
+}

@@ -1,0 +1,97 @@
+//! The product's DNS server in the lab's gateway, with hooks that take down what they are told.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use enforcer::dns::{
+    Answer, Question,
+    forwarder::{Config, Decision, Forwarder, Hooks, Limits, counters::Snapshot},
+};
+use tokio::runtime::Runtime;
+
+use super::{Lab, resolver::Resolver};
+
+/// Where clients ask.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), 53);
+
+/// What the policy says, and what was learned.
+#[derive(Default)]
+pub struct Record {
+    /// What becomes of questions for names; others are forwarded.
+    pub decisions: HashMap<String, Decision>,
+    /// How long the kernel takes.
+    pub delay: Duration,
+    /// Who was told what, and when that was done.
+    pub learned: Mutex<Vec<(Instant, IpAddr, Answer)>>,
+}
+
+struct Recorder(Arc<Record>);
+
+impl Hooks for Recorder {
+    fn decide(&self, _: IpAddr, question: &Question) -> Decision {
+        self.0.decisions.get(&question.name.to_string()).copied().unwrap_or(Decision::Forward)
+    }
+
+    async fn learned(&self, client: IpAddr, answer: &Answer) {
+        if !self.0.delay.is_zero() {
+            tokio::time::sleep(self.0.delay).await;
+        }
+        self.0.learned.lock().unwrap().push((Instant::now(), client, answer.clone()));
+    }
+}
+
+/// A running forwarder on every address of the gateway; dropping it stops it.
+pub struct Running {
+    forwarder: Arc<Forwarder<Recorder>>,
+    record: Arc<Record>,
+    _runtime: Runtime,
+}
+
+impl Running {
+    /// Starts one with defaults.
+    pub fn start(lab: &Lab, upstreams: &[&Resolver]) -> Result<Self> {
+        let upstreams = upstreams.iter().map(|upstream| upstream.address).collect();
+        Self::configured(lab, upstreams, Limits::default(), Record::default())
+    }
+
+    /// Starts one.
+    pub fn configured(lab: &Lab, upstreams: Vec<SocketAddr>, limits: Limits, record: Record) -> Result<Self> {
+        let record = Arc::new(record);
+        let hooks = Recorder(Arc::clone(&record));
+        let listen = vec!["0.0.0.0:53".parse()?, "[::]:53".parse()?];
+        // A runtime's threads are where the thread is that makes it.
+        lab.gateway.enter(|| {
+            let runtime = Runtime::new()?;
+            let forwarder = runtime.block_on(async { Forwarder::bind(Config { listen, upstreams, limits }, hooks) })?;
+            let forwarder = Arc::new(forwarder);
+            let served = Arc::clone(&forwarder);
+            runtime.spawn(async move { served.run().await });
+            Ok(Self { forwarder, record, _runtime: runtime })
+        })
+    }
+
+    /// Its counters.
+    pub fn counters(&self) -> Snapshot {
+        self.forwarder.counters()
+    }
+
+    /// What was learned so far, as text: name, address and seconds.
+    pub fn learned(&self) -> Vec<String> {
+        let learned = self.record.learned.lock().unwrap();
+        let lines = learned.iter().flat_map(|(_, _, answer)| {
+            let name = &answer.question.name;
+            answer.addresses.iter().map(move |(address, ttl)| format!("{name} {address} {ttl}"))
+        });
+        lines.collect()
+    }
+
+    /// When the last was learned.
+    pub fn last_learned(&self) -> Option<Instant> {
+        self.record.learned.lock().unwrap().last().map(|(when, ..)| *when)
+    }
+}
