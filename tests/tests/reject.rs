@@ -7,15 +7,12 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use enforcer::{
     catalog::Catalogs,
     compile::{self, Limits},
-    kernel::{
-        attach::{self, Attached, XdpMode},
-        object::Object,
-    },
+    kernel::object::Object,
     policy::Policy,
 };
 use enforcer_tests::bench::measure::lab_net;
 use enforcer_tests::lab::{
-    Lab, Namespace, Plan, probe,
+    Lab, Namespace, Plan, awake, probe,
     probe::Outcome::{self, Answered, Refused, Silence},
     product::Enforcer,
     server::Servers,
@@ -59,17 +56,6 @@ fn is_told(client: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// A program on the client's end of the cable, which passes everything. veth wakes the receiver of frames that the other end's `XDP_TX` sends only if it
-/// has one; a real NIC needs none.
-fn wake(client: &Namespace) -> Result<(Object, Vec<Attached>)> {
-    let policy =
-        Policy::parse("p", "default = \"allow\"\nsources = \"any\"\nnon-ip = \"allow\"\n", &Catalogs::default())?;
-    let image = compile::compile(&policy, &Limits::default(), 1)?;
-    let mut object = Object::load(&image, &lab_net(image.words)?)?;
-    let attached = client.enter(|| Ok(attach::lan(&mut object, "eth0", false, XdpMode::Native)?))?;
-    Ok((object, attached))
-}
-
 /// Test runs show the bytes that `XDP_TX` would send.
 #[test]
 fn vlan_tags_stay() -> Result<()> {
@@ -103,7 +89,7 @@ fn by_xdp() -> Result<()> {
         let lab = Lab::new()?;
         let _servers = Servers::start(&lab.internet, &[80, 443], &[123])?;
         let enforcer = Enforcer::start(&lab, POLICY, &format!("--lan lan0 --wan wan0 --xdp {mode}"))?;
-        let _awake = wake(&lab.client)?;
+        let _awake = awake(&lab.client)?;
         is_told(&lab.client)?;
         enforcer.stop()?;
     }
@@ -132,7 +118,7 @@ fn the_gateways_own_connections() -> Result<()> {
 fn a_real_curl_fails_at_once() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = wake(&lab.client)?;
+    let _awake = awake(&lab.client)?;
     for url in ["http://203.0.113.9/", "http://[2001:db8:bad::1]/"] {
         let told = lab.client.output(&format!("curl -s -m 5 -o /dev/null -w %{{exitcode}}_%{{time_total}} {url}"))?;
         let (code, seconds) = told.split_once('_').unwrap_or_default();
@@ -146,7 +132,7 @@ fn a_real_curl_fails_at_once() -> Result<()> {
 fn a_flood_is_answered_only_so_often() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = wake(&lab.client)?;
+    let _awake = awake(&lab.client)?;
     let received =
         || -> Result<u64> { Ok(lab.client.output("cat /sys/class/net/eth0/statistics/rx_packets")?.trim().parse()?) };
     let before = received()?;
@@ -170,7 +156,7 @@ fn a_flood_is_answered_only_so_often() -> Result<()> {
 fn fragments_are_not_answered() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = wake(&lab.client)?;
+    let _awake = awake(&lab.client)?;
     // Larger than the link: its head is a fragment.
     assert_eq!(probe::udp(&lab.client, "203.0.113.9", 123, 3000)?, Silence);
     assert_eq!(probe::udp(&lab.client, "2001:db8:bad::1", 123, 3000)?, Silence);

@@ -1,5 +1,6 @@
 //! A client, a gateway and an internet, each in a network namespace of its own. A lab is a value: dropping it removes everything, also when a test panics.
 
+mod awake;
 pub mod dns;
 pub mod forwarder;
 pub mod namespace;
@@ -19,6 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub use awake::awake;
 pub use namespace::Namespace;
 use tunnel::Tunnel;
 

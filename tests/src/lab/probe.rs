@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
+use socket2::{Domain, Socket, Type};
 
 use super::{Namespace, server::GREETING};
 
@@ -38,12 +39,22 @@ impl fmt::Display for Outcome {
 
 /// Connects and waits for the greeting.
 pub fn tcp(from: &Namespace, to: &str, port: u16) -> Result<Outcome> {
+    let any = if to.contains(':') { "::" } else { "0.0.0.0" };
+    tcp_from(from, any, to, port)
+}
+
+/// The same from one of several addresses.
+pub fn tcp_from(from: &Namespace, source: &str, to: &str, port: u16) -> Result<Outcome> {
     let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
+    let source = SocketAddr::new(source.parse::<IpAddr>()?, 0);
     from.enter(|| {
-        let mut stream = match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => stream,
-            Err(error) => return Ok(outcome(error.kind())),
-        };
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.bind(&source.into())?;
+        if let Err(error) = socket.connect_timeout(&address.into(), PATIENCE) {
+            return Ok(outcome(error.kind()));
+        }
+        let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut greeting = [0; GREETING.len()];
         Ok(match stream.read_exact(&mut greeting) {
@@ -55,9 +66,16 @@ pub fn tcp(from: &Namespace, to: &str, port: u16) -> Result<Outcome> {
 
 /// Sends a datagram of some size and waits for its echo.
 pub fn udp(from: &Namespace, to: &str, port: u16, size: usize) -> Result<Outcome> {
+    let any = if to.contains(':') { "::" } else { "0.0.0.0" };
+    echo(from, any, to, port, size)
+}
+
+/// The same from one of several addresses.
+pub fn echo(from: &Namespace, source: &str, to: &str, port: u16, size: usize) -> Result<Outcome> {
     let address = SocketAddr::new(to.parse::<IpAddr>()?, port);
+    let source = SocketAddr::new(source.parse::<IpAddr>()?, 0);
     from.enter(|| {
-        let socket = UdpSocket::bind(if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" })?;
+        let socket = UdpSocket::bind(source)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let sent = vec![7; size];
         socket.connect(address)?;

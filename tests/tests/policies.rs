@@ -1,0 +1,193 @@
+//! The ready policies, each by a table of what its clients reach.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use enforcer_tests::lab::{
+    Lab, Plan, awake, probe,
+    probe::Outcome::{self, Answered, Refused, Silence},
+    product::Enforcer,
+    root,
+    server::Servers,
+};
+
+/// Addresses of the internet beside the lab's own: push notifications, and notarization.
+const MORE: [&str; 3] = ["17.249.1.1", "2620:149:a44::5", "17.248.130.1"];
+
+/// Client's address, destination, protocol and port, and what the client sees.
+type Row = (&'static str, &'static str, &'static str, Outcome);
+
+const CLIENT: &str = "10.1.0.2";
+const CLIENT6: &str = "fd00:1::2";
+/// On another prefix behind the same LAN.
+const STRANGER: &str = "10.3.0.2";
+
+/// Puts a ready policy in force and compares every row of its table.
+fn holds(policy: &str, table: &[Row]) -> Result<()> {
+    let lab = Lab::planned(Plan::default())?;
+    for address in MORE {
+        lab.internet.run(&format!("ip addr add {address} dev lo"))?;
+    }
+    // Somebody behind a router of the LAN.
+    lab.client.run(&format!("ip addr add {STRANGER}/32 dev lo"))?;
+    lab.gateway.run("ip route add 10.3.0.0/24 via 10.1.0.2")?;
+    lab.internet.run("ip route add 10.3.0.0/24 via 198.51.100.1")?;
+    let _servers = Servers::start(&lab.internet, &[22, 80, 443, 2197, 5223, 8443], &[123, 443, 3478])?;
+    let path = root().join("policies").join(policy);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let enforcer = Enforcer::start(&lab, &text, "--lan lan0 --wan wan0")?;
+    let _awake = awake(&lab.client)?;
+    let mut wrong = Vec::new();
+    for &(from, to, port, expected) in table {
+        let (protocol, number) = port.split_once('/').context("protocol and port")?;
+        let number = number.parse()?;
+        let seen = match protocol {
+            "tcp" => probe::tcp_from(&lab.client, from, to, number)?,
+            "udp" => probe::echo(&lab.client, from, to, number, 48)?,
+            other => anyhow::bail!("no probe for {other}"),
+        };
+        if seen != expected {
+            wrong.push(format!("{from} to {to} {port}: {seen}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{policy}:\n{}", wrong.join("\n"));
+    enforcer.stop()
+}
+
+#[test]
+fn everything_apple() -> Result<()> {
+    holds(
+        "everything-apple.toml",
+        &[
+            (CLIENT, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT, "17.1.2.3", "tcp/443", Answered),
+            (CLIENT, "17.1.2.3", "tcp/80", Answered),
+            (CLIENT, "17.253.4.5", "udp/123", Answered),
+            (CLIENT, "17.1.2.3", "udp/3478", Answered),
+            (CLIENT6, "2620:149::5", "tcp/443", Answered),
+            (CLIENT6, "2620:149:a44::5", "tcp/2197", Answered),
+            (STRANGER, "17.1.2.3", "tcp/443", Answered),
+            (CLIENT, "17.1.2.3", "tcp/8443", Answered),
+            (CLIENT, "203.0.113.9", "tcp/443", Refused),
+            (CLIENT, "203.0.113.9", "udp/443", Refused),
+            (CLIENT6, "2001:db8:bad::1", "tcp/443", Refused),
+        ],
+    )
+}
+
+#[test]
+fn apples_own_networks() -> Result<()> {
+    holds(
+        "apple-network.toml",
+        &[
+            (CLIENT, "17.1.2.3", "tcp/443", Answered),
+            (CLIENT, "17.1.2.3", "tcp/5223", Answered),
+            (CLIENT, "17.253.4.5", "udp/123", Answered),
+            (CLIENT, "17.1.2.3", "udp/443", Answered),
+            (CLIENT6, "2620:149::5", "tcp/443", Answered),
+            (CLIENT, "17.1.2.3", "tcp/22", Answered),
+            (CLIENT, "17.1.2.3", "tcp/8443", Silence),
+            (CLIENT, "203.0.113.9", "tcp/443", Silence),
+            (CLIENT6, "2001:db8:bad::1", "tcp/443", Silence),
+        ],
+    )
+}
+
+#[test]
+fn the_least_for_managed_devices() -> Result<()> {
+    holds(
+        "mdm-minimum.toml",
+        &[
+            (CLIENT, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT, "17.249.1.1", "tcp/443", Answered),
+            (CLIENT, "17.249.1.1", "tcp/2197", Answered),
+            (CLIENT6, "2620:149:a44::5", "tcp/5223", Answered),
+            (STRANGER, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT, "17.249.1.1", "tcp/22", Refused),
+            (CLIENT, "17.1.2.3", "tcp/443", Refused),
+            (CLIENT, "17.1.2.3", "udp/443", Refused),
+            (CLIENT, "203.0.113.9", "tcp/443", Refused),
+            (CLIENT6, "2620:149::5", "tcp/443", Refused),
+        ],
+    )
+}
+
+#[test]
+fn a_school() -> Result<()> {
+    holds(
+        "school.toml",
+        &[
+            (CLIENT, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT6, "2620:149:a44::5", "tcp/443", Answered),
+            (CLIENT, "17.248.130.1", "tcp/443", Answered),
+            (CLIENT, "17.1.2.3", "tcp/443", Refused),
+            (CLIENT, "203.0.113.9", "tcp/443", Refused),
+            // Neither a pupil's nor a teacher's address.
+            (STRANGER, "17.249.1.1", "tcp/5223", Refused),
+        ],
+    )
+}
+
+#[test]
+fn a_kiosk() -> Result<()> {
+    holds(
+        "kiosk.toml",
+        &[
+            (CLIENT, "203.0.113.9", "tcp/443", Answered),
+            (CLIENT, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT6, "2620:149:a44::5", "tcp/5223", Answered),
+            (CLIENT, "203.0.113.9", "tcp/80", Silence),
+            (CLIENT, "17.1.2.3", "tcp/443", Silence),
+            (CLIENT6, "2001:db8:bad::1", "tcp/443", Silence),
+            (STRANGER, "203.0.113.9", "tcp/443", Silence),
+            (STRANGER, "17.249.1.1", "tcp/5223", Silence),
+        ],
+    )
+}
+
+#[test]
+fn apple_without_consumer_services() -> Result<()> {
+    holds(
+        "no-consumer.toml",
+        &[
+            (CLIENT, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT, "17.248.130.1", "tcp/443", Answered),
+            (CLIENT6, "2620:149:a44::5", "tcp/443", Answered),
+            (STRANGER, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT, "17.1.2.3", "udp/3478", Refused),
+            (CLIENT, "17.1.2.3", "tcp/443", Refused),
+            (CLIENT, "203.0.113.9", "tcp/443", Refused),
+            (CLIENT6, "2620:149::5", "tcp/443", Refused),
+        ],
+    )
+}
+
+#[test]
+fn monitoring_denies_nothing() -> Result<()> {
+    holds(
+        "monitor-only.toml",
+        &[
+            (CLIENT, "17.1.2.3", "tcp/443", Answered),
+            (CLIENT, "17.1.2.3", "tcp/8443", Answered),
+            (CLIENT, "203.0.113.9", "tcp/443", Answered),
+            (CLIENT, "203.0.113.9", "udp/443", Answered),
+            (CLIENT6, "2001:db8:bad::1", "tcp/22", Answered),
+            (STRANGER, "203.0.113.9", "tcp/443", Answered),
+        ],
+    )
+}
+
+#[test]
+fn every_ready_policy_has_a_table() -> Result<()> {
+    let own = include_str!("policies.rs");
+    let mut count = 0;
+    for entry in fs::read_dir(root().join("policies"))? {
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        if name.ends_with(".toml") {
+            assert!(own.contains(&format!("\"{name}\",\n        &[")), "{name} has no table here");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 7);
+    Ok(())
+}
