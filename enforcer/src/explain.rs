@@ -1,6 +1,6 @@
 //! Why a packet would be allowed or denied: the kernel's own code, run on the compiled image.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use enforcer_ebpf::{
     abi::{NET_BLOCKS, Verdict, Words6, pseudo, slot},
@@ -9,6 +9,7 @@ use enforcer_ebpf::{
     parse::{Fragment, Packet, Sink as _},
     verdict::{Judge, Origin},
 };
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 /// A packet that one asks about.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
+    /// The gateway itself sends it, not a client.
+    pub router: bool,
     /// The client; without one, the unspecified address, which rules name only by covering every source.
     pub from: Option<IpAddr>,
     /// Destination.
@@ -34,8 +37,10 @@ pub struct Question {
 /// The verdict and how it came about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// `allow`, `drop` or `reject`.
+    /// `allow`, `drop`, `reject` or `monitor`.
     pub action: &'static str,
+    /// Whether the packet goes on.
+    pub passes: bool,
     /// The rule that decided, by name or line; nothing if it is the default.
     pub rule: Option<String>,
     /// The service through which it did.
@@ -63,53 +68,64 @@ pub enum NoAnswer {
     Fault,
 }
 
-/// The verdict on a client's packet. Multicast, broadcast and link-local destinations are exempt before any rule, as everywhere; the addresses of a
+/// The verdict on a packet at the image's moment. Multicast, broadcast and link-local destinations are exempt before any rule, as everywhere; the addresses of a
 /// gateway and its LANs, which are exempt as well, are not known here.
 ///
 /// # Errors
 /// If the question is not about one possible packet.
 pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Explanation, NoAnswer> {
     let verdict = judge(image, question)?;
-    let action = words::name(verdict.action());
+    let (action, passes) = (words::name(verdict.action()), verdict.action().passes());
+    let rules = if question.router { &policy.router } else { &policy.lan };
     let Some(counted) = verdict.counter().checked_sub(pseudo::COUNT) else {
         let why = match verdict.counter() {
             pseudo::LOCAL => "multicast, broadcast and link-local destinations are exempt from the rules".into(),
-            pseudo::DEFAULT => format!("no rule names this destination, port and source; the default is {action}"),
+            pseudo::DEFAULT | pseudo::ROUTER_DEFAULT => {
+                format!("no rule names this destination, port and source; the default is {action}")
+            }
             _ => return Err(NoAnswer::Fault),
         };
-        return Ok(Explanation { action, rule: None, service: None, prefix: None, why });
+        return Ok(Explanation { action, passes, rule: None, service: None, prefix: None, why });
     };
     let (_, counted) = image.counters.get(counted as usize).ok_or(NoAnswer::Fault)?;
-    let rule = policy.lan.rules.get(counted.rule.0 as usize).ok_or(NoAnswer::Fault)?;
+    let rule = rules.rules.get(counted.rule.0 as usize).ok_or(NoAnswer::Fault)?;
     let service = counted.service.map(|service| &policy.services[service.0 as usize]);
+    let translated = behind_nat64(policy, question.to);
     let covering = service.and_then(|service| {
-        service.to.iter().filter(|net| net.contains(&question.to)).max_by_key(|net| net.prefix_len())
+        let covers = |net: &&IpNet| net.contains(&question.to) || translated.is_some_and(|inner| net.contains(&inner));
+        service.to.iter().filter(covers).max_by_key(|net| net.prefix_len())
     });
-    let verb = match rule.action {
-        Action::Allow => "allows",
-        Action::Drop => "drops",
-        Action::Reject => "rejects",
-        Action::Monitor => "monitors",
+    let verb = match (verdict.action(), rule.action) {
+        (Action::Allow, _) => "allows",
+        (Action::Drop, _) => "drops",
+        (Action::Reject, _) => "rejects",
+        (Action::Monitor, Action::Reject) => "would reject, but only monitors,",
+        (Action::Monitor, _) => "would drop, but only monitors,",
     };
-    let why = match (service, covering) {
-        (Some(service), Some(net)) => {
-            format!(
-                "rule {} (line {}) {verb} service {}, whose {net} covers {}",
-                rule.label(),
-                rule.line,
-                service.name,
-                question.to
-            )
-        }
-        _ => format!("rule {} (line {}) {verb} every destination and port", rule.label(), rule.line),
+    let place = rule.file.as_ref().map_or_else(String::new, |file| format!("{file}, "));
+    let mut why = format!("rule {} ({place}line {}) {verb} ", rule.label(), rule.line);
+    why += &match (service, covering) {
+        (Some(service), Some(net)) => format!("service {}, whose {net} covers {}", service.name, question.to),
+        _ => "every destination and port".into(),
     };
+    if let Some(when) = rule.when {
+        why += &format!(", while {}", policy.schedules[when.0 as usize].name);
+    }
     Ok(Explanation {
         action,
+        passes,
         rule: Some(rule.label()),
         service: service.map(|service| service.name.clone()),
         prefix: covering.map(ToString::to_string),
         why,
     })
+}
+
+/// The IPv4 address that a NAT64 of the policy translates an address to.
+fn behind_nat64(policy: &Policy, address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(outer) = address else { return None };
+    let inner = Ipv4Addr::from_bits(outer.to_bits() as u32);
+    policy.nat64.iter().any(|prefix| prefix.contains(&outer)).then_some(inner.into())
 }
 
 fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
@@ -120,26 +136,27 @@ fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
         _ => {}
     }
     match (question.from, question.to) {
-        (None, IpAddr::V4(to)) => ask(image, 0, u32::from(to), question.port),
-        (None, IpAddr::V6(to)) => ask(image, [0; 4], words6(to), question.port),
-        (Some(IpAddr::V4(from)), IpAddr::V4(to)) => ask(image, from.into(), u32::from(to), question.port),
-        (Some(IpAddr::V6(from)), IpAddr::V6(to)) => ask(image, words6(from), words6(to), question.port),
+        (None, IpAddr::V4(to)) => ask(image, question, 0, u32::from(to)),
+        (None, IpAddr::V6(to)) => ask(image, question, [0; 4], words6(to)),
+        (Some(IpAddr::V4(from)), IpAddr::V4(to)) => ask(image, question, from.into(), u32::from(to)),
+        (Some(IpAddr::V6(from)), IpAddr::V6(to)) => ask(image, question, words6(from), words6(to)),
         (Some(from), to) => Err(NoAnswer::Families(from, to)),
     }
 }
 
 /// Judges the packet on a gateway without interfaces, where every source is believed.
-fn ask<A: Address>(image: &Image, source: A, destination: A, port: PortMatch) -> Result<Verdict, NoAnswer> {
+fn ask<A: Address>(image: &Image, question: &Question, source: A, destination: A) -> Result<Verdict, NoAnswer> {
     let words = Words { strict_sources: false, ..image.words };
     let nowhere = NetImage::new(&Facts::default(), &Roles::default(), words).map_err(|_| NoAnswer::Fault)?;
     let net = nowhere.at(0, NET_BLOCKS).map_err(|_| NoAnswer::Fault)?;
-    let (protocol, port) = port_cell(port)?;
+    let (protocol, port) = port_cell(question.port)?;
     let (source_port, destination_port, fragment) = (0, port as u16, Fragment::NONE);
+    let origin = if question.router { Origin::Router } else { Origin::Lan(0) };
     // The first packet of a connection.
     let (tcp_flags, stands) = (0, 0);
     let packet =
         Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment };
-    Ok(Judge { maps: image, net: &net, origin: Origin::Lan(0) }.ip(&packet))
+    Ok(Judge { maps: image, net: &net, origin }.ip(&packet))
 }
 
 /// Protocol and port cell of the one kind of packet that a word names.
@@ -171,6 +188,7 @@ mod tests {
     use crate::{
         catalog::Catalogs,
         compile::{Limits, compile},
+        moments::Moments,
     };
 
     const POLICY: &str = r#"
@@ -192,6 +210,7 @@ mod tests {
         let policy = Policy::parse("p", POLICY, &Catalogs::default()).expect("valid");
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let question = Question {
+            router: false,
             from: from.map(|from| from.parse().expect("an address")),
             to: to.parse().expect("an address"),
             port: words::port(port).expect("a port"),
@@ -223,5 +242,59 @@ mod tests {
     fn a_question_about_more_than_one_packet_is_refused() {
         assert!(matches!(ask(None, "17.5.5.5", "tcp"), Err(NoAnswer::Port(_))));
         assert!(matches!(ask(Some("::1"), "17.5.5.5", "tcp/1"), Err(NoAnswer::Families(..))));
+    }
+
+    /// What is said of a packet under further words of a policy.
+    fn said(more: &str, router: bool, to: &str, moment: usize) -> String {
+        let policy = Policy::parse("p", &format!("{more}{POLICY}"), &Catalogs::default()).expect("valid");
+        let mut image = compile(&policy, &Limits::default(), 1).expect("small");
+        image.set_moment(moment);
+        let to = to.parse().expect("an address");
+        let port = words::port("tcp/5223").expect("a port");
+        let answer = explain(&policy, &image, &Question { router, from: None, to, port }).expect("an answer");
+        format!("{} {}: {}", answer.action, answer.passes, answer.why)
+    }
+
+    #[test]
+    fn monitoring_schedules_translation_and_the_gateways_own_policy_are_told() {
+        assert_eq!(
+            said("monitor = true\n", false, "203.0.113.1", 0),
+            "monitor true: no rule names this destination, port and source; the default is monitor"
+        );
+        assert_eq!(
+            said("nat64 = [\"64:ff9b::/96\"]\n", false, "64:ff9b::17.5.5.5", 0),
+            "allow true: rule line-12 (line 12) allows service push, whose 17.5.5.5/32 covers 64:ff9b::1105:505"
+        );
+        let router = "[router]\ndefault = \"reject\"\n[[router.rule]]\naction = \"drop\"\nmonitor = true\n";
+        let policy = Policy::parse("p", &format!("{POLICY}{router}"), &Catalogs::default()).expect("valid");
+        let image = compile(&policy, &Limits::default(), 1).expect("small");
+        let port = words::port("tcp/5223").expect("a port");
+        let to = "203.0.113.1".parse().expect("an address");
+        let answer = explain(&policy, &image, &Question { router: true, from: None, to, port }).expect("an answer");
+        assert_eq!(answer.why, "rule line-16 (line 16) would drop, but only monitors, every destination and port");
+        assert!(answer.passes && answer.action == "monitor");
+    }
+
+    #[test]
+    fn a_rule_with_a_schedule_decides_at_its_time_alone() {
+        let text = "default = \"drop\"\n[[schedule]]\nname = \"lessons\"\nzone = \"UTC\"\ntimes = [\"mon\"]\n[[rule]]\naction = \"allow\"\nwhen = \"lessons\"\n";
+        let policy = Policy::parse("p", text, &Catalogs::default()).expect("valid");
+        let mut image = compile(&policy, &Limits::default(), 1).expect("small");
+        let moments = Moments::of(&policy).expect("two");
+        let mut ask = |time: &str| {
+            image.set_moment(moments.at(time.parse().expect("a time")));
+            let question = Question {
+                router: false,
+                from: None,
+                to: "17.1.2.3".parse().expect("an address"),
+                port: words::port("tcp/443").expect("a port"),
+            };
+            explain(&policy, &image, &question).expect("an answer").why
+        };
+        assert_eq!(
+            ask("2026-11-23T12:00:00Z"),
+            "rule line-6 (line 6) allows every destination and port, while lessons"
+        );
+        assert!(ask("2026-11-24T12:00:00Z").contains("the default is drop"));
     }
 }
