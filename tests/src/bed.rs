@@ -1,5 +1,7 @@
 //! The kernel's programs, loaded once and then put under one policy after another: the verifier takes a second, new tables take milliseconds.
 
+use std::mem::offset_of;
+
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     maps::{HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key},
@@ -14,8 +16,8 @@ use enforcer::{
     policy::{Policy, RuleId},
 };
 use enforcer_ebpf::abi::{
-    Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, POLICIES, PolicyId,
-    Root, pseudo,
+    Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
+    PolicyId, Root, pseudo,
 };
 use jiff::Timestamp;
 
@@ -40,6 +42,7 @@ pub struct Bed {
     hosts4: Mapped<Bucket>,
     hosts6: Mapped<Bucket>,
     keys6: Mapped<Keys6>,
+    net: Mapped<Net>,
     counters: Mapped<Counter>,
     overflow: HashMap<MapData, Raw<{ size_of::<OverflowKey>() }>, u32>,
     long6: LpmTrie<MapData, Raw<{ size_of::<LongKey>() }>, u32>,
@@ -76,6 +79,7 @@ impl Bed {
             hosts4: Mapped::new(Map::Array(map("HOSTS4")?), "HOSTS4", ROOM as u32)?,
             hosts6: Mapped::new(Map::Array(map("HOSTS6")?), "HOSTS6", ROOM as u32)?,
             keys6: Mapped::new(Map::Array(map("KEYS6")?), "KEYS6", ROOM as u32)?,
+            net: Mapped::new(Map::Array(map("NET")?), "NET", 1)?,
             counters: Mapped::new(Map::Array(map("COUNTERS")?), "COUNTERS", counters as u32)?,
             overflow: Map::HashMap(map("OVERFLOW")?).try_into()?,
             long6: Map::LpmTrie(map("LONG6")?).try_into()?,
@@ -147,6 +151,27 @@ impl Bed {
         };
         // TC_ACT_UNSPEC: to whatever else is attached there.
         Ok(object.classifier(tc)?.test_run(options)?.return_value == u32::MAX)
+    }
+
+    /// The cells of the IPv4 and IPv6 hosts in force.
+    pub fn hosts(&self) -> Vec<u64> {
+        let cells = |table: &Mapped<Bucket>| (0..table.elements()).flat_map(|at| table.read(at).0).collect::<Vec<_>>();
+        [cells(&self.hosts4), cells(&self.hosts6)].concat().into_iter().filter(|cell| *cell != 0).collect()
+    }
+
+    /// Changes every cell of a host.
+    pub fn change_hosts(&mut self, change: impl Fn(u64) -> u64) {
+        for table in [&mut self.hosts4, &mut self.hosts6] {
+            let mut buckets: Vec<Bucket> = (0..table.elements()).map(|at| table.read(at)).collect();
+            let cells = buckets.iter_mut().flat_map(|bucket| &mut bucket.0);
+            cells.filter(|cell| **cell != 0).for_each(|cell| *cell = change(*cell));
+            table.fill(&buckets);
+        }
+    }
+
+    /// Begins another epoch.
+    pub fn begin_epoch(&self, epoch: u32) {
+        self.net.store_changed(offset_of!(Net, epoch), &[epoch]);
     }
 
     /// What has been counted under the policy in force, by the names that the oracle uses.
