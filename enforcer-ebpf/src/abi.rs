@@ -478,8 +478,8 @@ pub mod flow {
     pub const STATES: usize = 8;
 }
 
-/// Value of the reply table.
-#[repr(C)]
+/// Value of the reply table; aligned, so that it is exchanged as a whole.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flow {
     /// When its last packet passed, in seconds of the kernel's monotonic clock.

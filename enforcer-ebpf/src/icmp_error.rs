@@ -1,7 +1,7 @@
 //! ICMP errors that belong to a connection (RFC 1122, 3.2.2): what they quote is the packet that they are about, on its way to their sender.
 
 use crate::{
-    abi::{FlowKey, PolicyId, Words6, slot},
+    abi::{FlowKey, PolicyId, STANDS, Words6, slot},
     address::Address,
     bytes::Bytes,
     headers::{Icmp, Ipv4, Ipv6, Ports, protocol},
@@ -111,7 +111,8 @@ impl<A: Address> Quoted<A> {
         if !self.from_inside {
             return false;
         }
-        let port = slot << 16 | u32::from(self.outside_port);
+        // Of a connection that stands: the error about it is as welcome as its packets.
+        let port = STANDS | slot << 16 | u32::from(self.outside_port);
         let key = FlowKey {
             inside: self.inside.words(),
             outside: self.outside.words(),

@@ -1,5 +1,7 @@
 //! BPF maps. Sizes here are the least ones; user space sets the real ones before loading.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
@@ -140,20 +142,40 @@ fn is_flow(inside_high: u64, inside_low: u64, outside_high: u64, outside_low: u6
         outside_port: (ports >> 32) as u16,
         protocol: u32::from(ports as u8),
     };
-    let (Some(flow), Some(net)) = (REPLIES.get_ptr_mut(key), net()) else { return false };
-    // SAFETY: an element freed meanwhile is not reused before the program ends; CPUs that race write what each saw last.
-    unsafe {
-        let now = now();
-        if !(*flow).lives(now, &net.timeouts) {
-            return false;
-        }
-        let sender = if ports >> 16 & 1 == 0 { Sender::Outside } else { Sender::Inside };
-        let next = (*flow).with(sender, (ports >> 8) as u8, now);
-        if *flow != next {
-            *flow = next;
-        }
+    let (Some(value), Some(net)) = (REPLIES.get_ptr_mut(key), net()) else { return false };
+    let value: *mut u64 = value.cast();
+    // SAFETY: map values are aligned to eight bytes; programs read and write this one as a whole.
+    let seen = unsafe { value.read_volatile() };
+    let (flow, now): (Flow, u32) = (bytemuck::cast(seen), now());
+    if !flow.lives(now, &net.timeouts) {
+        return false;
+    }
+    let sender = if ports >> 16 & 1 == 0 { Sender::Outside } else { Sender::Inside };
+    let next: u64 = bytemuck::cast(flow.with(sender, (ports >> 8) as u8, now));
+    if next != seen {
+        // Not if another CPU was faster, which saw as much; nor if the element was evicted meanwhile and is another flow's.
+        // SAFETY: as above.
+        unsafe { exchange(value, seen, next) };
     }
     true
+}
+
+/// Stores a value if there is the one that is expected. By hand: the compiler holds that BPF had no such instruction, which it has since Linux 5.12.
+///
+/// # Safety
+/// The pointer is to eight aligned bytes of a map's value.
+#[inline(always)]
+unsafe fn exchange(value: *mut u64, expected: u64, next: u64) {
+    // SAFETY: the caller's word.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({0} + 0, r0, {1})",
+            in(reg) value,
+            in(reg) next,
+            inout("r0") expected => _,
+            options(nostack)
+        );
+    }
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Rules to clauses: one per rule and service, with its sets of destinations, sources and ports numbered.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use enforcer_ebpf::abi::Verdict;
 use ipnet::IpNet;
@@ -43,7 +43,7 @@ pub struct Clauses<'a> {
     /// What the clauses' counters count, in the clauses' order.
     pub counted: Vec<Counted>,
     /// Destination prefixes by set.
-    pub destinations: Vec<&'a [IpNet]>,
+    pub destinations: Vec<Cow<'a, [IpNet]>>,
     /// Source prefixes by set.
     pub sources: Vec<&'a [IpNet]>,
     /// Port cells by set.
@@ -69,7 +69,7 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32, samp
             let (destination, ports) = service.map_or((ANY, ANY), |service| {
                 *destinations.entry(service).or_insert_with(|| {
                     let meant = &policy.services[service.0 as usize];
-                    clauses.destinations.push(&meant.to);
+                    clauses.destinations.push(policy.destinations(meant));
                     let ports = if meant.ports.contains(&PortMatch::Any) {
                         ANY
                     } else {

@@ -1,6 +1,6 @@
 //! Prefixes of both families, sorted by what finds them.
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
 use super::{
     CompileError, FEWER_SETS, Limits,
@@ -42,24 +42,15 @@ impl<A: prefixes::Address> Family<A> {
 /// Both families' prefixes, each after those that contain it.
 pub type Nested = (Vec<Prefix<u32>>, Vec<Prefix<u128>>);
 
-/// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers. IPv4 prefixes are also those of IPv6 that a NAT64
-/// translates to them (RFC 6052, 2.2).
-pub fn nest(groups: &[&[IpNet]], nat64: &[Ipv6Net], sets: &mut Sets, limits: &Limits) -> Result<Nested, CompileError> {
+/// Numbered prefix sets to nested prefixes of both families, over the same sets of numbers.
+pub fn nest(groups: &[impl AsRef<[IpNet]>], sets: &mut Sets, limits: &Limits) -> Result<Nested, CompileError> {
     sets.intern(&[]);
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for (value, prefixes) in groups.iter().enumerate() {
         let value = value as u32;
-        for prefix in *prefixes {
+        for prefix in prefixes.as_ref() {
             match prefix {
-                IpNet::V4(net) => {
-                    let address = u32::from(net.network());
-                    v4.push(Prefix { address, length: net.prefix_len(), value });
-                    v6.extend(nat64.iter().map(|outer| Prefix {
-                        address: u128::from(outer.network()) | u128::from(address),
-                        length: 96 + net.prefix_len(),
-                        value,
-                    }));
-                }
+                IpNet::V4(net) => v4.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
                 IpNet::V6(net) => v6.push(Prefix { address: net.network().into(), length: net.prefix_len(), value }),
             }
         }

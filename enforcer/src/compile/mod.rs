@@ -19,7 +19,6 @@ use enforcer_ebpf::{
     abi::{BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
     classify,
 };
-use ipnet::Ipv6Net;
 use thiserror::Error;
 
 use clauses::Clauses;
@@ -121,7 +120,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         (PolicyId::Router, &policy.router, pseudo::ROUTER_DEFAULT),
         (PolicyId::Inbound, &policy.inbound, pseudo::DEFAULT),
     ];
-    let context = Context { nat64: &policy.nat64, moments: moments.sets(), limits, seed };
+    let context = Context { moments: moments.sets(), limits, seed };
     for (id, rules, default) in policies {
         let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
         let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), Log::Denied);
@@ -143,7 +142,6 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
 
 /// What holds for all policies of a file.
 struct Context<'a> {
-    nat64: &'a [Ipv6Net],
     moments: &'a [Vec<ScheduleId>],
     limits: &'a Limits,
     seed: u32,
@@ -158,7 +156,7 @@ impl Context<'_> {
         numbered: &Clauses<'_>,
         default: Verdict,
     ) -> Result<(), CompileError> {
-        let Self { nat64, moments, limits, seed } = *self;
+        let Self { moments, limits, seed } = *self;
         image.counters.extend(numbered.counted.iter().map(|counted| (id, counted.clone())));
 
         let root = &mut image.roots[id as usize];
@@ -170,11 +168,11 @@ impl Context<'_> {
         ))?;
 
         let mut destinations = Sets::default();
-        let (dst4, dst6) = nest(&numbered.destinations, nat64, &mut destinations, limits)?;
+        let (dst4, dst6) = nest(&numbered.destinations, &mut destinations, limits)?;
         let dst4 = Family::split(dst4, |prefix| prefix.length == 32 && hosts::fits(prefix.address), 32);
         let dst6 = Family::split(dst6, |prefix| prefix.length == 128, 64);
         let mut sources = Sets::default();
-        let (src4, src6) = nest(&numbered.sources, &[], &mut sources, limits)?;
+        let (src4, src6) = nest(&numbered.sources, &mut sources, limits)?;
         let src4 = Family::split(src4, |_| false, 32);
         let src6 = Family::split(src6, |_| false, 64);
 

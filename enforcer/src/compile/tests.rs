@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, ops::Range};
 
 use enforcer_ebpf::abi::slot;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use proptest::prelude::*;
 
 use super::*;
@@ -150,9 +150,12 @@ fn scan(policy: &Policy, packet: &Packet, active: &[ScheduleId]) -> (Action, u32
         }
     };
     let in_any = |nets: &[IpNet], words| nets.iter().any(|net| net.contains(&address(words)));
-    let behind_nat64 = |nets: &[IpNet], words: Words6| {
-        let outer = policy.nat64.iter().any(|outer| packet.v6 && IpNet::from(*outer).contains(&address(words)));
-        outer && nets.iter().any(|net| net.contains(&std::net::IpAddr::from(std::net::Ipv4Addr::from(words[3]))))
+    // Behind a NAT64, the IPv4 address decides.
+    let to_any = |nets: &[IpNet], words: Words6| {
+        if packet.v6 && policy.nat64.iter().any(|outer| IpNet::from(*outer).contains(&address(words))) {
+            return nets.iter().any(|net| net.contains(&std::net::IpAddr::from(std::net::Ipv4Addr::from(words[3]))));
+        }
+        in_any(nets, words)
     };
     let takes = |port: &PortMatch| match *port {
         PortMatch::Any => true,
@@ -191,8 +194,7 @@ fn scan(policy: &Policy, packet: &Packet, active: &[ScheduleId]) -> (Action, u32
         };
         for service in services {
             let service = &policy.services[service.0 as usize];
-            let to = in_any(&service.to, packet.destination) || behind_nat64(&service.to, packet.destination);
-            if from && to && service.ports.iter().any(takes) {
+            if from && to_any(&service.to, packet.destination) && service.ports.iter().any(takes) {
                 return fate(rule, counter);
             }
             counter += 1;

@@ -25,12 +25,19 @@ struct Packet {
 const ZONES: [&str; 2] = ["Europe/Berlin", "America/New_York"];
 
 fn packet() -> impl Strategy<Value = Packet> {
-    (any::<bool>(), any::<[u16; 2]>(), any::<[bool; 2]>(), 0..6_usize, 0..50_u16, [0..10_080_u16, 0..10_080_u16])
+    (any::<bool>(), any::<[u16; 2]>(), any::<[bool; 3]>(), 0..6_usize, 0..50_u16, [0..10_080_u16, 0..10_080_u16])
         .prop_map(|(v6, bits, low, protocol, selector, minutes)| {
-            let [from, to] = [0, 1].map(|end: usize| match net(v6, bits[end].into(), 128).network() {
+            let [from, mut to] = [0, 1].map(|end: usize| match net(v6, bits[end].into(), 128).network() {
                 IpAddr::V4(address) => IpAddr::V4((u32::from(address) ^ u32::from(low[end])).into()),
                 IpAddr::V6(address) => IpAddr::V6((u128::from(address) ^ u128::from(low[end])).into()),
             });
+            if v6
+                && low[2]
+                && let IpAddr::V4(inner) = net(false, bits[1].into(), 128).network()
+            {
+                // By way of a NAT64.
+                to = IpAddr::V6((0x64_ff9b << 96 | u128::from(u32::from(inner))).into());
+            }
             let icmp = if v6 { "icmpv6" } else { "icmp" };
             let protocol = ["tcp", "udp", "sctp", "udplite", icmp, "proto"][protocol];
             let selector = if protocol == icmp { selector % 4 } else { selector };
@@ -100,6 +107,13 @@ fn scan(policy: &Policy, packet: &Packet) -> (Action, Option<String>) {
         }
         PortMatch::Protocol(number) => packet.protocol == "proto" && packet.selector == u16::from(number),
     };
+    // Behind a NAT64, the IPv4 address decides.
+    let meant = match packet.to {
+        IpAddr::V6(to) if policy.nat64.iter().any(|outer| outer.contains(&to)) => {
+            IpAddr::V4((to.to_bits() as u32).into())
+        }
+        to => to,
+    };
     let matches = |rule: &&Rule| {
         let now = rule.when.is_none_or(|id| {
             let Schedule { zone, times, .. } = &policy.schedules[id.0 as usize];
@@ -109,7 +123,7 @@ fn scan(policy: &Policy, packet: &Packet) -> (Action, Option<String>) {
         let from = rule.from.as_ref().is_none_or(|from| from.iter().any(|net| net.contains(&packet.from)));
         let to = rule.services.as_ref().is_none_or(|ids| {
             let mut services = ids.iter().map(|id| &policy.services[id.0 as usize]);
-            services.any(|s| s.to.iter().any(|net| net.contains(&packet.to)) && s.ports.iter().any(takes))
+            services.any(|s| s.to.iter().any(|net| net.contains(&meant)) && s.ports.iter().any(takes))
         });
         now && from && to
     };

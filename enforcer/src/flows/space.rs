@@ -55,8 +55,6 @@ pub struct Plane {
     sources: Addresses,
     ports: PortLine,
     times: Times,
-    /// The set of destinations that are judged as others: NAT64 prefixes.
-    judged_elsewhere: Option<u32>,
     shapes: Shapes,
     budget: Budget,
 }
@@ -67,24 +65,15 @@ pub struct Space<const N: usize> {
     pub sides: [Side; N],
     sets: Numbered,
     shapes: Shapes,
-    /// The set of destinations that are judged as others.
-    judged_elsewhere: Option<u32>,
 }
 
 impl<const N: usize> Space<N> {
     /// The space that some rules make.
     #[must_use]
     pub fn new(policies: [(&Policy, &Rules); N]) -> Self {
-        let (sides, mut sets, shapes) = numbered(&policies);
-        // Prefixes that all policies translate are none of the rules' destinations.
-        let mut nat64 = policies.first().map_or_else(Vec::new, |(policy, _)| policy.nat64.clone());
-        nat64.retain(|net| policies.iter().all(|(policy, _)| policy.nat64.contains(net)));
-        let judged_elsewhere = (!nat64.is_empty()).then(|| {
-            sets.destinations.push(nat64.into_iter().map(Into::into).collect());
-            sets.destinations.len() as u32 - 1
-        });
+        let (sides, sets, shapes) = numbered(&policies);
         let mut sides = sides.into_iter();
-        Self { sides: array::from_fn(|_| sides.next().unwrap_or_default()), sets, shapes, judged_elsewhere }
+        Self { sides: array::from_fn(|_| sides.next().unwrap_or_default()), sets, shapes }
     }
 
     /// The flows of IPv4 and of IPv6.
@@ -103,7 +92,6 @@ impl<const N: usize> Space<N> {
                 sources,
                 ports,
                 times,
-                judged_elsewhere: self.judged_elsewhere,
                 shapes: self.shapes.clone(),
                 budget: Budget(MOST_STEPS),
             })
@@ -116,8 +104,7 @@ impl Plane {
     /// The classes of destinations, each with the sets that it lies in.
     pub fn destinations(&self) -> Vec<(SetId, Vec<u32>)> {
         let axis = &self.axes[DESTINATION];
-        let all = axis.classes.iter().map(|&class| (class, axis.sets(class).to_vec()));
-        all.filter(|(_, sets)| self.judged_elsewhere.is_none_or(|other| !sets.contains(&other))).collect()
+        axis.classes.iter().map(|&class| (class, axis.sets(class).to_vec())).collect()
     }
 
     /// A destination class as a list of one.

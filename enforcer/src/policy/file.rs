@@ -68,6 +68,7 @@ pub(super) struct PolicyReader<'a> {
     pub names: HashMap<(&'static str, String), String>,
     pub variables: HashMap<String, Vec<IpNet>>,
     pub schedules: Vec<Schedule>,
+    pub nat64: Vec<Ipv6Net>,
     /// The policy's own services, then those of catalogues, as rules name them.
     pub defined: Vec<Service>,
     /// A catalogue's service may be several here, or none, if all of its hosts are names.
@@ -84,6 +85,7 @@ impl<'a> PolicyReader<'a> {
             names: HashMap::new(),
             variables: HashMap::new(),
             schedules: Vec::new(),
+            nat64: Vec::new(),
             defined: Vec::new(),
             services: HashMap::new(),
             unresolved: BTreeMap::new(),
@@ -98,6 +100,7 @@ impl<'a> PolicyReader<'a> {
             self.reader.turn_to(file.source);
             self.known(file);
         }
+        self.nat64 = self.nat64(&own.table);
         self.variables(files);
         for file in files {
             self.reader.turn_to(file.source);
@@ -143,7 +146,7 @@ impl<'a> PolicyReader<'a> {
             unlisted,
             icmp_errors,
             monitor: self.reader.flag(table, "monitor"),
-            nat64: self.nat64(table),
+            nat64: std::mem::take(&mut self.nat64),
             timeouts: self.timeouts(table),
         }
     }

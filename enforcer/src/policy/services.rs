@@ -27,6 +27,12 @@ impl PolicyReader<'_> {
                 self.reader.wrong(span, format!("service {name:?} has no destinations"), help);
                 Vec::new()
             });
+            for net in to.iter().filter(|net| self.nat64.iter().any(|outer| IpNet::from(*outer).contains(*net))) {
+                let span = service.get("to").map_or(0..0, Spanned::span);
+                let help =
+                    "write the IPv4 prefix: addresses in nat64 are judged by the IPv4 address that they end with";
+                self.reader.wrong(span, format!("{net} is behind the NAT64"), help);
+            }
             let ports = match service.get("ports") {
                 Some(value) => self.reader.ports(value),
                 None => vec![PortMatch::Any],

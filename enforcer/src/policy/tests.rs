@@ -75,6 +75,13 @@ fn each_kind_of_mistake_is_told_with_its_place_and_what_would_be_right() {
         ("[[service]]\nname = \"a b\"\nto = [\"any\"]", 7, 8, "not a name", "letters"),
         ("[[service]]\nname = \"x\"", 6, 1, "no destinations", "to = "),
         ("[[service]]\nname = \"x\"\nto = [\"www.apple.com\"]", 8, 7, "is a name", "prefix"),
+        (
+            "nat64 = [\"64:ff9b::/96\"]\n[[service]]\nname = \"x\"\nto = [\"64:ff9b::808:808\"]",
+            4,
+            6,
+            "behind the NAT64",
+            "IPv4 prefix",
+        ),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/70000\"]", 9, 10, "no valid port", "0 to 65535"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/+80\"]", 9, 10, "no valid port", "0 to 65535"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/500-100\"]", 9, 10, "empty range", "tcp/100-500"),

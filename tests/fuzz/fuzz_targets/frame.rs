@@ -25,9 +25,20 @@ impl Sink for Finder {
     type Output = Found;
 
     fn ip<A: Address>(self, packet: &Packet<A>) -> Found {
-        let Packet { source, destination, protocol, port, source_port, destination_port, fragment } = *packet;
+        let Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment } =
+            *packet;
         let (source, destination) = (source.words(), destination.words());
-        Found::Ip(Packet { source, destination, protocol, port, source_port, destination_port, fragment })
+        Found::Ip(Packet {
+            source,
+            destination,
+            protocol,
+            port,
+            source_port,
+            destination_port,
+            tcp_flags,
+            stands,
+            fragment,
+        })
     }
 
     fn non_ip(self, kind: u16) -> Found {

@@ -1,0 +1,112 @@
+//! Destinations behind a NAT64 (RFC 6052, 2.2): addresses in its prefix are the IPv4 addresses that they end with.
+
+use std::borrow::Cow;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Policy, Service};
+
+impl Policy {
+    /// A service's destinations: within a NAT64 prefix, those that its IPv4 prefixes are translated to, and no others.
+    #[must_use]
+    pub fn destinations<'a>(&self, service: &'a Service) -> Cow<'a, [IpNet]> {
+        if self.nat64.is_empty() {
+            return Cow::Borrowed(&service.to);
+        }
+        // Every IPv4 address makes the whole NAT64 prefix.
+        let whole = service.to.contains(&IpNet::V4(Ipv4Net::default()));
+        let mut to = Vec::with_capacity(service.to.len());
+        for net in &service.to {
+            match *net {
+                IpNet::V4(inner) => {
+                    to.push(*net);
+                    to.extend(self.nat64.iter().map(|outer| IpNet::from(translated(*outer, inner))));
+                }
+                IpNet::V6(_) if whole => to.push(*net),
+                IpNet::V6(net) => to.extend(self.outside(net).into_iter().map(IpNet::from)),
+            }
+        }
+        to.sort_unstable();
+        to.dedup();
+        Cow::Owned(to)
+    }
+
+    /// A prefix without what of it is behind a NAT64.
+    fn outside(&self, net: Ipv6Net) -> Vec<Ipv6Net> {
+        let cut =
+            |parts: Vec<Ipv6Net>, hole: &Ipv6Net| parts.into_iter().flat_map(|part| without(part, *hole)).collect();
+        self.nat64.iter().fold(vec![net], cut)
+    }
+}
+
+/// Where a NAT64 prefix of 96 bits puts an IPv4 prefix.
+fn translated(outer: Ipv6Net, inner: Ipv4Net) -> Ipv6Net {
+    let address = outer.network().to_bits() | u128::from(inner.network().to_bits());
+    Ipv6Net::new_assert(address.into(), 96 + inner.prefix_len())
+}
+
+/// A prefix without another: the siblings on the way from the one to the other.
+fn without(net: Ipv6Net, hole: Ipv6Net) -> Vec<Ipv6Net> {
+    if hole.contains(&net) {
+        return Vec::new();
+    }
+    if !net.contains(&hole) {
+        return vec![net];
+    }
+    let sibling = |length: u8| {
+        let address = hole.network().to_bits() ^ (1 << (128 - length));
+        Ipv6Net::new_assert(address.into(), length).trunc()
+    };
+    (net.prefix_len() + 1..=hole.prefix_len()).map(sibling).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::PortMatch;
+
+    fn to(service: &[&str]) -> Vec<String> {
+        let to = service.iter().map(|net| net.parse().expect("a prefix")).collect();
+        let service = Service { name: "s".into(), to, ports: vec![PortMatch::Any] };
+        let nat64 = vec!["64:ff9b::/96".parse().expect("a prefix")];
+        let policy = Policy { nat64, ..Policy::default() };
+        policy.destinations(&service).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ipv4_prefixes_are_translated_and_ipv6_ones_stay_outside() {
+        assert_eq!(to(&["17.0.0.0/8"]), ["17.0.0.0/8", "64:ff9b::1100:0/104"]);
+        assert_eq!(to(&["2620:149::/32", "64:ff9b::808:0/112"]), ["2620:149::/32"]);
+        assert_eq!(to(&["0.0.0.0/0", "::/0"]), ["0.0.0.0/0", "::/0", "64:ff9b::/96"]);
+        assert_eq!(to(&["64:ff9b::/95"]), ["64:ff9b::1:0:0/96"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_of_a_prefix_is_all_of_it_but_the_hole(
+            bits in 0..=96_u8, flip in 0..128_u32, low in any::<u32>(), inside in any::<bool>(),
+        ) {
+            let hole: Ipv6Net = "64:ff9b::/96".parse().expect("a prefix");
+            let net = Ipv6Net::new_assert(hole.network(), bits).trunc();
+            let address = hole.network().to_bits() | u128::from(low);
+            let address = Ipv6Addr::from_bits(if inside { address } else { address ^ 1 << flip });
+            let left = without(net, hole).iter().filter(|part| part.contains(&address)).count();
+            prop_assert_eq!(left, usize::from(net.contains(&address) && !hole.contains(&address)));
+        }
+
+        #[test]
+        fn an_address_behind_a_nat64_is_a_destination_as_its_ipv4_address_is(inner in any::<u32>(), length in 0..=32_u8, other in any::<u32>()) {
+            let net = Ipv4Net::new_assert(inner.into(), length).trunc();
+            let service = Service { name: "s".into(), to: vec![net.into(), "::/0".parse().expect("a prefix")], ports: vec![PortMatch::Any] };
+            let nat64 = vec!["64:ff9b::/96".parse().expect("a prefix")];
+            let policy = Policy { nat64, ..Policy::default() };
+            let behind = IpAddr::from(Ipv6Addr::from_bits(0x64_ff9b << 96 | u128::from(other)));
+            let holds = policy.destinations(&service).iter().any(|net| net.contains(&behind));
+            prop_assert_eq!(holds, net.contains(&Ipv4Addr::from_bits(other)));
+        }
+    }
+}
