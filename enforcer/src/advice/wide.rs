@@ -1,7 +1,7 @@
 //! Rules that allow more than one service is likely to need.
 
 use super::{Advice, called};
-use crate::policy::{Action, Policy, PortMatch, Rules, Service};
+use crate::policy::{Action, Policy, PortMatch, Rule, Rules, Service};
 
 /// Prefixes shorter than these are more than any one organisation's.
 const SHORTEST: [u8; 2] = [8, 16];
@@ -9,7 +9,9 @@ const SHORTEST: [u8; 2] = [8, 16];
 /// Warnings about rules that allow everything, or a service that is nearly everything.
 pub fn rules(policy: &Policy, rules: &Rules) -> Vec<Advice> {
     let mut advice = Vec::new();
-    for rule in rules.rules.iter().filter(|rule| rule.action == Action::Allow) {
+    // What is exempt is meant to be wide.
+    let meant = |rule: &&Rule| rule.action == Action::Allow && !rule.exempts();
+    for rule in rules.rules.iter().filter(meant) {
         let Some(services) = &rule.services else {
             let message = format!("{} allows every destination and port", called(rule));
             advice.push(Advice::new(

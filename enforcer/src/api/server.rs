@@ -119,7 +119,7 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
         .route("/v1/events", get(async |State(source): State<Arc<dyn Source>>, wanted| Json(recent(&*source, &wanted))))
         .route(
             "/v1/events/stream",
-            get(async |State(source): State<Arc<dyn Source>>, wanted| Sse::new(follow_events(&*source, wanted))),
+            get(async |State(source): State<Arc<dyn Source>>, wanted| Sse::new(follow_events(source, wanted))),
         )
         .fallback(async || {
             let detail = "there are /v1/status, /v1/counters and /v1/events, and the latter two's /stream";
@@ -166,23 +166,23 @@ fn follow(source: Arc<dyn Source>) -> impl Stream<Item = Result<Event, Infallibl
 fn recent(source: &dyn Source, Query(wanted): &Query<Wanted>) -> Events {
     let (mut events, _) = source.events();
     events.retain(|event| wanted.takes(event));
-    Events { events, lost: source.events_lost() }
+    Events { events, lost: source.events_lost(), behind: 0 }
 }
 
 /// The latest events, then others as they come, some at a time.
 fn follow_events(
-    source: &dyn Source,
+    source: Arc<dyn Source>,
     Query(wanted): Query<Wanted>,
-) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+) -> impl Stream<Item = Result<Event, Infallible>> {
     /// So many in a message.
     const BATCH: usize = 256;
     let (mut events, receiver) = source.events();
     events.retain(|event| wanted.takes(event));
-    stream::unfold((events, receiver, wanted), async |(events, mut receiver, wanted)| {
-        let mut told = Events { events, lost: 0 };
+    stream::unfold((source, events, receiver, wanted), async |(source, events, mut receiver, wanted)| {
+        let mut told = Events { events, ..Events::default() };
         while told.events.len() < BATCH {
             // Waits for the first; what else is there already goes with it.
-            let next = if told.events.is_empty() && told.lost == 0 {
+            let next = if told.events.is_empty() && told.behind == 0 {
                 receiver.recv().await
             } else {
                 receiver.try_recv().map_err(|error| match error {
@@ -193,14 +193,15 @@ fn follow_events(
             match next {
                 Ok(event) if wanted.takes(&event) => told.events.push(event),
                 Ok(_) => {}
-                Err(RecvError::Lagged(count)) => told.lost += count,
+                Err(RecvError::Lagged(count)) => told.behind += count,
                 Err(RecvError::Closed) if told == Events::default() => return None,
                 Err(RecvError::Closed) => break,
             }
         }
+        told.lost = source.events_lost();
         // Numbers and names always make JSON.
         let event = Event::default().json_data(&told).unwrap_or_default();
-        Some((Ok(event), (Vec::new(), receiver, wanted)))
+        Some((Ok(event), (source, Vec::new(), receiver, wanted)))
     })
 }
 

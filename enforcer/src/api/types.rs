@@ -91,8 +91,10 @@ pub struct PseudoCounter {
 pub struct Events {
     /// The latest, oldest first.
     pub events: Vec<Event>,
-    /// How many were not told, in all: more than a thousand a second on a CPU, or more than a reader took.
+    /// How many the kernel has not told since the start: more than a thousand a second on a CPU.
     pub lost: u64,
+    /// In a stream: how many came since the last message that this reader was too slow for.
+    pub behind: u64,
 }
 
 /// What became of one packet.

@@ -29,27 +29,29 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(name) => format!("?service={}", byte_serialize(name.as_bytes()).collect::<String>()),
         None => String::new(),
     };
+    // What was lost is told once for each time that it has grown.
+    let mut known = 0;
+    let mut show = |told: &Events| -> Result<()> {
+        if arguments.json {
+            told.events.iter().try_for_each(super::print_json)?;
+        } else {
+            let lines = told.events.iter().map(|event| format!("{}  {event}\n", event.time));
+            super::print(&lines.collect::<String>())?;
+        }
+        if told.lost > known {
+            eprintln!("enforcer: {} events were not told since the start", told.lost);
+            known = told.lost;
+        }
+        if told.behind > 0 {
+            eprintln!("enforcer: {} events were not told here, as they come faster than they are read", told.behind);
+        }
+        Ok(())
+    };
     if arguments.follow {
         let path = format!("/v1/events/stream{query}");
-        super::block_on(client::stream(socket, &path, |events: Events| {
-            show(&events, "here, as they come faster than they are read", arguments.json).map(|()| true)
-        }))?;
+        super::block_on(client::stream(socket, &path, |events: Events| show(&events).map(|()| true)))?;
     } else {
-        let events: Events = super::block_on(client::get(socket, &format!("/v1/events{query}")))?;
-        show(&events, "since the start", arguments.json)?;
+        show(&super::block_on(client::get(socket, &format!("/v1/events{query}")))?)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn show(told: &Events, lost: &str, json: bool) -> Result<()> {
-    if json {
-        told.events.iter().try_for_each(super::print_json)?;
-    } else {
-        let lines = told.events.iter().map(|event| format!("{}  {event}\n", event.time));
-        super::print(&lines.collect::<String>())?;
-    }
-    if told.lost > 0 {
-        eprintln!("enforcer: {} events were not told {lost}", told.lost);
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     io::Write as _,
+    os::unix::fs::{MetadataExt as _, fchown},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -48,7 +49,10 @@ fn replace(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
-    file.as_file().set_permissions(fs::metadata(&path)?.permissions())?;
+    let before = fs::metadata(&path)?;
+    // The owner first: giving a file away takes some of its mode.
+    fchown(file.as_file(), Some(before.uid()), Some(before.gid())).context("it would change its owner")?;
+    file.as_file().set_permissions(before.permissions())?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
     Ok(())
@@ -74,6 +78,21 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).expect("a file"), "default = \"drop\"\n");
         assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
         assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner_and_group() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("p.toml");
+        fs::write(&file, "default=\"drop\"").expect("a file");
+        // Only root can give files away; anybody else's stay with them.
+        let given = std::os::unix::fs::chown(&file, Some(1000), Some(1000)).is_ok();
+        let before = fs::metadata(&file).expect("a file");
+        assert_eq!(given, before.uid() == 1000 && before.gid() == 1000);
+        run(&Arguments { files: vec![file.clone()], check: false }).expect("a change");
+        let after = fs::metadata(&file).expect("a file");
+        assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+        assert_ne!(after.ino(), before.ino());
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub async fn run(options: &Options) -> Result<()> {
         words: image.words,
         schedule,
         record: Record::default(),
-        state: Mutex::new(State { object, hooks, interfaces: names_of(&facts), warnings: Vec::new() }),
+        state: Mutex::new(State { object, hooks, interfaces: Arc::new(names_of(&facts)), warnings: Vec::new() }),
     });
     say(&format!(
         "enforcing {} on {} (socket {})",
@@ -233,8 +233,8 @@ struct Controller {
 struct State {
     object: Object,
     hooks: Hooks,
-    /// Names of interfaces by index, also of those that went.
-    interfaces: HashMap<u32, String>,
+    /// Names of interfaces by index.
+    interfaces: Arc<HashMap<u32, String>>,
     /// What of the network's last change could not be followed.
     warnings: Vec<String>,
 }
@@ -264,7 +264,7 @@ impl Controller {
     /// Takes down the kernel's events.
     async fn record(&self, events: Events) -> Result<()> {
         let take = |events: &[abi::Event], lost: u64| {
-            let interfaces = self.state().interfaces.clone();
+            let interfaces = Arc::clone(&self.state().interfaces);
             let interface = |index: u32| interfaces.get(&index).cloned();
             let names = Names { rules: &self.names, interface: &interface, now: (monotonic(), Timestamp::now()) };
             self.record.add(events.iter().map(|event| events::describe(event, &names)), lost);
@@ -284,7 +284,7 @@ fn monotonic() -> u64 {
 impl State {
     /// Programs first, then the tables that trust what they have judged.
     fn follow(&mut self, facts: &Facts, options: &Options, words: Words) {
-        self.interfaces.extend(names_of(facts));
+        self.interfaces = Arc::new(names_of(facts));
         let mut warnings: Vec<String> = Vec::new();
         let problems = self.hooks.follow(&mut self.object, options, facts);
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));

@@ -13,6 +13,18 @@ use super::{
     rules::LAN,
 };
 
+/// Rules that say who or what is exempt: clients, destinations.
+const FROM: &str = "exempt-from";
+const TO: &str = "exempt-to";
+
+impl Rule {
+    /// Whether it says who or what is exempt from the other rules.
+    #[must_use]
+    pub fn exempts(&self) -> bool {
+        matches!(self.name.as_deref(), Some(FROM | TO))
+    }
+}
+
 impl<'a> PolicyReader<'a> {
     /// The rules in front of all others that say it: one for the clients of all files, one for the destinations. Comes before other services.
     pub fn exempt(&mut self, files: &[File<'a>]) -> Vec<Rule> {
@@ -28,14 +40,14 @@ impl<'a> PolicyReader<'a> {
                 self.reader.wrong(span.clone(), "nothing is exempt", help);
             }
             if let Some(prefixes) = self.prefixes(table, "from") {
-                let rule = from.get_or_insert_with(|| self.allow("exempt-from", file, span.clone()));
+                let rule = from.get_or_insert_with(|| self.allow(FROM, file, span.clone()));
                 join(rule.from.get_or_insert_default(), prefixes);
             }
             if let Some(prefixes) = self.prefixes(table, "to") {
                 to.get_or_insert_with(|| {
                     let service = Service { name: "exempt".into(), to: Vec::new(), ports: vec![PortMatch::Any] };
                     let services = Some(vec![self.define(service, span.clone())]);
-                    Rule { services, ..self.allow("exempt-to", file, span) }
+                    Rule { services, ..self.allow(TO, file, span) }
                 });
                 join(&mut self.defined[0].to, prefixes);
             }

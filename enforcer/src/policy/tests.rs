@@ -75,13 +75,6 @@ fn each_kind_of_mistake_is_told_with_its_place_and_what_would_be_right() {
         ("[[service]]\nname = \"a b\"\nto = [\"any\"]", 7, 8, "not a name", "letters"),
         ("[[service]]\nname = \"x\"", 6, 1, "no destinations", "to = "),
         ("[[service]]\nname = \"x\"\nto = [\"www.apple.com\"]", 8, 7, "is a name", "prefix"),
-        (
-            "nat64 = [\"64:ff9b::/96\"]\n[[service]]\nname = \"x\"\nto = [\"64:ff9b::808:808\"]",
-            4,
-            6,
-            "behind the NAT64",
-            "IPv4 prefix",
-        ),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/70000\"]", 9, 10, "no valid port", "0 to 65535"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/+80\"]", 9, 10, "no valid port", "0 to 65535"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/500-100\"]", 9, 10, "empty range", "tcp/100-500"),
@@ -360,4 +353,13 @@ proptest! {
         let damaged = text.chars().take(at).chain(junk.chars()).chain(text.chars().skip(at + 1)).collect::<String>();
         let _ = Policy::parse("p", &damaged, &Catalogs::default()).map_err(|error| error.to_string());
     }
+}
+
+#[test]
+fn destinations_behind_a_nat64_are_written_as_ipv4_prefixes() {
+    let text =
+        "default = \"drop\"\nnat64 = [\"64:ff9b::/96\"]\n[[service]]\nname = \"x\"\nto = [\"64:ff9b::808:808\"]\n";
+    let [(line, column, message, help)] = &mistakes(text)[..] else { panic!("one mistake") };
+    assert_eq!((*line, *column, message.as_str()), (5, 6, "64:ff9b::808:808/128 is behind the NAT64"));
+    assert!(help.starts_with("write the IPv4 prefix"), "{help}");
 }
