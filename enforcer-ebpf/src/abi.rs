@@ -381,6 +381,10 @@ pub struct Interface {
     pub judged: u8,
     /// Zero.
     pub reserved: u8,
+    /// Its link-layer address, in network byte order; zero if it has none.
+    pub mac: [u16; 3],
+    /// Zero.
+    pub padding: u16,
 }
 
 /// What follows the gateway's interfaces, addresses and routes as they change, apart from any policy.

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use enforcer_ebpf::{
-    abi::{self, hook, pseudo, slot},
+    abi::{self, Words6, hook, pseudo, slot},
     address::Address,
     bytes::Bytes,
+    headers::{Ipv4, Ipv6, ethertype},
     parse::{self, Malformed, Packet, Sink},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -41,9 +42,9 @@ pub fn describe(event: &abi::Event, names: &Names<'_>) -> Event {
         Found::Other(kind) => (Some(format!("EtherType {kind:#06x}")), None),
         // What was cut off here need not have been cut off in the kernel.
         Found::Malformed(reason) if counter == pseudo::MALFORMED || counter == pseudo::SOURCE_ROUTE => {
-            (Malformed::explain(reason as u8).map(str::to_owned), None)
+            (Malformed::explain(reason as u8).map(str::to_owned), claimed(&bytes, event.kind))
         }
-        Found::Malformed(_) => (None, None),
+        Found::Malformed(_) => (None, claimed(&bytes, event.kind)),
     };
     let word = pseudo::NAMES.get(counter as usize).map(|&name| name.to_owned());
     reason = match (word, reason) {
@@ -68,6 +69,25 @@ pub fn describe(event: &abi::Event, names: &Names<'_>) -> Event {
         flow,
         length: event.length,
     }
+}
+
+/// Whence and where to a packet says that it goes, if no more of it can be parsed.
+fn claimed(bytes: &Captured<'_>, kind: u16) -> Option<Flow> {
+    let (kind, offset) = if kind == 0 { parse::link(bytes).ok()? } else { (kind, 0) };
+    let (source, destination, protocol) = match kind {
+        ethertype::IPV4 => {
+            let header: Ipv4 = bytes.read(offset)?;
+            let address = |address: u32| IpAddr::V4(Ipv4Addr::from_bits(u32::from_be(address)));
+            (address(header.source), address(header.destination), header.protocol)
+        }
+        ethertype::IPV6 => {
+            let header: Ipv6 = bytes.read(offset)?;
+            let address = |address: Words6| IpAddr::V6(Ipv6Addr::from(bytemuck::cast::<_, [u8; 16]>(address)));
+            (address(header.source), address(header.destination), header.next)
+        }
+        _ => return None,
+    };
+    Some(Flow { source, destination, protocol, source_port: None, destination_port: None, icmp: None })
 }
 
 /// A packet of which only the first bytes are here.
@@ -181,7 +201,11 @@ mod tests {
         let address = |byte: &str| vec![byte.repeat(2); 8].join(":");
         assert_eq!(told.to_string(), format!("drop lan0 {} -> {} icmpv6/128/0, default", address("fd"), address("26")));
         let cut = event(&frame[..60], 60, Verdict::new(Action::Drop, pseudo::MALFORMED));
-        assert_eq!(cut.to_string(), "drop lan0 malformed: a length contradicts the frame or another length");
+        let flow = format!("{} -> {} icmpv6", address("fd"), address("26"));
+        assert_eq!(
+            cut.to_string(),
+            format!("drop lan0 {flow}, malformed: a length contradicts the frame or another length")
+        );
         let other = event(&[2; 60], 60, Verdict::new(Action::Monitor, pseudo::NON_IP));
         assert_eq!(other.to_string(), "monitor lan0 non-ip: EtherType 0x0202");
     }

@@ -1,6 +1,11 @@
 //! What operators are told of single packets.
 
-use std::{thread, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
@@ -153,5 +158,30 @@ fn a_flood_of_denied_packets_is_told_in_part_and_the_loss_is_counted() -> Result
     let status = enforcer.ask("status")?;
     let line = status.lines().find(|line| line.starts_with("events lost")).context("no such line")?;
     assert!(line.ends_with(&format!(" {lost}")), "{line}");
+    enforcer.stop()
+}
+
+#[test]
+fn readers_that_never_read_leave_room_for_others() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    let mut readers = Vec::new();
+    for _ in 0..48 {
+        let mut reader = UnixStream::connect(lab.path("socket"))?;
+        reader.write_all(b"GET /v1/events/stream HTTP/1.1\r\nhost: enforcer\r\n\r\n")?;
+        // The head of the answer: the place is taken.
+        reader.read_exact(&mut [0; 12])?;
+        readers.push(reader);
+    }
+    assert!(enforcer.ask("status")?.contains("native XDP"));
+    let refused = enforcer.ask("events --follow").expect_err("no place").to_string();
+    assert!(refused.contains("too many streams"), "{refused}");
+    drop(readers.pop());
+    thread::sleep(Duration::from_millis(300));
+    let mut reader = UnixStream::connect(lab.path("socket"))?;
+    reader.write_all(b"GET /v1/events/stream?sevice=web HTTP/1.1\r\nhost: enforcer\r\n\r\n")?;
+    let mut answer = [0; 12];
+    reader.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"HTTP/1.1 400");
     enforcer.stop()
 }

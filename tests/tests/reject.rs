@@ -162,3 +162,32 @@ fn fragments_are_not_answered() -> Result<()> {
     assert_eq!(probe::udp(&lab.client, "2001:db8:bad::1", 123, 3000)?, Silence);
     enforcer.stop()
 }
+
+/// A NIC that hears everything must not speak for another router.
+#[test]
+fn a_frame_to_another_station_gets_no_answer() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    let _awake = awake(&lab.client)?;
+    lab.client.run("ip neigh replace 10.1.0.1 lladdr 02:99:00:00:00:01 dev eth0 nud permanent")?;
+    assert_eq!(probe::tcp(&lab.client, "203.0.113.9", 443)?, Silence);
+    lab.client.run("ip neigh del 10.1.0.1 dev eth0")?;
+    assert_eq!(probe::tcp(&lab.client, "203.0.113.9", 443)?, Refused);
+    enforcer.stop()
+}
+
+#[test]
+fn frames_from_groups_get_no_answer() -> Result<()> {
+    const DROP: u32 = 1;
+    let policy = Policy::parse("p", "default = \"reject\"\nsources = \"any\"\n", &Catalogs::default())?;
+    let image = compile::compile(&policy, &Limits::default(), 1)?;
+    let mut object = Object::load(&image, &lab_net(image.words)?)?;
+    for source in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+        let mut frame = Vec::new();
+        let link = PacketBuilder::ethernet2(source, [2, 0, 0, 0, 0, 1]);
+        link.ipv4([10, 1, 0, 2], [17, 1, 2, 3], 64).tcp(50_000, 80, 1, 1000).syn().write(&mut frame, &[])?;
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() };
+        assert_eq!(object.xdp("lan_xdp")?.test_run(options)?.return_value, DROP, "{source:x?}");
+    }
+    Ok(())
+}

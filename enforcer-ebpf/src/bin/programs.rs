@@ -68,7 +68,7 @@ fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
     match verdict.action() {
         Action::Allow | Action::Monitor => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
-        Action::Reject => reject_xdp(ctx.ctx),
+        Action::Reject => reject_xdp(ctx.ctx, ingress),
     }
 }
 
@@ -89,9 +89,10 @@ fn tell_skb(skb: *mut __sk_buff, verdict: Verdict, interface: u32, kind: u16, ho
 
 /// Tells the sender at once, if that is possible and allowed.
 #[inline(never)]
-fn reject_xdp(ctx: *mut xdp_md) -> u32 {
+fn reject_xdp(ctx: *mut xdp_md, ingress: u32) -> u32 {
+    let mac = kernel::net().map_or([0; 3], |net| interface(net, ingress).mac);
     // SAFETY: the context is the program's own, and nothing of the packet is used behind this call.
-    match unsafe { answer::xdp(ctx) } {
+    match unsafe { answer::xdp(ctx, mac) } {
         Some(()) => xdp_action::XDP_TX,
         None => xdp_action::XDP_DROP,
     }

@@ -31,13 +31,14 @@ fn answer() -> Option<&'static mut Answer> {
     Budget::Answers.take().then_some(answer)
 }
 
-/// Writes the answer to a frame; gives its length, the Ethernet header that it goes back under, and the offset of what it replaces.
+/// Writes the answer to a frame; gives its length, the Ethernet header that it goes back under, and the offset of what it replaces. Nothing for frames
+/// to or from groups: no single station would hear the answer.
 #[inline(always)]
 fn write(frame: &Frame, answer: &mut Answer) -> Option<(u32, Ethernet, u32)> {
     let link = frame.read::<Ethernet>(0)?;
     let (kind, offset) = parse::link(frame).ok()?;
     // The group bit is the first byte's lowest.
-    if u16::from_be(link.destination[0]) & 0x100 != 0 {
+    if u16::from_be(link.destination[0] | link.source[0]) & 0x100 != 0 {
         return None;
     }
     let length = match kind {
@@ -49,16 +50,19 @@ fn write(frame: &Frame, answer: &mut Answer) -> Option<(u32, Ethernet, u32)> {
     Some((length as u32, back, offset as u32))
 }
 
-/// Makes a frame its own answer, to be sent back. `None` if it must not be answered, or cannot be; then it may be damaged, and is to be dropped.
+/// Makes a frame its own answer, to be sent back, if it was sent to `mac`: a NIC that hears everything does not speak for other routers. `None` if it must not be answered, or cannot be; then it may be damaged, and is to be dropped.
 ///
 /// # Safety
 /// The context is the running program's own; what was read of its packet before is not used again.
 #[inline(always)]
-pub unsafe fn xdp(ctx: *mut xdp_md) -> Option<()> {
+pub unsafe fn xdp(ctx: *mut xdp_md, mac: [u16; 3]) -> Option<()> {
     let answer = answer()?;
     // SAFETY: the caller's word; the frame is not used behind the first helper.
     unsafe {
         let frame = Frame::xdp(ctx, Some(bpf_xdp_get_buff_len(ctx) as usize));
+        if mac != [0; 3] && frame.read::<Ethernet>(0)?.destination != mac {
+            return None;
+        }
         let (length, mut link, offset) = write(&frame, answer)?;
         let longer = (offset + length) as i32 - frame.size() as i32;
         // A frame may have no room behind it, but always has some before it.

@@ -1,8 +1,8 @@
 //! The client: one request over the controller's socket.
 
-use std::{path::Path, time::Duration};
+use std::{io::ErrorKind, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request, Response,
@@ -58,8 +58,15 @@ pub async fn stream<T: DeserializeOwned>(
 }
 
 async fn request(socket: &Path, path: &str) -> Result<Response<Incoming>> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!("no controller on {}: is `enforcer run` running, and are you root or in its group?", socket.display())
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
+        let socket = socket.display();
+        let message = match error.kind() {
+            ErrorKind::WouldBlock => format!("the controller on {socket} has too many connections waiting; try again"),
+            _ => {
+                format!("no controller on {socket}: is `enforcer run` running, and are you root or in its group?")
+            }
+        };
+        Error::new(error).context(message)
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

@@ -10,13 +10,13 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
-    extract::{Query, State},
+    Extension, Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response, Sse, sse::Event},
     routing::get,
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -38,6 +38,8 @@ use super::types::{self, Counters, Events, Problem, Status};
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 64;
+/// Streams among them, which have no end: the other places are for short requests.
+const STREAMS: usize = 48;
 /// A client that has not sent its request's headers by then is cut off.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// How often a stream sends.
@@ -57,6 +59,7 @@ pub trait Source: Send + Sync + 'static {
 
 /// Which events somebody asks for.
 #[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wanted {
     /// Those of a service.
     service: Option<String>,
@@ -115,17 +118,32 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
     let router = Router::new()
         .route("/v1/status", get(async |State(source): State<Arc<dyn Source>>| Json(source.status())))
         .route("/v1/counters", get(async |State(source): State<Arc<dyn Source>>| Json(source.counters())))
-        .route("/v1/counters/stream", get(async |State(source): State<Arc<dyn Source>>| Sse::new(follow(source))))
-        .route("/v1/events", get(async |State(source): State<Arc<dyn Source>>, wanted| Json(recent(&*source, &wanted))))
+        .route(
+            "/v1/counters/stream",
+            get(async |State(source): State<Arc<dyn Source>>, Extension(Streams(places)): Extension<Streams>| {
+                endless(&places, follow(source))
+            }),
+        )
+        .route(
+            "/v1/events",
+            get(async |State(source): State<Arc<dyn Source>>, wanted: Asked| {
+                asked(wanted).map(|wanted| Json(recent(&*source, &wanted)))
+            }),
+        )
         .route(
             "/v1/events/stream",
-            get(async |State(source): State<Arc<dyn Source>>, wanted| Sse::new(follow_events(source, wanted))),
+            get(
+                async |State(source): State<Arc<dyn Source>>,
+                       Extension(Streams(places)): Extension<Streams>,
+                       wanted: Asked| { endless(&places, follow_events(source, asked(wanted)?)) },
+            ),
         )
         .fallback(async || {
             let detail = "there are /v1/status, /v1/counters and /v1/events, and the latter two's /stream";
             problem(StatusCode::NOT_FOUND, "no such path", detail)
         })
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use GET"))
+        .layer(Extension(Streams(Arc::new(Semaphore::new(STREAMS)))))
         .with_state(source);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -163,17 +181,40 @@ fn follow(source: Arc<dyn Source>) -> impl Stream<Item = Result<Event, Infallibl
     })
 }
 
-fn recent(source: &dyn Source, Query(wanted): &Query<Wanted>) -> Events {
+/// Places for streams.
+#[derive(Clone)]
+struct Streams(Arc<Semaphore>);
+
+/// A stream of events, if there is a place for it; it is given back when the reader is gone.
+fn endless<S>(places: &Arc<Semaphore>, events: S) -> Result<Sse<impl Stream<Item = S::Item> + use<S>>, Response>
+where
+    S: Stream<Item = Result<Event, Infallible>> + Send + 'static,
+{
+    let place = Arc::clone(places).try_acquire_owned().map_err(|_| {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "too many streams", &format!("there are {STREAMS}: end one of them"))
+    })?;
+    Ok(Sse::new(events.inspect(move |_| {
+        let _ = &place;
+    })))
+}
+
+/// A query, or what is wrong with it.
+type Asked = Result<Query<Wanted>, QueryRejection>;
+
+fn asked(query: Asked) -> Result<Wanted, Response> {
+    query.map(|Query(wanted)| wanted).map_err(|error| {
+        problem(StatusCode::BAD_REQUEST, "not a query", &format!("{}; there is ?service=NAME, once", error.body_text()))
+    })
+}
+
+fn recent(source: &dyn Source, wanted: &Wanted) -> Events {
     let (mut events, _) = source.events();
     events.retain(|event| wanted.takes(event));
     Events { events, lost: source.events_lost(), behind: 0 }
 }
 
 /// The latest events, then others as they come, some at a time.
-fn follow_events(
-    source: Arc<dyn Source>,
-    Query(wanted): Query<Wanted>,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+fn follow_events(source: Arc<dyn Source>, wanted: Wanted) -> impl Stream<Item = Result<Event, Infallible>> {
     /// So many in a message.
     const BATCH: usize = 256;
     let (mut events, receiver) = source.events();

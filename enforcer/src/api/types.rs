@@ -164,6 +164,8 @@ impl fmt::Display for Flow {
         match (self.protocol, self.icmp) {
             (1, Some([kind, code])) => write!(f, "icmp/{kind}/{code}"),
             (58, Some([kind, code])) => write!(f, "icmpv6/{kind}/{code}"),
+            (1, None) => f.write_str("icmp"),
+            (58, None) => f.write_str("icmpv6"),
             (6, _) => f.write_str("tcp"),
             (17, _) => f.write_str("udp"),
             (132, _) => f.write_str("sctp"),

@@ -2,9 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::{diff::Diff, policy::Policy};
+use crate::{
+    compile::{self, Limits},
+    control,
+    diff::Diff,
+    policy::Policy,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -20,7 +25,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let diff = Diff::new(&Policy::load(&arguments.old)?, &Policy::load(&arguments.new)?)?;
+    let [old, new] = [&arguments.old, &arguments.new].map(|path| -> Result<Policy> {
+        let policy = Policy::load(path)?;
+        // What cannot be put in force need not be compared, and might take for ever.
+        compile::compile(&policy, &Limits::default(), control::seed()).with_context(|| path.display().to_string())?;
+        Ok(policy)
+    });
+    let diff = Diff::new(&old?, &new?)?;
     if arguments.json {
         super::print_json(&diff)?;
     } else {

@@ -30,6 +30,8 @@ pub struct Interface {
     pub joins: bool,
     /// Whether its frames have no link-layer header.
     pub layer3: bool,
+    /// Its link-layer address, where it has one of six bytes; else zeros.
+    pub mac: [u8; 6],
     /// The interface whose frames it takes a part of (VLAN, macvlan, ipvlan).
     pub carrier: Option<u32>,
 }

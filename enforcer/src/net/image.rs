@@ -127,7 +127,8 @@ impl NetImage {
             }
             let zone = zone.unwrap_or(0);
             let judged = is_judged(facts, roles, interface).into();
-            let cell = Cell { index: interface.index, zone, layer3: interface.layer3.into(), judged, reserved: 0 };
+            let (index, layer3, mac) = (interface.index, interface.layer3.into(), bytemuck::cast(interface.mac));
+            let cell = Cell { index, zone, layer3, judged, mac, ..Cell::default() };
             cells.push((interface, cell));
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());

@@ -126,6 +126,7 @@ fn interface(link: &LinkMessage) -> Interface {
         master: None,
         joins: false,
         layer3: !matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
+        mac: [0; 6],
         carrier: None,
     };
     let (mut below, mut takes_a_part) = (None, false);
@@ -133,6 +134,7 @@ fn interface(link: &LinkMessage) -> Interface {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
             LinkAttribute::Link(index) => below = Some(*index),
+            LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Controller(master) => interface.master = Some(*master).filter(|&master| master != 0),
             LinkAttribute::LinkInfo(infos) => {
                 takes_a_part = infos

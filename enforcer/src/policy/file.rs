@@ -67,6 +67,8 @@ pub(super) struct PolicyReader<'a> {
     /// Where each name was given, by what it names.
     pub names: HashMap<(&'static str, String), String>,
     pub variables: HashMap<String, Vec<IpNet>>,
+    /// Prefixes that variables have stood for so far.
+    pub expanded: usize,
     pub schedules: Vec<Schedule>,
     pub nat64: Vec<Ipv6Net>,
     /// The policy's own services, then those of catalogues, as rules name them.
@@ -84,6 +86,7 @@ impl<'a> PolicyReader<'a> {
             catalogs,
             names: HashMap::new(),
             variables: HashMap::new(),
+            expanded: 0,
             schedules: Vec::new(),
             nat64: Vec::new(),
             defined: Vec::new(),

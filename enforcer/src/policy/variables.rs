@@ -8,6 +8,8 @@ use toml::de::DeTable;
 use super::{file::PolicyReader, includes::File, reader::Prefixes, source::Source, words};
 
 /// What messages call a variable.
+/// Prefixes that variables stand for, wherever they are used, all together.
+const MOST: usize = 4_000_000;
 const KIND: &str = "variable";
 
 /// A variable as it is written.
@@ -75,7 +77,13 @@ impl<'a> PolicyReader<'a> {
         let mut prefixes = own.clone();
         for (span, name) in variables {
             if let Some(value) = self.variables.get(name) {
-                prefixes.extend(value);
+                self.expanded += value.len();
+                if self.expanded <= MOST {
+                    prefixes.extend(value);
+                } else if self.expanded - value.len() <= MOST {
+                    let help = "use fewer variables within variables; a rule may name several";
+                    self.reader.wrong(span.clone(), format!("variables stand for more than {MOST} prefixes"), help);
+                }
                 continue;
             }
             let known = self.names.keys().filter(|(kind, _)| *kind == KIND).map(|(_, name)| name.as_str());
