@@ -9,9 +9,11 @@ use enforcer_ebpf::{
 /// reads 1.1 cells.
 const MEAN: usize = 2;
 
-/// Buckets, a power of two, for so many hosts; none for none.
-fn buckets(hosts: usize) -> usize {
-    if hosts == 0 { 0 } else { hosts.div_ceil(MEAN).next_power_of_two() }
+/// Buckets, a power of two, for so many hosts, or so many that come later; none for none. Where there are many of the one, the few of the other find
+/// room among them.
+fn buckets(hosts: usize, later: usize) -> usize {
+    let most = hosts.max(later);
+    if most == 0 { 0 } else { most.div_ceil(MEAN).next_power_of_two() }
 }
 
 /// Whether a cell can hold an IPv4 address: all but the two that mean an empty and a removed one, which are kept as prefixes.
@@ -19,9 +21,9 @@ pub const fn fits(address: u32) -> bool {
     address != 0 && address != TOMBSTONE
 }
 
-/// An IPv4 table and the hosts that its buckets could not take. Addresses are distinct.
-pub fn build4(hosts: &[(u32, u16)], seed: u32) -> (Vec<Bucket>, Vec<(u32, u16)>) {
-    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len())];
+/// An IPv4 table with room for some that come later, and the hosts that its buckets could not take. Addresses are distinct.
+pub fn build4(hosts: &[(u32, u16)], later: usize, seed: u32) -> (Vec<Bucket>, Vec<(u32, u16)>) {
+    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len(), later)];
     let mask = (table.len() as u32).wrapping_sub(1);
     let mut overflow = Vec::new();
     for &(address, class) in hosts {
@@ -35,8 +37,8 @@ pub fn build4(hosts: &[(u32, u16)], seed: u32) -> (Vec<Bucket>, Vec<(u32, u16)>)
 }
 
 /// An IPv6 table, its keys, and what overflowed.
-pub fn build6(hosts: &[(Words6, u16)], seed: u32) -> (Vec<Bucket>, Vec<Keys6>, Vec<(Words6, u16)>) {
-    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len())];
+pub fn build6(hosts: &[(Words6, u16)], later: usize, seed: u32) -> (Vec<Bucket>, Vec<Keys6>, Vec<(Words6, u16)>) {
+    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len(), later)];
     let mut keys = vec![[[0; 4]; BUCKET_CELLS]; table.len()];
     let mask = (table.len() as u32).wrapping_sub(1);
     let mut overflow = Vec::new();
@@ -81,7 +83,7 @@ mod tests {
             seed in any::<u32>(),
         ) {
             let list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
-            let (table, overflow) = build4(&list, seed);
+            let (table, overflow) = build4(&list, 0, seed);
             for address in hosts.keys().copied().chain(others) {
                 prop_assert_eq!(lookup4(&table, &overflow, address, seed), hosts.get(&address).copied());
             }
@@ -90,7 +92,7 @@ mod tests {
         #[test]
         fn every_ipv6_host_is_found(hosts in prop::collection::hash_map(any::<Words6>(), 0..1_u16 << 15, 0..400), seed in any::<u32>()) {
             let list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
-            let (table, keys, overflow) = build6(&list, seed);
+            let (table, keys, overflow) = build6(&list, 0, seed);
             for (address, class) in &list {
                 let (tag, hash) = hosts::fingerprint6(address, seed);
                 let (bucket, start) = hosts::slot(hash, (table.len() as u32).wrapping_sub(1));
@@ -107,12 +109,12 @@ mod tests {
     #[test]
     fn a_full_bucket_overflows_and_says_so() {
         let seed = 7;
-        let mask = buckets(64) as u32 - 1;
+        let mask = buckets(64, 0) as u32 - 1;
         // Addresses of one bucket, and enough others for the table to have that many buckets.
         let one: Vec<u32> = (1..).filter(|&address| hosts::slot4(address, seed, mask).0 == 0).take(12).collect();
         let others = (1..).filter(|&address| hosts::slot4(address, seed, mask).0 != 0).take(52);
         let list: Vec<_> = one.iter().copied().chain(others).map(|address| (address, 5)).collect();
-        let (table, overflow) = build4(&list, seed);
+        let (table, overflow) = build4(&list, 0, seed);
         assert_eq!(table.len(), mask as usize + 1);
         assert!(overflow.len() >= 4);
         for address in one {
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn consecutive_hosts_spread_over_the_buckets() {
         let list: Vec<_> = (0x1100_0000..0x1100_0000 + 65_536).map(|address| (address, 1)).collect();
-        let (_, overflow) = build4(&list, 0x1234_5678);
+        let (_, overflow) = build4(&list, 0, 0x1234_5678);
         assert!(overflow.len() < 100, "{} of 65,536 overflow", overflow.len());
     }
 }

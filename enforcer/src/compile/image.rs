@@ -10,7 +10,7 @@ use enforcer_ebpf::{
 };
 use serde::Serialize;
 
-use super::clauses::Counted;
+use super::{clauses::Counted, live::Live};
 use crate::net::image::Words;
 
 /// A policy's tables, ready to be copied into maps or read where they are.
@@ -35,6 +35,8 @@ pub struct Image {
     pub samplings: Vec<u32>,
     /// Words of a moment's source tables, by [`PolicyId`].
     pub moment_words: [u32; POLICIES],
+    /// The class tables as they go on growing, by [`PolicyId`].
+    pub live: Vec<Live>,
     /// What is settled before any rule; goes into the network's tables.
     pub words: Words,
     /// How much of everything there is.

@@ -7,6 +7,7 @@ mod clauses;
 mod family;
 mod hosts;
 mod image;
+mod live;
 pub(crate) mod ports;
 pub mod prefixes;
 mod rows;
@@ -26,6 +27,7 @@ use clauses::Clauses;
 pub use clauses::{Clause, Counted};
 use family::{Family, OUTERMOST, nest};
 pub use image::{Image, Usage};
+pub use live::{Live, NoRoom};
 use prefixes::Prefix;
 use rows::{Rows, TooLarge};
 use samplings::Samplings;
@@ -44,6 +46,8 @@ pub struct Limits {
     pub blocks: usize,
     /// Hosts of each family.
     pub hosts: usize,
+    /// Addresses of names, of each family; room for them is kept if rules name any.
+    pub learned: usize,
     /// Clauses: pairs of rule and service; each has a counter on every CPU.
     pub clauses: usize,
     /// Words of each class table.
@@ -52,7 +56,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blocks: 512 * 1024, hosts: 4_000_000, clauses: 262_144, class_words: 32 * 1024 * 1024 }
+        Self { blocks: 512 * 1024, hosts: 4_000_000, learned: 65_536, clauses: 262_144, class_words: 32 * 1024 * 1024 }
     }
 }
 
@@ -113,6 +117,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         counters: Vec::new(),
         samplings: Vec::new(),
         moment_words: [0; POLICIES],
+        live: Vec::new(),
         words: words::words(policy, &mut samplings),
         usage: Usage { clauses, ..Usage::default() },
     };
@@ -125,7 +130,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
     for (id, rules, default) in policies {
         let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
         let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), Log::Denied);
-        context.add(&mut image, id, &numbered, default)?;
+        context.add(&mut image, id, numbered, default)?;
     }
     let rates = samplings.count();
     if rates > Verdict::SAMPLINGS as usize {
@@ -155,7 +160,7 @@ impl Context<'_> {
         &self,
         image: &mut Image,
         id: PolicyId,
-        numbered: &Clauses<'_>,
+        numbered: Clauses<'_>,
         default: Verdict,
     ) -> Result<(), CompileError> {
         let Self { nat64, moments, limits, seed } = *self;
@@ -180,10 +185,15 @@ impl Context<'_> {
 
         // Hosts' rows first: their cells have 15 bits for the class.
         let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
+        // Names' addresses come later.
+        let learns = limits.learned > 0 && numbered.named;
         let mut classes = vec![None; destinations.len()];
         let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
         for set in hosts {
             class_of(&mut classes, &mut rows, &destinations, set)?;
+        }
+        if learns {
+            rows.keep_room();
         }
         if rows.units() > HOST_CLASSES {
             return Err(too_large("row units for host addresses", rows.units(), HOST_CLASSES, FEWER_SETS));
@@ -192,7 +202,8 @@ impl Context<'_> {
         let dst4 = dst4.map(&mut class)?;
         let dst6 = dst6.map(&mut class)?;
         let outside = class(OUTERMOST)?;
-        let (words, patterns) = rows.finish(&sources, &port_classes, moments).map_err(|TooLarge(what, needed)| {
+        let source_classes = sources.len();
+        let (words, live) = rows.finish(sources, port_classes, numbered.by_service, moments).map_err(|TooLarge(what, needed)| {
             too_large(
                 match what {
                     "rows" => "words of verdict rows",
@@ -209,9 +220,8 @@ impl Context<'_> {
         let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
         trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
         trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
-        let source_classes = sources.len();
         // A source's leaf is where its class's part of the table begins.
-        let part = |class| Ok(class * patterns as u32);
+        let part = |class| Ok(class * live.stride());
         let (src4, src6) = (src4.map(part)?, src6.map(part)?);
         if source_classes > 1 {
             trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
@@ -226,7 +236,8 @@ impl Context<'_> {
             return too_many(blocks.count());
         }
         root.layout.source_classes = (source_classes * moments.len()) as u32;
-        image.moment_words[id as usize] = (source_classes * patterns) as u32;
+        image.moment_words[id as usize] = source_classes as u32 * live.stride();
+        image.live.push(live);
         root.layout.seed = seed;
         root.layout.default = default;
         root.layout.blocks = image.blocks.len() as u32;
@@ -234,7 +245,7 @@ impl Context<'_> {
         if image.blocks.len() > limits.blocks {
             return too_many(image.blocks.len());
         }
-        self.add_hosts(image, id, &dst4, &dst6)?;
+        self.add_hosts(image, id, &dst4, &dst6, if learns { limits.learned } else { 0 })?;
         image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();
         image.usage.prefixes6 += dst6.prefixes.len() + src6.prefixes.len();
         Ok(())
@@ -247,6 +258,7 @@ impl Context<'_> {
         id: PolicyId,
         dst4: &Family<u32>,
         dst6: &Family<u128>,
+        learned: usize,
     ) -> Result<(), CompileError> {
         let Self { limits, seed, .. } = *self;
         for hosts in [dst4.hosts.len(), dst6.hosts.len()] {
@@ -259,7 +271,7 @@ impl Context<'_> {
         for (address, _) in &list {
             root.dst4[(address >> 16) as usize] |= cell::HOSTS;
         }
-        let (table, overflow) = hosts::build4(&list, seed);
+        let (table, overflow) = hosts::build4(&list, learned, seed);
         root.layout.hosts4 = image.hosts4.len() as u32;
         root.layout.hosts4_mask = (table.len() as u32).saturating_sub(1);
         image.hosts4.extend(table);
@@ -274,7 +286,7 @@ impl Context<'_> {
         for (address, _) in &list {
             root.dst6[(address[0] >> 16) as usize] |= cell::HOSTS;
         }
-        let (table, keys, overflow) = hosts::build6(&list, seed);
+        let (table, keys, overflow) = hosts::build6(&list, learned, seed);
         root.layout.hosts6 = image.hosts6.len() as u32;
         root.layout.hosts6_mask = (table.len() as u32).saturating_sub(1);
         image.hosts6.extend(table);

@@ -100,6 +100,8 @@ pub struct Service {
     pub name: String,
     /// Destination prefixes; `any` is written as both families' /0.
     pub to: Vec<IpNet>,
+    /// Names whose addresses are destinations, too, as they become known.
+    pub names: Vec<Pattern>,
     /// Never empty; [`PortMatch::Any`] where the file says nothing.
     pub ports: Vec<PortMatch>,
 }
