@@ -53,6 +53,24 @@ pub fn build6(hosts: &[(Words6, u16)], later: usize, seed: u32) -> (Vec<Bucket>,
     (table, keys, overflow)
 }
 
+/// The first cell from `start` on that no host has.
+pub fn free(bucket: &Bucket, start: usize) -> Option<usize> {
+    let nobody = |cell: &usize| matches!(bucket.0[*cell] as u32, 0 | TOMBSTONE);
+    (0..BUCKET_CELLS).map(|step| (start + step) % BUCKET_CELLS).find(nobody)
+}
+
+/// Cells with the values that take a host out. A probe goes on behind what is left of it; where none would find anything, the cells are empty again, so
+/// that probes stay short while hosts come and go.
+pub fn emptied(bucket: &Bucket, cell: usize) -> Vec<(usize, u64)> {
+    let tag = |cell: usize| bucket.0[cell % BUCKET_CELLS] as u32;
+    if tag(cell + 1) != 0 {
+        return vec![(cell, host_cell(TOMBSTONE, 0, 0))];
+    }
+    let before = (1..BUCKET_CELLS).map(|step| (cell + BUCKET_CELLS - step) % BUCKET_CELLS);
+    let tombstones = before.take_while(|&cell| tag(cell) == TOMBSTONE);
+    std::iter::once(cell).chain(tombstones).map(|cell| (cell, 0)).collect()
+}
+
 /// Stores into the first empty cell from `start` on.
 fn put(bucket: &mut Bucket, start: usize, value: u64) -> Option<usize> {
     let cell = (0..BUCKET_CELLS).map(|step| (start + step) % BUCKET_CELLS).find(|&cell| bucket.0[cell] == 0)?;

@@ -9,6 +9,7 @@ use std::{collections::HashMap, ops::Range};
 use enforcer_ebpf::abi::ROW_UNIT;
 
 use super::{
+    HOST_CLASSES,
     rows::{Group, Pattern, Rows, of_port, of_source},
     sets::{SetId, Sets},
 };
@@ -64,7 +65,8 @@ impl Live {
         let (pattern, verdicts) = self.rows.row(&sets);
         let number = self.pattern(&pattern, store)?;
         let row = [&[number], &verdicts[..]].concat();
-        if let Some(&class) = self.rows.known.get(&row) {
+        // Prefixes may have classes that a host's cell cannot name.
+        if let Some(&class) = self.rows.known.get(&row).filter(|class| **class < HOST_CLASSES as u32) {
             return Ok(class);
         }
         let start = take(&mut self.rows.room, (row.len() as u32).next_multiple_of(ROW_UNIT))?;

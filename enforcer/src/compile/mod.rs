@@ -3,6 +3,7 @@
 //! `clauses` numbers the sets that rules speak of, `prefixes` and `ports` turn overlapping sets into disjoint classes, `rows` turns classes into
 //! verdicts, `trie` and `hosts` lay addresses out. All of it is pure.
 
+pub mod addresses;
 mod clauses;
 mod family;
 mod hosts;
@@ -23,6 +24,7 @@ use enforcer_ebpf::{
 use ipnet::Ipv6Net;
 use thiserror::Error;
 
+pub use addresses::Addresses;
 use clauses::Clauses;
 pub use clauses::{Clause, Counted};
 use family::{Family, OUTERMOST, nest};
@@ -186,7 +188,7 @@ impl Context<'_> {
         // Hosts' rows first: their cells have 15 bits for the class.
         let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
         // Names' addresses come later.
-        let learns = limits.learned > 0 && numbered.named;
+        let learns = limits.learned > 0 && numbered.named && id != PolicyId::Inbound;
         let mut classes = vec![None; destinations.len()];
         let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
         for set in hosts {
@@ -203,18 +205,19 @@ impl Context<'_> {
         let dst6 = dst6.map(&mut class)?;
         let outside = class(OUTERMOST)?;
         let source_classes = sources.len();
-        let (words, live) = rows.finish(sources, port_classes, numbered.by_service, moments).map_err(|TooLarge(what, needed)| {
-            too_large(
-                match what {
-                    "rows" => "words of verdict rows",
-                    "groups" => "words of source tables",
-                    _ => "words of port tables",
-                },
-                needed,
-                limits.class_words,
-                FEWER_SETS,
-            )
-        })?;
+        let (words, live) =
+            rows.finish(sources, port_classes, numbered.by_service, moments).map_err(|TooLarge(what, needed)| {
+                too_large(
+                    match what {
+                        "rows" => "words of verdict rows",
+                        "groups" => "words of source tables",
+                        _ => "words of port tables",
+                    },
+                    needed,
+                    limits.class_words,
+                    FEWER_SETS,
+                )
+            })?;
 
         image.usage.class_words += words.len();
         let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
@@ -305,7 +308,7 @@ impl Context<'_> {
 }
 
 /// The class of a destination set, its row made when it is first asked for.
-fn class_of(classes: &mut [Option<u32>], rows: &mut Rows<'_>, sets: &Sets, set: u32) -> Result<u32, CompileError> {
+fn class_of(classes: &mut [Option<u32>], rows: &mut Rows, sets: &Sets, set: u32) -> Result<u32, CompileError> {
     if let Some(class) = classes[set as usize] {
         return Ok(class);
     }

@@ -69,7 +69,6 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let (policy, sha256) = Policy::load_with_hash(&options.policy)?;
-    warn_of_names(&policy);
     let image = compile::compile(&policy, &Limits::default(), seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     let roles = roles(options, &facts)?;
@@ -334,12 +333,5 @@ impl Source for Controller {
 
     fn events_lost(&self) -> u64 {
         self.record.lost()
-    }
-}
-
-/// Tells which services are not or not wholly reached, as they have names that no addresses are known of.
-fn warn_of_names(policy: &Policy) {
-    for (service, names) in &policy.unresolved {
-        eprintln!("enforcer: {service}: {} names are no addresses yet and are not matched", names.len());
     }
 }

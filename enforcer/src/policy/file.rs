@@ -1,10 +1,6 @@
 //! The policy file: from its text to a policy.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    path::Path,
-};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use ipnet::{IpNet, Ipv6Net};
 use sha2::{Digest as _, Sha256};
@@ -20,7 +16,7 @@ use super::{
     source::{FileError, Source},
     words,
 };
-use crate::catalog::{Catalogs, Pattern};
+use crate::catalog::Catalogs;
 
 const PASSES_OR_NOT: &[Action] = &[Action::Allow, Action::Drop, Action::Monitor];
 /// In seconds; nothing is remembered for longer.
@@ -70,9 +66,8 @@ pub(super) struct PolicyReader<'a> {
     pub schedules: Vec<Schedule>,
     /// The policy's own services, then those of catalogues, as rules name them.
     pub defined: Vec<Service>,
-    /// A catalogue's service may be several here, or none, if all of its hosts are names.
+    /// A catalogue's service may be several here.
     pub services: HashMap<String, Vec<ServiceId>>,
-    pub unresolved: BTreeMap<String, Vec<Pattern>>,
 }
 
 impl<'a> PolicyReader<'a> {
@@ -86,7 +81,6 @@ impl<'a> PolicyReader<'a> {
             schedules: Vec::new(),
             defined: Vec::new(),
             services: HashMap::new(),
-            unresolved: BTreeMap::new(),
         };
         let policy = reader.policy(files, own);
         reader.reader.faultless()?;
@@ -132,7 +126,6 @@ impl<'a> PolicyReader<'a> {
         Policy {
             schedules: std::mem::take(&mut self.schedules),
             services: std::mem::take(&mut self.defined),
-            unresolved: std::mem::take(&mut self.unresolved),
             lan,
             router,
             inbound,

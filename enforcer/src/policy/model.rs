@@ -1,6 +1,6 @@
 //! A policy as it means, apart from how it was written: what the compiler reads.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, ops::Range};
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, ops::Range};
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -51,8 +51,6 @@ pub struct Policy {
     pub nat64: Vec<Ipv6Net>,
     /// How long connections from outside are remembered.
     pub timeouts: Timeouts,
-    /// Names of services that rules speak of and that no addresses are known of, by the service: `apple/app-store`.
-    pub unresolved: BTreeMap<String, Vec<Pattern>>,
 }
 
 /// What a file means that says `default = "drop"` and nothing else.
@@ -74,7 +72,6 @@ impl Default for Policy {
             monitor: false,
             nat64: Vec::new(),
             timeouts: Timeouts::default(),
-            unresolved: BTreeMap::new(),
         }
     }
 }
@@ -84,6 +81,14 @@ impl Policy {
     #[must_use]
     pub fn effect(&self, rule: &Rule) -> Action {
         self.watched(if rule.monitor && rule.action != Action::Allow { Action::Monitor } else { rule.action })
+    }
+
+    /// Services that rules of one of its parts name and that have names, in order.
+    pub fn named(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        let rules = [&self.lan, &self.router, &self.inbound].into_iter().flat_map(|part| &part.rules);
+        let ids: BTreeSet<ServiceId> = rules.filter_map(|rule| rule.services.as_ref()).flatten().copied().collect();
+        let services = ids.into_iter().map(|id| (id, &self.services[id.0 as usize]));
+        services.filter(|(_, service)| !service.names.is_empty())
     }
 
     /// An action, unless the policy only watches.
@@ -130,8 +135,6 @@ pub struct Rule {
     pub action: Action,
     /// Where to; `None` is any destination and port.
     pub services: Option<Vec<ServiceId>>,
-    /// Those of its services that have names without addresses, as [`Policy::unresolved`] has them.
-    pub unresolved: Vec<String>,
     /// Whose packets; `None` is anyone's.
     pub from: Option<Vec<IpNet>>,
     /// When it applies; `None` is always.
@@ -232,7 +235,6 @@ impl Rule {
             line: 1,
             action,
             services: None,
-            unresolved: Vec::new(),
             from: None,
             when: None,
             monitor: false,

@@ -96,7 +96,7 @@ mod tests {
             "[exempt]",
             "[exempt]\nservices = [\"push\"]",
             "[[service]]\nname = \"push\"",
-            "[[service]]\nname = \"push\"\nto = [\"www.apple.com\"]",
+            "[[service]]\nname = \"push\"\nto = [\"www_apple\"]",
             "[[service]]\nname = \"push\"\nto = [\"any\"]\nports = [\"tcp:443\"]",
             "[[rule]]\nservices = [\"push\"]",
             "[[rule]]\naction = \"drop\"\nservices = [\"push\", \"push\"]",
