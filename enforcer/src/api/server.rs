@@ -53,6 +53,8 @@ pub trait Source: Send + Sync + 'static {
     fn events(&self) -> (Vec<types::Event>, broadcast::Receiver<types::Event>);
     /// How many were not told.
     fn events_lost(&self) -> u64;
+    /// The names' addresses.
+    fn names(&self) -> types::Names;
 }
 
 /// Which events somebody asks for.
@@ -114,6 +116,7 @@ pub fn bind(path: &Path) -> io::Result<Socket> {
 pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
     let router = Router::new()
         .route("/v1/status", get(async |State(source): State<Arc<dyn Source>>| Json(source.status())))
+        .route("/v1/names", get(async |State(source): State<Arc<dyn Source>>| Json(source.names())))
         .route("/v1/counters", get(async |State(source): State<Arc<dyn Source>>| Json(source.counters())))
         .route("/v1/counters/stream", get(async |State(source): State<Arc<dyn Source>>| Sse::new(follow(source))))
         .route("/v1/events", get(async |State(source): State<Arc<dyn Source>>, wanted| Json(recent(&*source, &wanted))))
@@ -122,7 +125,7 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
             get(async |State(source): State<Arc<dyn Source>>, wanted| Sse::new(follow_events(&*source, wanted))),
         )
         .fallback(async || {
-            let detail = "there are /v1/status, /v1/counters and /v1/events, and the latter two's /stream";
+            let detail = "there are /v1/status, /v1/names, /v1/counters and /v1/events, and the latter two's /stream";
             problem(StatusCode::NOT_FOUND, "no such path", detail)
         })
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use GET"))

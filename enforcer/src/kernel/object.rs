@@ -221,6 +221,12 @@ impl Object {
         &mut self.memory
     }
 
+    /// The same to look at.
+    #[must_use]
+    pub const fn tables(&self) -> &Memory {
+        &self.memory
+    }
+
     /// The epoch by which packets stamp their destination's cell.
     #[must_use]
     pub const fn epoch(&self) -> u16 {

@@ -108,6 +108,11 @@ impl Display for Policy {
         for (key, seconds) in timeouts.named() {
             writeln!(f, "{key} = {seconds}")?;
         }
+        writeln!(f, "\n[names]")?;
+        let mut names = self.names;
+        for (key, seconds) in names.named() {
+            writeln!(f, "{key} = {seconds}")?;
+        }
         self.rules(f, "inbound.rule", &self.inbound)
     }
 }

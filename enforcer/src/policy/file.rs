@@ -10,7 +10,7 @@ use super::{
     diagnostics::Diagnostics,
     includes::{self, File},
     keys,
-    model::{Action, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
+    model::{Action, NameTimes, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
     reader::Reader,
     rules::{INBOUND, LAN, ROUTER},
     source::{FileError, Source},
@@ -138,6 +138,7 @@ impl<'a> PolicyReader<'a> {
             monitor: self.reader.flag(table, "monitor"),
             nat64: self.nat64(table),
             timeouts: self.timeouts(table),
+            names: self.names(table),
         }
     }
 
@@ -186,21 +187,35 @@ impl<'a> PolicyReader<'a> {
     fn timeouts(&mut self, table: &DeTable<'_>) -> Timeouts {
         let mut timeouts = Timeouts::default();
         let inbound = table.get("inbound").and_then(|value| value.get_ref().as_table());
-        let Some(table) = inbound.and_then(|inbound| self.reader.table(inbound, "timeouts")) else { return timeouts };
-        let fields = timeouts.named();
-        self.reader.known(table, &fields.each_ref().map(|(key, _)| *key));
+        if let Some(table) = inbound.and_then(|inbound| self.reader.table(inbound, "timeouts")) {
+            self.seconds(table, &mut timeouts.named(), "a time-out");
+        }
+        timeouts
+    }
+
+    fn names(&mut self, table: &DeTable<'_>) -> NameTimes {
+        let mut names = NameTimes::default();
+        if let Some(table) = self.reader.table(table, "names") {
+            self.seconds(table, &mut names.named(), "a time");
+        }
+        names
+    }
+
+    /// Takes the numbers of a table that has nothing else.
+    fn seconds(&mut self, table: &DeTable<'_>, fields: &mut [(&'static str, &mut u32)], what: &str) {
+        let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).collect();
+        self.reader.known(table, &keys);
         for (key, field) in fields {
-            let Some(value) = table.get(key) else { continue };
+            let Some(value) = table.get(*key) else { continue };
             let number = value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
             match number.filter(|seconds| (1..=YEAR).contains(seconds)) {
-                Some(seconds) => *field = seconds,
+                Some(seconds) => **field = seconds,
                 None => {
-                    let help = format!("time-outs are whole seconds, from 1 to {YEAR}: write {key} = 120");
-                    self.reader.wrong(value.span(), "not a time-out", help);
+                    let help = format!("write whole seconds, from 1 to {YEAR}: {key} = 120");
+                    self.reader.wrong(value.span(), format!("not {what}"), help);
                 }
             }
         }
-        timeouts
     }
 
     /// The action of a key among those that are possible.

@@ -51,6 +51,8 @@ pub struct Policy {
     pub nat64: Vec<Ipv6Net>,
     /// How long connections from outside are remembered.
     pub timeouts: Timeouts,
+    /// How long addresses of names count.
+    pub names: NameTimes,
 }
 
 /// What a file means that says `default = "drop"` and nothing else.
@@ -72,6 +74,7 @@ impl Default for Policy {
             monitor: false,
             nat64: Vec::new(),
             timeouts: Timeouts::default(),
+            names: NameTimes::default(),
         }
     }
 }
@@ -83,9 +86,9 @@ impl Policy {
         self.watched(if rule.monitor && rule.action != Action::Allow { Action::Monitor } else { rule.action })
     }
 
-    /// Services that rules of one of its parts name and that have names, in order.
+    /// Services that rules name and that have names, in order. Inbound rules are about places inside: names do not help them.
     pub fn named(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
-        let rules = [&self.lan, &self.router, &self.inbound].into_iter().flat_map(|part| &part.rules);
+        let rules = [&self.lan, &self.router].into_iter().flat_map(|part| &part.rules);
         let ids: BTreeSet<ServiceId> = rules.filter_map(|rule| rule.services.as_ref()).flatten().copied().collect();
         let services = ids.into_iter().map(|id| (id, &self.services[id.0 as usize]));
         services.filter(|(_, service)| !service.names.is_empty())
@@ -220,6 +223,41 @@ impl Timeouts {
             ("icmp", &mut self.icmp),
             ("sctp", &mut self.sctp),
             ("other", &mut self.other),
+        ]
+    }
+}
+
+/// Seconds for which addresses of names count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameTimes {
+    /// The least time that an answer is taken to be valid for.
+    pub floor: u32,
+    /// The longest.
+    pub ceiling: u32,
+    /// How long an address counts beyond that.
+    pub grace: u32,
+    /// How long a connection to an address that counts no more may be silent.
+    pub idle: u32,
+    /// How long such connections go on at most.
+    pub lifetime: u32,
+}
+
+/// Clients keep answers for longer than they should; a push connection is silent for up to half an hour, and lives for days.
+impl Default for NameTimes {
+    fn default() -> Self {
+        Self { floor: 60, ceiling: 86_400, grace: 60, idle: 3600, lifetime: 604_800 }
+    }
+}
+
+impl NameTimes {
+    /// Each by its key in a policy file.
+    pub fn named(&mut self) -> [(&'static str, &mut u32); 5] {
+        [
+            ("floor", &mut self.floor),
+            ("ceiling", &mut self.ceiling),
+            ("grace", &mut self.grace),
+            ("idle", &mut self.idle),
+            ("lifetime", &mut self.lifetime),
         ]
     }
 }

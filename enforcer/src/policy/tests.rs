@@ -39,6 +39,11 @@ log = false
 [inbound]
 default = "allow"
 timeouts = { udp-opening = 1, tcp = 0x10 }
+[names]
+grace = 7
+[[service]]
+name = "web"
+to = ["*.example.org", "www.example.com", "203.0.113.0/24"]
 "#;
 
 /// The mistakes in a policy: line, column, message and help.
@@ -251,6 +256,11 @@ fn every_word_means_what_it_says() {
     assert_eq!((policy.nat64.len(), policy.inbound.default), (2, Action::Allow));
     assert_eq!(policy.timeouts, Timeouts { udp_opening: 1, tcp: 16, ..Timeouts::default() });
     assert_eq!((policy.schedules[0].zone.as_str(), policy.schedules[0].times.len()), ("Europe/Berlin", 5));
+    assert_eq!(policy.names, NameTimes { grace: 7, ..NameTimes::default() });
+    assert_eq!(
+        policy.services[1].names,
+        ["www.example.com", "*.example.org"].map(|name| name.parse().expect("a name"))
+    );
     same(&policy);
 }
 
