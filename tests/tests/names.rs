@@ -3,12 +3,19 @@
 use std::{
     fmt::Write as _,
     io::{Read as _, Write as _},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use enforcer::{
+    catalog::Catalogs,
+    compile::{self, Addresses, Limits},
+    kernel::object::Object,
+    net::{Facts, NetImage, image::Roles},
+    policy::{Policy, ServiceId},
+};
 use enforcer_tests::lab::{
     Lab,
     dns::{self, A, AAAA, PATIENCE, rcodes::SERVFAIL},
@@ -236,4 +243,37 @@ fn what_is_known_outlives_the_resolver_and_a_crash() -> Result<()> {
     assert!(enforcer.log()?.contains("names are learned anew"), "{}", enforcer.log()?);
     assert_eq!(probe::tcp(&lab.client, &v4, 443)?, Silence);
     enforcer.stop()
+}
+
+#[test]
+fn addresses_reach_the_kernel_as_fast_as_a_network_learns_them() -> Result<()> {
+    const COUNT: u32 = 60_000;
+    let policy = Policy::parse("names", POLICY, &Catalogs::default())?;
+    let mut image = compile::compile(&policy, &Limits::default(), 0x1234_5678)?;
+    let mut live = std::mem::take(&mut image.live);
+    let net = NetImage::new(&Facts::default(), &Roles::default(), image.words)?;
+    let mut object = Object::load(&image, &net)?;
+    let mut addresses = Addresses::new(&[]);
+    let v4 = |number: u32| IpAddr::from(Ipv4Addr::from_bits(0x1100_0000 + number * 7));
+    let v6 = |number: u32| IpAddr::from(Ipv6Addr::from_bits(0x2620_0149 << 96 | u128::from(number) << 40));
+    for (family, address) in [("IPv4", &v4 as &dyn Fn(u32) -> IpAddr), ("IPv6", &v6)] {
+        let rate = |start: Instant| f64::from(COUNT) / start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        for number in 0..COUNT {
+            addresses.set(object.memory(), &mut live, address(number), &[ServiceId(number % 2)], false, 0)?;
+        }
+        let stored = rate(start);
+        for number in 0..COUNT {
+            assert!(!addresses.epochs(object.tables(), address(number)).is_empty());
+        }
+        let start = Instant::now();
+        for number in 0..COUNT {
+            addresses.remove(object.memory(), address(number));
+        }
+        println!("{family}: {stored:.0} addresses stored a second, {:.0} removed", rate(start));
+        // Ten times this in a release build; debug builds and loaded machines have their share.
+        ensure!(stored > 50_000.0, "{stored:.0} a second");
+        assert!(addresses.epochs(object.tables(), address(1)).is_empty());
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ const FRAGMENTS: u32 = 16_384;
 /// Connections from outside remembered.
 const REPLIES: u32 = 65_536;
 /// Learned addresses whose buckets are full.
-const OVERFLOW: usize = 1024;
+const OVERFLOW: usize = 16_384;
 /// Bytes of the events' ring buffer, a power of two: seven thousand events.
 const EVENTS: u32 = 1 << 20;
 
