@@ -162,6 +162,38 @@ fn what_a_name_is_an_alias_of_opens_and_what_no_rule_names_does_not() -> Result<
     enforcer.stop()
 }
 
+#[test]
+fn the_gateways_own_policy_knows_names_too() -> Result<()> {
+    const ROUTER: &str = r#"
+[[service]]
+name = "resolver"
+to = ["17.1.2.3"]
+ports = ["udp/53", "tcp/53"]
+
+[router]
+default = "drop"
+
+[[router.rule]]
+action = "allow"
+services = ["resolver", "store"]
+"#;
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let enforcer = start(&lab, &format!("{POLICY}{ROUTER}"))?;
+    wait("www.lab.example is known", || Ok(known(&enforcer, "www.lab.example")?.len() == 2))?;
+    ask(&lab, "a.wild.lab.example", A)?;
+    for (address, from_client, from_gateway) in [
+        ("203.0.113.40", Answered, Answered),
+        ("2001:db8::40", Answered, Answered),
+        ("203.0.113.50", Answered, Silence),
+    ] {
+        assert_eq!(probe::tcp(&lab.client, address, 443)?, from_client, "{address}");
+        assert_eq!(probe::tcp(&lab.gateway, address, 443)?, from_gateway, "{address}");
+    }
+    enforcer.stop()
+}
+
 /// A connection to a server that says everything again.
 fn echo(lab: &Lab, address: SocketAddr) -> Result<TcpStream> {
     let listener = lab.internet.enter(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port()))?))?;
