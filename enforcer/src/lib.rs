@@ -16,5 +16,6 @@ pub mod explain;
 pub mod flows;
 pub mod kernel;
 pub mod moments;
+pub mod names;
 pub mod net;
 pub mod policy;

@@ -20,6 +20,11 @@ pub fn rules(policy: &Policy, rules: &Rules) -> Result<Vec<Advice>, TooMuch> {
     for plane in &mut planes {
         mark(plane, side, &mut alive)?;
     }
+    // Where a service's names lead is not known: only what is as wide takes all of it.
+    for (index, clause) in side.clauses.iter().enumerate() {
+        let named = clause.service.is_some_and(|id| !policy.services[id.0 as usize].names.is_empty());
+        alive[index] |= named && !side.clauses[..index].iter().any(|other| other.is_as_wide_as(clause));
+    }
     let mut of_rule: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (index, clause) in side.clauses.iter().enumerate() {
         of_rule.entry(clause.rule.0 as usize).or_default().push(index as u32);

@@ -1,7 +1,6 @@
 //! What in a policy is likely not meant: `check`'s warnings. The policy is valid with all of them.
 
 mod dead;
-mod names;
 mod opened;
 mod unused;
 mod wide;
@@ -48,7 +47,6 @@ fn exact(policy: &Policy, catalogs: &Catalogs) -> Result<Vec<Advice>, TooMuch> {
     for rules in [&policy.lan, &policy.router, &policy.inbound] {
         all.extend(dead::rules(policy, rules)?);
         all.extend(wide::rules(policy, rules));
-        all.extend(names::rules(policy, rules, catalogs));
     }
     all.extend(opened::services(policy, catalogs)?);
     all.extend(unused::services_and_schedules(policy));

@@ -69,12 +69,7 @@ pub fn services(policy: &Policy, catalogs: &Catalogs) -> Result<Vec<Advice>, Too
 
 /// Services with prefixes that no rule names, of vendors of whom a rule names another: their names, and a policy with a rule for each.
 fn unnamed(policy: &Policy, catalogs: &Catalogs) -> (Vec<String>, Policy, Rules) {
-    let named: BTreeSet<&str> = policy
-        .services
-        .iter()
-        .map(|service| service.name.as_str())
-        .chain(policy.unresolved.keys().map(String::as_str))
-        .collect();
+    let named: BTreeSet<&str> = policy.services.iter().map(|service| service.name.as_str()).collect();
     let vendors: BTreeSet<&str> = named.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
     let (mut names, mut services, mut rules) = (Vec::new(), Vec::new(), Vec::new());
     for vendor in vendors {
@@ -99,5 +94,6 @@ fn unnamed(policy: &Policy, catalogs: &Catalogs) -> (Vec<String>, Policy, Rules)
 /// What is known by address of an entry.
 fn addresses(name: &str, entry: &catalog::Entry) -> Option<Service> {
     let to: Vec<_> = entry.hosts.iter().filter_map(Host::prefix).collect();
-    (!to.is_empty()).then(|| Service { name: name.to_owned(), to, ports: entry.ports.clone() })
+    let ports = entry.ports.clone();
+    (!to.is_empty()).then(|| Service { name: name.to_owned(), to, names: Vec::new(), ports })
 }

@@ -55,6 +55,8 @@ pub trait Source: Send + Sync + 'static {
     fn events(&self) -> (Vec<types::Event>, broadcast::Receiver<types::Event>);
     /// How many were not told.
     fn events_lost(&self) -> u64;
+    /// The names' addresses.
+    fn names(&self) -> types::Names;
 }
 
 /// Which events somebody asks for.
@@ -117,6 +119,7 @@ pub fn bind(path: &Path) -> io::Result<Socket> {
 pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
     let router = Router::new()
         .route("/v1/status", get(async |State(source): State<Arc<dyn Source>>| Json(source.status())))
+        .route("/v1/names", get(async |State(source): State<Arc<dyn Source>>| Json(source.names())))
         .route("/v1/counters", get(async |State(source): State<Arc<dyn Source>>| Json(source.counters())))
         .route(
             "/v1/counters/stream",
@@ -139,7 +142,7 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
             ),
         )
         .fallback(async || {
-            let detail = "there are /v1/status, /v1/counters and /v1/events, and the latter two's /stream";
+            let detail = "there are /v1/status, /v1/names, /v1/counters and /v1/events, and the latter two's /stream";
             problem(StatusCode::NOT_FOUND, "no such path", detail)
         })
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use GET"))

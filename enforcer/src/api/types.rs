@@ -7,6 +7,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    dns::forwarder::counters::Snapshot,
+    names::{How, learned::Counts},
+};
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -36,6 +41,55 @@ pub struct Status {
     pub events_lost: u64,
     /// What an operator should look at.
     pub warnings: Vec<String>,
+    /// Names and the DNS server, if it is on.
+    pub names: Option<NamesStatus>,
+}
+
+/// Names and their addresses, and the DNS server that learns them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamesStatus {
+    /// How many there are.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Addresses that the kernel's tables had no room for: they are not matched.
+    pub unplaced: u64,
+    /// What became of clients' queries.
+    pub queries: Snapshot,
+    /// The resolvers that are asked, in the order of preference.
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// A resolver that is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Whether it is asked before those that do not answer.
+    pub well: bool,
+    /// How often it was silent or not to be reached.
+    pub failures: u64,
+}
+
+/// `GET /v1/names`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// By name.
+    pub names: Vec<NameAddress>,
+}
+
+/// An address of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameAddress {
+    /// The name that was asked for; of a draining address, the last that had it.
+    pub name: String,
+    /// The address.
+    pub address: IpAddr,
+    /// For how long it counts; nothing if it drains: connections that stand go on.
+    pub seconds_left: Option<u64>,
+    /// What it is a destination of.
+    pub services: Vec<String>,
+    /// How it became known.
+    pub how: How,
 }
 
 /// A program on an interface.

@@ -57,7 +57,7 @@ pub struct Entry {
 }
 
 /// Where a service is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Host {
     /// Addresses.
     Prefix(IpNet),

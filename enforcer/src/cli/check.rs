@@ -1,6 +1,6 @@
 //! `enforcer check`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -32,8 +32,8 @@ struct Report<'a> {
     #[serde(flatten)]
     usage: &'a Usage,
     warnings: &'a [Advice],
-    /// Names that are no addresses yet, by service.
-    unresolved: std::collections::BTreeMap<&'a str, Vec<String>>,
+    /// Names, by service.
+    names: BTreeMap<&'a str, Vec<String>>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -47,16 +47,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
     let warnings = advise(&policy, &Catalogs::beside(&arguments.policy)?);
     if arguments.json {
-        let unresolved = policy.unresolved.iter().map(|(service, names)| (service.as_str(), words(names)));
-        super::print_json(&Report { usage: &image.usage, warnings: &warnings, unresolved: unresolved.collect() })?;
+        super::print_json(&Report { usage: &image.usage, warnings: &warnings, names: names(&policy) })?;
     } else {
         let file = arguments.policy.display().to_string();
         super::print(&format!("{file}: {}\n", summary(&policy, &image.usage)))?;
-        super::print(&unresolved(&policy))?;
+        super::print(&told_of_names(&policy))?;
         super::print(&warnings.iter().map(|advice| told(&file, advice)).collect::<String>())?;
     }
-    let warned = !warnings.is_empty() || !policy.unresolved.is_empty();
-    Ok(if arguments.strict && warned { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if arguments.strict && !warnings.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A warning with its place.
@@ -67,8 +65,10 @@ fn told(policy: &str, advice: &Advice) -> String {
     format!("warning: {place}: {message}\n  help: {help}\n")
 }
 
-fn words(names: &[Pattern]) -> Vec<String> {
-    names.iter().map(ToString::to_string).collect()
+/// The names that rules speak of, by service.
+fn names(policy: &Policy) -> BTreeMap<&str, Vec<String>> {
+    let words = |names: &[Pattern]| names.iter().map(ToString::to_string).collect();
+    policy.named().map(|(_, service)| (service.name.as_str(), words(&service.names))).collect()
 }
 
 /// A policy in a line.
@@ -84,14 +84,14 @@ fn summary(policy: &Policy, usage: &Usage) -> String {
     )
 }
 
-/// The names that are no addresses yet, by service.
-fn unresolved(policy: &Policy) -> String {
-    if policy.unresolved.is_empty() {
+/// What it takes to match names.
+fn told_of_names(policy: &Policy) -> String {
+    let services = policy.named().count();
+    if services == 0 {
         return String::new();
     }
-    let lines = policy.unresolved.iter().map(|(service, names)| format!("  {service}: {}\n", words(names).join(" ")));
+    let names: usize = policy.named().map(|(_, service)| service.names.len()).sum();
     format!(
-        "warning: these names are no addresses yet, and traffic to them is not matched:\n{}",
-        lines.collect::<String>()
+        "{names} names of {services} services are matched by the addresses that DNS gives them: `enforcer run --dns-listen` learns these\n"
     )
 }

@@ -6,6 +6,7 @@ mod diff;
 mod events;
 mod explain;
 mod fmt;
+mod names;
 mod run;
 mod schema;
 mod services;
@@ -55,6 +56,8 @@ enum Command {
     Services(services::Arguments),
     /// Show where the running controller is attached, and its policy
     Status(status::Arguments),
+    /// Show the addresses of names, and for how long they count
+    Names(names::Arguments),
     /// Show packets and bytes by rule and service
     Counters(counters::Arguments),
     /// Show what became of single packets: those that were denied or would be, and those that rules log
@@ -98,6 +101,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Names(arguments) => names::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
     }

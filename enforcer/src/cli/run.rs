@@ -1,6 +1,6 @@
 //! `enforcer run`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 
@@ -24,12 +24,22 @@ pub struct Arguments {
     /// Tell on standard error why frames are malformed; takes time for each of them
     #[arg(long)]
     diagnose: bool,
+    /// Serve DNS to clients on this address, such as 10.1.0.1:53, and learn names' addresses from it; may be repeated
+    #[arg(long = "dns-listen", value_name = "ADDR:PORT")]
+    dns_listen: Vec<SocketAddr>,
+    /// A resolver to ask; may be repeated, in the order of preference [default: those of /etc/resolv.conf]
+    #[arg(long = "dns-upstream", value_name = "ADDR:PORT", requires = "dns_listen")]
+    dns_upstream: Vec<SocketAddr>,
+    /// Where names' addresses are kept over a restart
+    #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
+    state: PathBuf,
     #[command(flatten)]
     socket: Socket,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { lans, wans, policy, xdp, diagnose, socket: Socket { socket } } = arguments;
+    let Arguments { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, state, socket: Socket { socket } } =
+        arguments;
     let mut seen: Vec<&String> = Vec::new();
     for name in lans.iter().chain(&wans) {
         if seen.contains(&name) {
@@ -37,7 +47,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         seen.push(name);
     }
-    let options = control::Options { lans, wans, policy, xdp, diagnose, socket };
+    let options = control::Options { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, state, socket };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

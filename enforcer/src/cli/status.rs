@@ -5,7 +5,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::Socket;
-use crate::api::{client, types::Status};
+use crate::{
+    api::{
+        client,
+        types::{NamesStatus, Status},
+    },
+    names::learned::Counts,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -41,13 +47,46 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if status.events_lost > 0 {
         rows.push(vec!["events lost".into(), status.events_lost.to_string()]);
     }
+    if let Some(names) = status.names {
+        rows.extend(of_names(&names));
+    }
     rows.extend(status.hooks.into_iter().map(|hook| vec![hook.role, format!("{} by {}", hook.interface, hook.hook)]));
     rows.extend(status.warnings.into_iter().map(|warning| vec!["WARNING".into(), warning]));
     super::print(&super::table(&rows, &[]))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn duration(seconds: u64) -> String {
+fn of_names(status: &NamesStatus) -> Vec<Vec<String>> {
+    let NamesStatus { counts, unplaced, queries, upstreams } = status;
+    let Counts { names, addresses, draining, evicted, refused } = counts;
+    let mut rows = vec![
+        vec![
+            "names".into(),
+            format!("{names} with {addresses} addresses, {draining} draining; {evicted} evicted, {refused} refused"),
+        ],
+        vec![
+            "DNS queries".into(),
+            format!(
+                "{}, {} answered, {} failed, {} over limits",
+                queries.queries,
+                queries.answers,
+                queries.failed,
+                queries.over_limit + queries.connections_over_limit
+            ),
+        ],
+    ];
+    rows.extend(upstreams.iter().map(|upstream| {
+        let state = if upstream.well { "well" } else { "does not answer" };
+        vec!["resolver".into(), format!("{} {state}, {} failures", upstream.address, upstream.failures)]
+    }));
+    if *unplaced > 0 {
+        let warning = format!("{unplaced} addresses of names had no room in the tables: they are not matched");
+        rows.push(vec!["WARNING".into(), warning]);
+    }
+    rows
+}
+
+pub fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

@@ -48,6 +48,10 @@ pub struct Clauses<'a> {
     pub sources: Vec<&'a [IpNet]>,
     /// Port cells by set.
     pub ports: Vec<Vec<(u32, u32)>>,
+    /// Destination sets by service.
+    pub by_service: HashMap<ServiceId, u32>,
+    /// Whether any of those services has names.
+    pub named: bool,
 }
 
 /// Numbers the rules' sets. The first clause's counter is `first_counter`; the caller has made sure that there are enough counters. `samplings` are the
@@ -70,6 +74,7 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32, samp
                 *destinations.entry(service).or_insert_with(|| {
                     let meant = &policy.services[service.0 as usize];
                     clauses.destinations.push(policy.destinations(meant));
+                    clauses.named |= !meant.names.is_empty();
                     let ports = if meant.ports.contains(&PortMatch::Any) {
                         ANY
                     } else {
@@ -90,6 +95,7 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32, samp
             clauses.clauses.push(Clause { destination, source, ports, when, verdict });
         }
     }
+    clauses.by_service = destinations.into_iter().map(|(service, (destination, _))| (service, destination)).collect();
     clauses
 }
 

@@ -9,9 +9,11 @@ use enforcer_ebpf::{
 /// reads 1.1 cells.
 const MEAN: usize = 2;
 
-/// Buckets, a power of two, for so many hosts; none for none.
-fn buckets(hosts: usize) -> usize {
-    if hosts == 0 { 0 } else { hosts.div_ceil(MEAN).next_power_of_two() }
+/// Buckets, a power of two, for so many hosts, or so many that come later; none for none. Where there are many of the one, the few of the other find
+/// room among them.
+fn buckets(hosts: usize, later: usize) -> usize {
+    let most = hosts.max(later);
+    if most == 0 { 0 } else { most.div_ceil(MEAN).next_power_of_two() }
 }
 
 /// Whether a cell can hold an IPv4 address: all but the two that mean an empty and a removed one, which are kept as prefixes.
@@ -19,9 +21,9 @@ pub const fn fits(address: u32) -> bool {
     address != 0 && address != TOMBSTONE
 }
 
-/// An IPv4 table and the hosts that its buckets could not take. Addresses are distinct.
-pub fn build4(hosts: &[(u32, u16)], seed: u32) -> (Vec<Bucket>, Vec<(u32, u16)>) {
-    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len())];
+/// An IPv4 table with room for some that come later, and the hosts that its buckets could not take. Addresses are distinct.
+pub fn build4(hosts: &[(u32, u16)], later: usize, seed: u32) -> (Vec<Bucket>, Vec<(u32, u16)>) {
+    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len(), later)];
     let mask = (table.len() as u32).wrapping_sub(1);
     let mut overflow = Vec::new();
     for &(address, class) in hosts {
@@ -35,8 +37,8 @@ pub fn build4(hosts: &[(u32, u16)], seed: u32) -> (Vec<Bucket>, Vec<(u32, u16)>)
 }
 
 /// An IPv6 table, its keys, and what overflowed.
-pub fn build6(hosts: &[(Words6, u16)], seed: u32) -> (Vec<Bucket>, Vec<Keys6>, Vec<(Words6, u16)>) {
-    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len())];
+pub fn build6(hosts: &[(Words6, u16)], later: usize, seed: u32) -> (Vec<Bucket>, Vec<Keys6>, Vec<(Words6, u16)>) {
+    let mut table = vec![Bucket([0; BUCKET_CELLS]); buckets(hosts.len(), later)];
     let mut keys = vec![[[0; 4]; BUCKET_CELLS]; table.len()];
     let mask = (table.len() as u32).wrapping_sub(1);
     let mut overflow = Vec::new();
@@ -49,6 +51,24 @@ pub fn build6(hosts: &[(Words6, u16)], seed: u32) -> (Vec<Bucket>, Vec<Keys6>, V
         }
     }
     (table, keys, overflow)
+}
+
+/// The first cell from `start` on that no host has.
+pub fn free(bucket: &Bucket, start: usize) -> Option<usize> {
+    let nobody = |cell: &usize| matches!(bucket.0[*cell] as u32, 0 | TOMBSTONE);
+    (0..BUCKET_CELLS).map(|step| (start + step) % BUCKET_CELLS).find(nobody)
+}
+
+/// Cells with the values that take a host out. A probe goes on behind what is left of it; where none would find anything, the cells are empty again, so
+/// that probes stay short while hosts come and go.
+pub fn emptied(bucket: &Bucket, cell: usize) -> Vec<(usize, u64)> {
+    let tag = |cell: usize| bucket.0[cell % BUCKET_CELLS] as u32;
+    if tag(cell + 1) != 0 {
+        return vec![(cell, host_cell(TOMBSTONE, 0, 0))];
+    }
+    let before = (1..BUCKET_CELLS).map(|step| (cell + BUCKET_CELLS - step) % BUCKET_CELLS);
+    let tombstones = before.take_while(|&cell| tag(cell) == TOMBSTONE);
+    std::iter::once(cell).chain(tombstones).map(|cell| (cell, 0)).collect()
 }
 
 /// Stores into the first empty cell from `start` on.
@@ -81,7 +101,7 @@ mod tests {
             seed in any::<u32>(),
         ) {
             let list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
-            let (table, overflow) = build4(&list, seed);
+            let (table, overflow) = build4(&list, 0, seed);
             for address in hosts.keys().copied().chain(others) {
                 prop_assert_eq!(lookup4(&table, &overflow, address, seed), hosts.get(&address).copied());
             }
@@ -90,7 +110,7 @@ mod tests {
         #[test]
         fn every_ipv6_host_is_found(hosts in prop::collection::hash_map(any::<Words6>(), 0..1_u16 << 15, 0..400), seed in any::<u32>()) {
             let list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
-            let (table, keys, overflow) = build6(&list, seed);
+            let (table, keys, overflow) = build6(&list, 0, seed);
             for (address, class) in &list {
                 let (tag, hash) = hosts::fingerprint6(address, seed);
                 let (bucket, start) = hosts::slot(hash, (table.len() as u32).wrapping_sub(1));
@@ -107,12 +127,12 @@ mod tests {
     #[test]
     fn a_full_bucket_overflows_and_says_so() {
         let seed = 7;
-        let mask = buckets(64) as u32 - 1;
+        let mask = buckets(64, 0) as u32 - 1;
         // Addresses of one bucket, and enough others for the table to have that many buckets.
         let one: Vec<u32> = (1..).filter(|&address| hosts::slot4(address, seed, mask).0 == 0).take(12).collect();
         let others = (1..).filter(|&address| hosts::slot4(address, seed, mask).0 != 0).take(52);
         let list: Vec<_> = one.iter().copied().chain(others).map(|address| (address, 5)).collect();
-        let (table, overflow) = build4(&list, seed);
+        let (table, overflow) = build4(&list, 0, seed);
         assert_eq!(table.len(), mask as usize + 1);
         assert!(overflow.len() >= 4);
         for address in one {
@@ -123,7 +143,7 @@ mod tests {
     #[test]
     fn consecutive_hosts_spread_over_the_buckets() {
         let list: Vec<_> = (0x1100_0000..0x1100_0000 + 65_536).map(|address| (address, 1)).collect();
-        let (_, overflow) = build4(&list, 0x1234_5678);
+        let (_, overflow) = build4(&list, 0, 0x1234_5678);
         assert!(overflow.len() < 100, "{} of 65,536 overflow", overflow.len());
     }
 }

@@ -2,15 +2,15 @@
 
 use enforcer_ebpf::{
     abi::{
-        Block, Bucket, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, OverflowKey, POLICIES, PolicyId, Root,
-        Verdict, Words6,
+        BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, Keys6, LongKey, OverflowKey,
+        POLICIES, PolicyId, Root, Verdict, Words6, cell,
     },
     classify,
-    maps::Maps,
+    maps::{self, Maps},
 };
 use serde::Serialize;
 
-use super::clauses::Counted;
+use super::{addresses::Tables, clauses::Counted, live::Live};
 use crate::net::image::Words;
 
 /// A policy's tables, ready to be copied into maps or read where they are.
@@ -35,6 +35,8 @@ pub struct Image {
     pub samplings: Vec<u32>,
     /// Words of a moment's source tables, by [`PolicyId`].
     pub moment_words: [u32; POLICIES],
+    /// The class tables as they go on growing, by [`PolicyId`].
+    pub live: Vec<Live>,
     /// What is settled before any rule; goes into the network's tables.
     pub words: Words,
     /// How much of everything there is.
@@ -74,6 +76,65 @@ impl Image {
         for policy in 0..POLICIES {
             self.roots[policy].layout.moment = self.moment(policy, moment);
         }
+    }
+}
+
+impl Tables for Image {
+    fn root(&self, policy: PolicyId) -> &Root {
+        &self.roots[policy as usize]
+    }
+
+    fn word(&self, policy: PolicyId, index: u32) -> Option<u32> {
+        maps::word(self, &self.roots[policy as usize], index)
+    }
+
+    fn long6(&self, space: u32, address: &Words6) -> Option<u32> {
+        Maps::long6(self, space, address)
+    }
+
+    fn bucket(&self, v6: bool, bucket: u32) -> Bucket {
+        if v6 { self.hosts6[bucket as usize] } else { self.hosts4[bucket as usize] }
+    }
+
+    fn key(&self, bucket: u32, cell: usize) -> Words6 {
+        self.keys6[bucket as usize][cell]
+    }
+
+    fn overflow(&self, key: &OverflowKey) -> Option<u32> {
+        Maps::overflow(self, key)
+    }
+
+    fn store_word(&mut self, policy: PolicyId, index: u32, value: u32) {
+        let root = &mut self.roots[policy as usize];
+        let index = index as usize;
+        match root.words.get_mut(index) {
+            Some(word) => *word = value,
+            None => {
+                let block = root.layout.blocks as usize + (index - INLINE_WORDS) / BLOCK_WORDS;
+                self.blocks[block][index % BLOCK_WORDS] = value;
+            }
+        }
+    }
+
+    fn store(&mut self, v6: bool, bucket: u32, cell: usize, value: u64) {
+        let table = if v6 { &mut self.hosts6 } else { &mut self.hosts4 };
+        table[bucket as usize].0[cell] = value;
+    }
+
+    fn store_key(&mut self, bucket: u32, cell: usize, key: &Words6) {
+        self.keys6[bucket as usize][cell] = *key;
+    }
+
+    fn store_overflow(&mut self, key: &OverflowKey, class: Option<u32>) -> bool {
+        self.overflow.retain(|(other, _)| other != key);
+        self.overflow.extend(class.map(|class| (*key, class)));
+        true
+    }
+
+    fn mark(&mut self, policy: PolicyId, v6: bool, root: usize) {
+        let Root { dst4, dst6, .. } = &mut self.roots[policy as usize];
+        let cells = if v6 { dst6 } else { dst4 };
+        cells[root] |= cell::HOSTS;
     }
 }
 

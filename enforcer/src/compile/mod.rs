@@ -3,10 +3,12 @@
 //! `clauses` numbers the sets that rules speak of, `prefixes` and `ports` turn overlapping sets into disjoint classes, `rows` turns classes into
 //! verdicts, `trie` and `hosts` lay addresses out. All of it is pure.
 
+pub mod addresses;
 mod clauses;
 mod family;
 mod hosts;
 mod image;
+mod live;
 pub(crate) mod ports;
 pub mod prefixes;
 mod rows;
@@ -21,10 +23,12 @@ use enforcer_ebpf::{
 };
 use thiserror::Error;
 
+pub use addresses::Addresses;
 use clauses::Clauses;
 pub use clauses::{Clause, Counted};
 use family::{Family, OUTERMOST, nest};
 pub use image::{Image, Usage};
+pub use live::{Live, NoRoom};
 use prefixes::Prefix;
 use rows::{Rows, TooLarge};
 use samplings::Samplings;
@@ -43,6 +47,8 @@ pub struct Limits {
     pub blocks: usize,
     /// Hosts of each family.
     pub hosts: usize,
+    /// Addresses of names, of each family; room for them is kept if rules name any.
+    pub learned: usize,
     /// Clauses: pairs of rule and service; each has a counter on every CPU.
     pub clauses: usize,
     /// Words of each class table.
@@ -51,7 +57,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blocks: 512 * 1024, hosts: 4_000_000, clauses: 262_144, class_words: 32 * 1024 * 1024 }
+        Self { blocks: 512 * 1024, hosts: 4_000_000, learned: 65_536, clauses: 262_144, class_words: 32 * 1024 * 1024 }
     }
 }
 
@@ -112,6 +118,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         counters: Vec::new(),
         samplings: Vec::new(),
         moment_words: [0; POLICIES],
+        live: Vec::new(),
         words: words::words(policy, &mut samplings),
         usage: Usage { clauses, ..Usage::default() },
     };
@@ -124,7 +131,7 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
     for (id, rules, default) in policies {
         let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
         let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), Log::Denied);
-        context.add(&mut image, id, &numbered, default)?;
+        context.add(&mut image, id, numbered, default)?;
     }
     let rates = samplings.count();
     if rates > Verdict::SAMPLINGS as usize {
@@ -153,7 +160,7 @@ impl Context<'_> {
         &self,
         image: &mut Image,
         id: PolicyId,
-        numbered: &Clauses<'_>,
+        numbered: Clauses<'_>,
         default: Verdict,
     ) -> Result<(), CompileError> {
         let Self { moments, limits, seed } = *self;
@@ -178,10 +185,15 @@ impl Context<'_> {
 
         // Hosts' rows first: their cells have 15 bits for the class.
         let mut rows = Rows::new(&numbered.clauses, numbered.destinations.len(), limits.class_words);
+        // Names' addresses come later.
+        let learns = limits.learned > 0 && numbered.named && id != PolicyId::Inbound;
         let mut classes = vec![None; destinations.len()];
         let hosts = dst4.hosts.iter().map(|host| host.value).chain(dst6.hosts.iter().map(|host| host.value));
         for set in hosts {
             class_of(&mut classes, &mut rows, &destinations, set)?;
+        }
+        if learns {
+            rows.keep_room();
         }
         if rows.units() > HOST_CLASSES {
             return Err(too_large("row units for host addresses", rows.units(), HOST_CLASSES, FEWER_SETS));
@@ -190,26 +202,27 @@ impl Context<'_> {
         let dst4 = dst4.map(&mut class)?;
         let dst6 = dst6.map(&mut class)?;
         let outside = class(OUTERMOST)?;
-        let (words, patterns) = rows.finish(&sources, &port_classes, moments).map_err(|TooLarge(what, needed)| {
-            too_large(
-                match what {
-                    "rows" => "words of verdict rows",
-                    "groups" => "words of source tables",
-                    _ => "words of port tables",
-                },
-                needed,
-                limits.class_words,
-                FEWER_SETS,
-            )
-        })?;
+        let source_classes = sources.len();
+        let (words, live) =
+            rows.finish(sources, port_classes, numbered.by_service, moments).map_err(|TooLarge(what, needed)| {
+                too_large(
+                    match what {
+                        "rows" => "words of verdict rows",
+                        "groups" => "words of source tables",
+                        _ => "words of port tables",
+                    },
+                    needed,
+                    limits.class_words,
+                    FEWER_SETS,
+                )
+            })?;
 
         image.usage.class_words += words.len();
         let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
         trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
         trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
-        let source_classes = sources.len();
         // A source's leaf is where its class's part of the table begins.
-        let part = |class| Ok(class * patterns as u32);
+        let part = |class| Ok(class * live.stride());
         let (src4, src6) = (src4.map(part)?, src6.map(part)?);
         if source_classes > 1 {
             trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
@@ -224,7 +237,8 @@ impl Context<'_> {
             return too_many(blocks.count());
         }
         root.layout.source_classes = (source_classes * moments.len()) as u32;
-        image.moment_words[id as usize] = (source_classes * patterns) as u32;
+        image.moment_words[id as usize] = source_classes as u32 * live.stride();
+        image.live.push(live);
         root.layout.seed = seed;
         root.layout.default = default;
         root.layout.blocks = image.blocks.len() as u32;
@@ -232,7 +246,7 @@ impl Context<'_> {
         if image.blocks.len() > limits.blocks {
             return too_many(image.blocks.len());
         }
-        self.add_hosts(image, id, &dst4, &dst6)?;
+        self.add_hosts(image, id, &dst4, &dst6, if learns { limits.learned } else { 0 })?;
         image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();
         image.usage.prefixes6 += dst6.prefixes.len() + src6.prefixes.len();
         Ok(())
@@ -245,6 +259,7 @@ impl Context<'_> {
         id: PolicyId,
         dst4: &Family<u32>,
         dst6: &Family<u128>,
+        learned: usize,
     ) -> Result<(), CompileError> {
         let Self { limits, seed, .. } = *self;
         for hosts in [dst4.hosts.len(), dst6.hosts.len()] {
@@ -257,7 +272,7 @@ impl Context<'_> {
         for (address, _) in &list {
             root.dst4[(address >> 16) as usize] |= cell::HOSTS;
         }
-        let (table, overflow) = hosts::build4(&list, seed);
+        let (table, overflow) = hosts::build4(&list, learned, seed);
         root.layout.hosts4 = image.hosts4.len() as u32;
         root.layout.hosts4_mask = (table.len() as u32).saturating_sub(1);
         image.hosts4.extend(table);
@@ -272,7 +287,7 @@ impl Context<'_> {
         for (address, _) in &list {
             root.dst6[(address[0] >> 16) as usize] |= cell::HOSTS;
         }
-        let (table, keys, overflow) = hosts::build6(&list, seed);
+        let (table, keys, overflow) = hosts::build6(&list, learned, seed);
         root.layout.hosts6 = image.hosts6.len() as u32;
         root.layout.hosts6_mask = (table.len() as u32).saturating_sub(1);
         image.hosts6.extend(table);
@@ -291,7 +306,7 @@ impl Context<'_> {
 }
 
 /// The class of a destination set, its row made when it is first asked for.
-fn class_of(classes: &mut [Option<u32>], rows: &mut Rows<'_>, sets: &Sets, set: u32) -> Result<u32, CompileError> {
+fn class_of(classes: &mut [Option<u32>], rows: &mut Rows, sets: &Sets, set: u32) -> Result<u32, CompileError> {
     if let Some(class) = classes[set as usize] {
         return Ok(class);
     }

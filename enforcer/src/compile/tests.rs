@@ -63,7 +63,11 @@ fn one_in(count: u32) -> Log {
 
 /// Small policies whose rules overlap.
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
-    let service = (nets(), prop::collection::vec(port(), 1..4));
+    let names = prop::collection::btree_set(
+        "(\\*\\.)?[ab]\\.(x\\.)?example".prop_map(|name| name.parse().expect("a name")),
+        0..3,
+    );
+    let service = (nets(), names, prop::collection::vec(port(), 1..4));
     let rule = (
         0..3_u8,
         prop::option::weighted(0.9, prop::collection::vec(any::<prop::sample::Index>(), 1..4)),
@@ -87,7 +91,12 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         let services: Vec<Service> = services
             .into_iter()
             .enumerate()
-            .map(|(index, (to, ports))| Service { name: format!("s{index}"), to, ports })
+            .map(|(index, (to, names, ports))| Service {
+                name: format!("s{index}"),
+                to,
+                names: names.into_iter().collect(),
+                ports,
+            })
             .collect();
         let rules = rules
             .into_iter()
@@ -141,6 +150,11 @@ const NAT64: &str = "64:ff9b::/96";
 
 /// Rules as they read while some schedules apply, without any of the compiler's parts: action, counter and one in how many packets makes an event.
 fn scan(policy: &Policy, packet: &Packet, active: &[ScheduleId]) -> (Action, u32, u32) {
+    scan_with(policy, packet, active, &[])
+}
+
+/// The same where the destination is one of some services' names' addresses.
+fn scan_with(policy: &Policy, packet: &Packet, active: &[ScheduleId], learned: &[ServiceId]) -> (Action, u32, u32) {
     let address = |words: [u32; 4]| -> std::net::IpAddr {
         if packet.v6 {
             let joined = words.iter().fold(0_u128, |joined, &word| joined << 32 | u128::from(word));
@@ -192,9 +206,10 @@ fn scan(policy: &Policy, packet: &Packet, active: &[ScheduleId]) -> (Action, u32
             counter += 1;
             continue;
         };
-        for service in services {
-            let service = &policy.services[service.0 as usize];
-            if from && to_any(&service.to, packet.destination) && service.ports.iter().any(takes) {
+        for id in services {
+            let service = &policy.services[id.0 as usize];
+            let to = to_any(&service.to, packet.destination) || learned.contains(id);
+            if from && to && service.ports.iter().any(takes) {
                 return fate(rule, counter);
             }
             counter += 1;
@@ -228,10 +243,101 @@ proptest! {
     }
 }
 
+/// What happens to a learned address.
+#[derive(Clone, Debug)]
+enum Step {
+    Set(Vec<prop::sample::Index>, bool),
+    Remove,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(prop::sample::Index, Step)>> {
+    let set = (prop::collection::vec(any::<prop::sample::Index>(), 1..4), prop::bool::weighted(0.2));
+    let step =
+        prop_oneof![4 => set.prop_map(|(services, draining)| Step::Set(services, draining)), 1 => Just(Step::Remove)];
+    prop::collection::vec((any::<prop::sample::Index>(), step), 1..60)
+}
+
+fn verdict(image: &Image, packet: &Packet, flags: u32) -> Verdict {
+    let (from, to, port) =
+        (&packet.source, &packet.destination, packet.slot << 16 | u32::from(packet.selector) | flags);
+    let verdict = if packet.v6 {
+        classify::judge6(image, PolicyId::Lan, from, to, port)
+    } else {
+        classify::judge4(image, PolicyId::Lan, from[3], to[3], port)
+    };
+    verdict.expect("complete tables")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn a_learned_address_is_judged_as_one_of_its_services(
+        policy in policy(), packets in prop::collection::vec(packet(), 12), more in prop::collection::vec(packet(), 12),
+        steps in steps(), seed in any::<u32>(),
+    ) {
+        let mut policy = policy;
+        policy.services[0].names = vec!["a.example".parse().expect("a name")];
+        if policy.lan.rules.iter().all(|rule| rule.services.as_ref().is_none_or(|ids| !ids.contains(&ServiceId(0)))) {
+            policy.lan.rules.push(Rule { services: Some(vec![ServiceId(0)]), ..Rule::new(Action::Allow) });
+        }
+        // Few buckets, so that some are full.
+        let mut image = compile(&policy, &Limits { learned: 2, ..Limits::default() }, seed).expect("a small policy");
+        let untouched = compile(&policy, &Limits { learned: 2, ..Limits::default() }, seed).expect("a small policy");
+        let mut live = std::mem::take(&mut image.live);
+        let mut addresses = Addresses::new(&policy.nat64);
+        let address = |packet: &Packet| -> std::net::IpAddr {
+            let bits = packet.destination.iter().fold(0_u128, |joined, &word| joined << 32 | u128::from(word));
+            if packet.v6 { std::net::Ipv6Addr::from(bits).into() } else { std::net::Ipv4Addr::from(bits as u32).into() }
+        };
+        let inner = |address| match address {
+            std::net::IpAddr::V6(v6) if policy.nat64.iter().any(|net| net.contains(&v6)) => {
+                std::net::Ipv4Addr::from(v6.to_bits() as u32).into()
+            }
+            other => other,
+        };
+        let fits = |address| !matches!(address, std::net::IpAddr::V4(v4) if !hosts::fits(v4.to_bits()));
+        let hosts: Vec<_> = packets.iter().map(|packet| inner(address(packet))).filter(|&address| fits(address)).collect();
+        prop_assume!(!hosts.is_empty());
+        let mut state: std::collections::HashMap<std::net::IpAddr, (Vec<ServiceId>, bool)> = std::collections::HashMap::new();
+        for (index, step) in steps {
+            let host = *index.get(&hosts);
+            match step {
+                Step::Set(services, draining) => {
+                    let services: Vec<_> = services.iter().map(|i| ServiceId(i.index(policy.services.len()) as u32)).collect();
+                    addresses.set(&mut image, &mut live, host, &services, draining, 7).expect("room");
+                    state.insert(host, (services, draining));
+                }
+                Step::Remove => {
+                    addresses.remove(&mut image, host);
+                    state.remove(&host);
+                }
+            }
+        }
+        let moments = Moments::of(&policy).expect("few");
+        for (number, packet) in packets.iter().chain(&more).enumerate() {
+            let moment = number % moments.sets().len();
+            image.set_moment(moment);
+            let is_host = addresses::is_host(&untouched, PolicyId::Lan, address(packet));
+            for flags in [0, enforcer_ebpf::abi::STANDS] {
+                let learned = match state.get(&inner(address(packet))) {
+                    // A draining address is one of its services for what stands alone; a host of the policy's own is none at all.
+                    Some((services, draining)) if !draining || flags != 0 && !is_host => &services[..],
+                    _ => &[],
+                };
+                let verdict = verdict(&image, packet, flags);
+                let one_in = image.samplings[verdict.sampling() as usize];
+                let scanned = scan_with(&policy, packet, &moments.sets()[moment], learned);
+                prop_assert_eq!((verdict.action(), verdict.counter(), one_in), scanned, "{:?} {:?}", packet, learned);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_policy_beyond_a_limit_is_refused_with_the_numbers() {
     let host = |n: u32| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x1100_0000 + n)));
-    let services = vec![Service { name: "many".into(), to: (0..100).map(host).collect(), ports: vec![PortMatch::Any] }];
+    let to = (0..100).map(host).collect();
+    let services = vec![Service { name: "many".into(), to, names: Vec::new(), ports: vec![PortMatch::Any] }];
     let rule = Rule { services: Some(vec![ServiceId(0)]), ..Rule::new(Action::Allow) };
     let policy = Policy { lan: Rules { default: Action::Drop, rules: vec![rule] }, services, ..Policy::default() };
     let Err(error) = compile(&policy, &Limits { hosts: 99, ..Limits::default() }, 1) else {

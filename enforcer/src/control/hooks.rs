@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// Programs on the configured interfaces, by the index that the interface had when they were attached.
+#[derive(Default)]
 pub struct Hooks {
     lans: BTreeMap<u32, Vec<Attached>>,
     wans: BTreeMap<u32, Vec<Attached>>,
@@ -23,7 +24,7 @@ pub struct Hooks {
 impl Hooks {
     /// On all of them, or on none.
     pub fn attach(object: &mut Object, options: &Options, facts: &Facts) -> Result<Self> {
-        let mut hooks = Self { lans: BTreeMap::new(), wans: BTreeMap::new() };
+        let mut hooks = Self::default();
         hooks.follow(object, options, facts).into_iter().next().map_or(Ok(hooks), Err)
     }
 

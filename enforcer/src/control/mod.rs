@@ -1,14 +1,17 @@
 //! The controller: a policy in force until it is told to stop.
 
+mod dns;
 mod hooks;
+mod learning;
 mod record;
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     io::Write as _,
+    net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,9 +27,10 @@ use tokio::{
 use crate::{
     api::{
         server::{self, Source},
-        types::{Counters, Event, PseudoCounter, RuleCounter, Status},
+        types::{self, Counters, Event, PseudoCounter, RuleCounter, Status},
     },
     compile::{self, Image, Limits},
+    dns::forwarder::Forwarder,
     events::{self, Names},
     kernel::{attach::XdpMode, events::Events, object::Object},
     moments::Moments,
@@ -37,7 +41,9 @@ use crate::{
     },
     policy::{Policy, words},
 };
+use dns::Asking;
 use hooks::Hooks;
+use learning::Learning;
 use record::Record;
 
 /// What `enforcer run` is told.
@@ -53,6 +59,12 @@ pub struct Options {
     pub xdp: XdpMode,
     /// Whether the kernel's programs tell about malformed frames.
     pub diagnose: bool,
+    /// Where clients are served DNS; nowhere means that names are not matched.
+    pub dns_listen: Vec<SocketAddr>,
+    /// Resolvers to ask; without any, the system's.
+    pub dns_upstream: Vec<SocketAddr>,
+    /// Where names' addresses are kept over a restart.
+    pub state: PathBuf,
     /// The API's socket.
     pub socket: PathBuf,
 }
@@ -69,8 +81,15 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let (policy, sha256) = Policy::load_with_hash(&options.policy)?;
-    warn_of_names(&policy);
-    let image = compile::compile(&policy, &Limits::default(), seed())?;
+    let learns = !options.dns_listen.is_empty();
+    if !learns && policy.named().next().is_some() {
+        eprintln!(
+            "enforcer: rules speak of names, which are not matched: say where clients ask for them with --dns-listen"
+        );
+    }
+    let limits = Limits::default();
+    let limits = Limits { learned: if learns { limits.learned } else { 0 }, ..limits };
+    let mut image = compile::compile(&policy, &limits, seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     let roles = roles(options, &facts)?;
     if let Some(problem) = net::image::problems(&facts, &roles).into_iter().next() {
@@ -89,7 +108,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let schedule = Schedule::of(&policy)?;
     object.set_moment(schedule.moments.at(Timestamp::now()));
     let events = object.events()?;
-    let hooks = Hooks::attach(&mut object, options, &facts)?;
+    let learning = learns.then(|| Learning::new(&policy, std::mem::take(&mut image.live), Instant::now()));
     let controller = Arc::new(Controller {
         status: Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -105,14 +124,24 @@ pub async fn run(options: &Options) -> Result<()> {
             schedules: Vec::new(),
             events_lost: 0,
             warnings: Vec::new(),
+            names: None,
         },
         since: Instant::now(),
         names: names(&policy, &image),
         words: image.words,
         schedule,
         record: Record::default(),
-        state: Mutex::new(State { object, hooks, interfaces: Arc::new(names_of(&facts)), warnings: Vec::new() }),
+        state: Mutex::new(State {
+            object,
+            hooks: Hooks::default(),
+            learning,
+            interfaces: Arc::new(names_of(&facts)),
+            warnings: Vec::new(),
+        }),
+        forwarder: OnceLock::new(),
     });
+    let store = if learns { Some(controller.begin_dns(options)?) } else { None };
+    controller.state().attach(options, &facts)?;
     say(&format!(
         "enforcing {} on {} (socket {})",
         options.policy.display(),
@@ -130,12 +159,17 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.follow(changes, options) => {}
         () = controller.keep_time() => {}
         result = controller.record(events) => result?,
+        () = controller.serve_dns(&policy) => {}
+        () = controller.keep_names(store.as_ref()) => {}
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
         () = async { while hangup.recv().await.is_some() {} } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     controller.state().hooks.detach();
+    if let Some(store) = &store {
+        controller.save(store);
+    }
     say("detached");
     Ok(())
 }
@@ -228,11 +262,14 @@ struct Controller {
     schedule: Schedule,
     record: Record,
     state: Mutex<State>,
+    forwarder: OnceLock<Forwarder<Asking>>,
 }
 
 struct State {
     object: Object,
     hooks: Hooks,
+    /// What names stand for, if they are learned.
+    learning: Option<Learning>,
     /// Names of interfaces by index.
     interfaces: Arc<HashMap<u32, String>>,
     /// What of the network's last change could not be followed.
@@ -282,6 +319,12 @@ fn monotonic() -> u64 {
 }
 
 impl State {
+    /// Attaches the programs to all interfaces, or to none.
+    fn attach(&mut self, options: &Options, facts: &Facts) -> Result<()> {
+        self.hooks = Hooks::attach(&mut self.object, options, facts)?;
+        Ok(())
+    }
+
     /// Programs first, then the tables that trust what they have judged.
     fn follow(&mut self, facts: &Facts, options: &Options, words: Words) {
         self.interfaces = Arc::new(names_of(facts));
@@ -311,6 +354,7 @@ impl Source for Controller {
         let state = self.state();
         status.hooks = state.hooks.status();
         status.warnings.clone_from(&state.warnings);
+        status.names = self.names_status(&state);
         status
     }
 
@@ -335,11 +379,9 @@ impl Source for Controller {
     fn events_lost(&self) -> u64 {
         self.record.lost()
     }
-}
 
-/// Tells which services are not or not wholly reached, as they have names that no addresses are known of.
-fn warn_of_names(policy: &Policy) {
-    for (service, names) in &policy.unresolved {
-        eprintln!("enforcer: {service}: {} names are no addresses yet and are not matched", names.len());
+    fn names(&self) -> types::Names {
+        let state = self.state();
+        types::Names { names: state.learning.as_ref().map(|names| names.list(Instant::now())).unwrap_or_default() }
     }
 }

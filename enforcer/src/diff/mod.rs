@@ -6,7 +6,6 @@ mod names;
 mod text;
 mod words;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
 pub struct Diff {
     /// By policy, verdicts and the rules and services behind them.
     pub flows: Vec<Change>,
-    /// Of services' names that are no addresses yet.
+    /// The same of names, whose addresses are not known here.
     pub names: Vec<NameChange>,
     /// Of what is said beside rules.
     pub words: Vec<WordChange>,
@@ -64,19 +63,23 @@ pub struct Flows {
     pub when: Vec<String>,
 }
 
-/// Names that rules speak of differently.
+/// Flows to names' addresses that the same rules decide about, differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NameChange {
     /// `lan`, `router` or `inbound`.
     pub policy: &'static str,
-    /// The catalogue's service.
-    pub service: String,
+    /// The verdict in the old policy.
+    pub old: Decision,
+    /// And in the new one.
+    pub new: Decision,
     /// The names.
     pub names: Vec<String>,
-    /// What the old policy's rules say of them; nothing if none names them.
-    pub old: Option<String>,
-    /// And the new policy's.
-    pub new: Option<String>,
+    /// Protocols and ports.
+    pub ports: Ports,
+    /// Sources.
+    pub from: Vec<Block>,
+    /// Times, each a possibility; empty is always.
+    pub when: Vec<String>,
 }
 
 /// A word that is another one.
@@ -96,7 +99,7 @@ impl Diff {
     /// # Errors
     /// If the policies are too large to compare.
     pub fn new(old: &Policy, new: &Policy) -> Result<Self, TooMuch> {
-        Ok(Self { flows: flows::changes(old, new)?, names: names::changes(old, new), words: words::changes(old, new) })
+        Ok(Self { flows: flows::changes(old, new)?, names: names::changes(old, new)?, words: words::changes(old, new) })
     }
 
     /// Whether there is no difference.
@@ -114,10 +117,6 @@ fn parts(policy: &Policy) -> [(&'static str, &crate::policy::Rules); 3] {
 /// Whether blocks are all of one family's addresses, or of both.
 fn is_everything(blocks: &[Block]) -> bool {
     blocks.iter().all(|block| block.prefix.prefix_len() == 0 && block.except.is_empty())
-}
-
-fn prefixes(nets: &[IpNet]) -> String {
-    nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -1,71 +1,81 @@
-//! Names that are no addresses yet, and that the rules of two policies speak of differently.
+//! Names whose addresses' flows change their verdict, wherever the addresses may be.
+//!
+//! Each name stands for an address of its own, which is a destination of the services that have it: so the comparison of flows compares names.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{NameChange, parts, prefixes};
-use crate::{
-    catalog::Pattern,
-    policy::{Policy, Rules, words},
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// What rules say of a name, in order: in effect, and for people.
-type Said = Vec<(String, String)>;
+use ipnet::IpNet;
 
-/// A service, and what the old and the new rules say of its names.
-type Alike<'a> = (&'a str, Option<&'a Said>, Option<&'a Said>);
+use super::{Flows, NameChange, flows};
+use crate::{
+    catalog::Pattern,
+    dns::Patterns,
+    flows::TooMuch,
+    policy::{Policy, Service},
+};
 
-/// All differences.
-pub fn changes(old: &Policy, new: &Policy) -> Vec<NameChange> {
+/// All changes of verdicts in which services with names have a part.
+pub fn changes(old: &Policy, new: &Policy) -> Result<Vec<NameChange>, TooMuch> {
+    let names: BTreeSet<&Pattern> =
+        [old, new].iter().flat_map(|policy| &policy.services).flat_map(|s| &s.names).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&Pattern> = names.into_iter().collect();
     let mut changes = Vec::new();
-    for ((policy, old_rules), (_, new_rules)) in parts(old).into_iter().zip(parts(new)) {
-        let (old, new) = (said(old, old_rules), said(new, new_rules));
-        let mut alike: BTreeMap<Alike<'_>, Vec<String>> = BTreeMap::new();
-        let names: BTreeSet<&(&str, &Pattern)> = old.keys().chain(new.keys()).collect();
-        for key @ (service, name) in names {
-            let effect = |said: Option<&Said>| {
-                said.map(|said| said.iter().map(|(effect, _)| effect.clone()).collect::<Vec<_>>())
-            };
-            if effect(old.get(key)) != effect(new.get(key)) {
-                alike.entry((service, old.get(key), new.get(key))).or_default().push(name.to_string());
-            }
+    for change in flows::changes(&standing_for(old, &names), &standing_for(new, &names))? {
+        // What is said of every destination is told with the addresses.
+        if change.old.service.is_none() && change.new.service.is_none() {
+            continue;
         }
-        let text = |said: &Said| said.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>().join(", then ");
-        changes.extend(alike.into_iter().map(|((service, old, new), names)| NameChange {
-            policy,
-            service: service.to_owned(),
-            names,
-            old: old.map(text),
-            new: new.map(text),
+        changes.extend(change.flows.into_iter().filter_map(|Flows { to, ports, from, when }| {
+            let is_meant = |number: &usize| {
+                stand_ins(*number).iter().any(|address| {
+                    let holds = |net: &IpNet| net.contains(address);
+                    to.iter().any(|block| holds(&block.prefix) && !block.except.iter().any(holds))
+                })
+            };
+            let names: Vec<String> =
+                (0..names.len()).filter(is_meant).map(|number| names[number].to_string()).collect();
+            let (policy, old, new) = (change.policy, change.old.clone(), change.new.clone());
+            (!names.is_empty()).then_some(NameChange { policy, old, new, names, ports, from, when })
         }));
     }
-    changes
+    Ok(changes)
 }
 
-/// What the rules say of each service's names, up to the first rule that holds for everybody and always.
-fn said<'a>(policy: &'a Policy, rules: &'a Rules) -> BTreeMap<(&'a str, &'a Pattern), Said> {
-    let mut services: BTreeMap<&str, (bool, Said)> = BTreeMap::new();
-    for rule in &rules.rules {
-        let mut limits = rule.from.as_ref().map_or_else(String::new, |from| {
-            let mut from = from.clone();
-            from.sort_unstable();
-            format!(" from {}", prefixes(&from))
-        });
-        if let Some(schedule) = rule.when.map(|id| &policy.schedules[id.0 as usize]) {
-            // The times themselves: two policies may mean different ones by a name.
-            limits += &format!(" at {} {:?} of {}", schedule.name, schedule.times, schedule.zone);
-        }
-        let action = words::name(policy.effect(rule));
-        for service in &rule.unresolved {
-            let (closed, said) = services.entry(service).or_default();
-            if !*closed {
-                said.push((format!("{action}{limits}"), format!("{action} (rule {}){limits}", rule.label())));
-                *closed = limits.is_empty();
-            }
+/// The policy with names' stand-ins for addresses.
+fn standing_for(policy: &Policy, names: &[&Pattern]) -> Policy {
+    let mut policy = Policy { nat64: Vec::new(), ..policy.clone() };
+    let mut with: Patterns<usize> = Patterns::default();
+    for (index, service) in policy.services.iter().enumerate() {
+        service.names.iter().for_each(|name| with.insert(name, index));
+    }
+    for service in &mut policy.services {
+        service.names.clear();
+        if !is_everywhere(service) {
+            service.to.clear();
         }
     }
-    let named = services.into_iter().flat_map(|(service, (_, said))| {
-        let names = policy.unresolved.get(service).into_iter().flatten();
-        names.map(move |name| ((service, name), said.clone()))
-    });
-    named.collect()
+    for (number, name) in names.iter().enumerate() {
+        let services: BTreeSet<usize> = with.covering(name).copied().collect();
+        for index in services {
+            policy.services[index].to.extend(stand_ins(number));
+        }
+    }
+    policy
+}
+
+fn is_everywhere(service: &Service) -> bool {
+    service.to.iter().filter(|net| net.prefix_len() == 0).count() == 2
+}
+
+/// Addresses of both families, somewhere where they are valid.
+fn stand_ins(number: usize) -> [IpNet; 2] {
+    let v4 = Ipv4Addr::from_bits((17 << 24) + number as u32);
+    let v6 = Ipv6Addr::from_bits((0x2620_0149 << 96) + number as u128);
+    [IpAddr::from(v4).into(), IpAddr::from(v6).into()]
 }

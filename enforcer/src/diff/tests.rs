@@ -283,7 +283,32 @@ fn names_and_words_are_compared() {
     let store = "[[rule]]\nname = \"store\"\naction = \"allow\"\nservices = [\"apple/encrypted-dns\"]\n";
     assert_eq!(
         diff("default = \"drop\"", &format!("default = \"drop\"\nfragments = \"allow\"\n{store}")),
-        "LAN  names of apple/encrypted-dns (doh.dns.apple.com): no rule names them -> allow (rule store)\nfragments: drop -> allow\n"
+        "LAN  doh.dns.apple.com tcp/443: drop (default) -> allow (rule store, service apple/encrypted-dns)\nfragments: drop -> allow\n"
+    );
+}
+
+#[test]
+fn names_are_compared_by_what_their_services_ports_and_sources_allow() {
+    let policy = |hosts: &str, ports: &str, rule: &str| {
+        format!(
+            "default = \"drop\"\n[[service]]\nname = \"s\"\nto = [{hosts}]\nports = [\"tcp/443\"{ports}]\n[[rule]]\nname = \"r\"\naction = \"allow\"\nservices = [\"s\"]\n{rule}"
+        )
+    };
+    let old = policy("\"*.a.example\", \"b.example\"", "", "");
+    // A wildcard has held the name already.
+    assert_eq!(
+        diff(&old, &policy("\"*.a.example\", \"b.example\", \"x.a.example\"", "", "")),
+        "no flow changes verdict\n"
+    );
+    assert_eq!(
+        diff(&old, &policy("\"*.a.example\"", "", "")),
+        "LAN  b.example tcp/443: allow (rule r, service s) -> drop (default)\n"
+    );
+    assert_eq!(
+        diff(&old, &policy("\"*.a.example\", \"b.example\"", ", \"udp/443\"", "from = [\"10.1.0.0/16\"]\n")),
+        "LAN  b.example, *.a.example udp/443 from 10.1.0.0/16: drop (default) -> allow (rule r, service s)\n\
+         LAN  b.example, *.a.example tcp/443 from 0.0.0.0/0 except 10.1.0.0/16: allow (rule r, service s) -> drop (default)\n\
+         LAN  b.example, *.a.example tcp/443 from ::/0: allow (rule r, service s) -> drop (default)\n"
     );
 }
 

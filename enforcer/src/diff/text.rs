@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Change, Decision, Diff, Flows, NameChange, is_everything};
-use crate::flows::blocks_text;
+use crate::flows::{Block, blocks_text};
 
 /// Lines of one change, and names of one service; more are counted, not told.
 const MOST: usize = 8;
@@ -40,11 +40,15 @@ impl Display for Change {
 impl Display for Flows {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", blocks_text(&self.to), self.ports)?;
-        if !is_everything(&self.from) {
-            write!(f, " from {}", blocks_text(&self.from))?;
-        }
-        if self.when.is_empty() { Ok(()) } else { write!(f, " at {}", self.when.join(" or ")) }
+        sources_and_times(f, &self.from, is_everything(&self.from), &self.when)
     }
+}
+
+fn sources_and_times(f: &mut Formatter<'_>, from: &[Block], everybody: bool, when: &[String]) -> fmt::Result {
+    if !everybody {
+        write!(f, " from {}", blocks_text(from))?;
+    }
+    if when.is_empty() { Ok(()) } else { write!(f, " at {}", when.join(" or ")) }
 }
 
 impl Display for Decision {
@@ -59,13 +63,14 @@ impl Display for Decision {
 
 impl Display for NameChange {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const UNNAMED: &str = "no rule names them";
-        let (old, new) = (self.old.as_deref().unwrap_or(UNNAMED), self.new.as_deref().unwrap_or(UNNAMED));
-        let names = self.names[..self.names.len().min(MOST)].join(" ");
-        let more = match self.names.len().checked_sub(MOST) {
-            None | Some(0) => String::new(),
-            Some(more) => format!(" and {more} more"),
-        };
-        writeln!(f, "{}  names of {} ({names}{more}): {old} -> {new}", column(self.policy), self.service)
+        let Self { policy, old, new, names, ports, from, when } = self;
+        write!(f, "{}  {}", column(policy), names[..names.len().min(MOST)].join(", "))?;
+        if let Some(more @ 1..) = names.len().checked_sub(MOST) {
+            write!(f, " and {more} more names")?;
+        }
+        write!(f, " {ports}")?;
+        // Names have addresses of both families, whose sources are the same family's.
+        sources_and_times(f, from, from.len() == 2 && is_everything(from), when)?;
+        writeln!(f, ": {old} -> {new}")
     }
 }

@@ -12,7 +12,7 @@ pub fn changes(old: &Policy, new: &Policy) -> Vec<WordChange> {
         .collect()
 }
 
-fn said(policy: &Policy) -> [(&'static str, String); 16] {
+fn said(policy: &Policy) -> [(&'static str, String); 21] {
     let action = |action| words::name(action).to_owned();
     let seconds = |seconds: u32| format!("{seconds} s");
     let mut nat64: Vec<String> = policy.nat64.iter().map(ToString::to_string).collect();
@@ -35,5 +35,10 @@ fn said(policy: &Policy) -> [(&'static str, String); 16] {
         ("time-out of icmp", seconds(timeouts.icmp)),
         ("time-out of sctp", seconds(timeouts.sctp)),
         ("time-out of other protocols", seconds(timeouts.other)),
+        ("least time of names' addresses", seconds(policy.names.floor)),
+        ("longest time of names' addresses", seconds(policy.names.ceiling)),
+        ("grace of names' addresses", seconds(policy.names.grace)),
+        ("silence of connections to what names stood for", seconds(policy.names.idle)),
+        ("lifetime of connections to what names stood for", seconds(policy.names.lifetime)),
     ]
 }

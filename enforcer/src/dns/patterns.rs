@@ -44,9 +44,20 @@ impl<T> Patterns<T> {
     }
 
     /// The values of all patterns that a name matches.
-    pub fn matches(&self, name: &Name) -> impl Iterator<Item = &T> {
+    pub fn matches<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a T> {
+        self.along(name.labels())
+    }
+
+    /// The values of all patterns that match whatever a pattern matches.
+    pub fn covering<'a>(&'a self, pattern: &'a Pattern) -> impl Iterator<Item = &'a T> {
+        // No label of a pattern is an asterisk: it stands for any name below.
+        let below: Option<&[u8]> = pattern.is_wildcard().then_some(b"*");
+        self.along(pattern.labels().map(str::as_bytes).chain(below))
+    }
+
+    fn along<'a>(&'a self, labels: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a T> {
         let mut next = Some(&self.root);
-        let labels = name.labels().map(Some).chain(iter::once(None));
+        let labels = labels.map(Some).chain(iter::once(None));
         let values = labels.map_while(move |label| {
             let zone = next?;
             // While there are labels, the name is below the zone.
@@ -80,6 +91,18 @@ mod tests {
         let mut found: Vec<usize> = patterns.matches(&name.parse().unwrap()).copied().collect();
         found.sort_unstable();
         found
+    }
+
+    #[test]
+    fn a_wildcard_covers_those_below_it() {
+        let all =
+            ["*.apple.com", "*.push.apple.com", "push.apple.com"].map(|pattern| (pattern.parse().unwrap(), pattern));
+        let patterns: Patterns<&str> = all.into_iter().collect();
+        let covering = |pattern: &str| patterns.covering(&pattern.parse().unwrap()).copied().collect::<Vec<_>>();
+        assert_eq!(covering("*.push.apple.com"), ["*.apple.com", "*.push.apple.com"]);
+        assert_eq!(covering("push.apple.com"), ["*.apple.com", "push.apple.com"]);
+        assert_eq!(covering("*.apple.com"), ["*.apple.com"]);
+        assert_eq!(covering("*.example.com"), [""; 0]);
     }
 
     #[test]

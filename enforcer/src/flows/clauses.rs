@@ -140,8 +140,13 @@ pub fn numbered(sides: &[(&Policy, &Rules)]) -> (Vec<Side>, Numbered, Shapes) {
                 let (destination, ports) = service.map_or((ANY, ANY), |id| {
                     *services.entry(id).or_insert_with(|| {
                         let meant = &policy.services[id.0 as usize];
-                        let destination = prefixes(&policy.destinations(meant))
-                            .map_or(ANY, |nets| number(&mut destinations, &mut all.destinations, nets));
+                        let destination = prefixes(&policy.destinations(meant)).map_or(ANY, |nets| {
+                            // Sets with names are others, whatever prefixes they have.
+                            *destinations.entry((nets, &meant.names)).or_insert_with_key(|(nets, _)| {
+                                all.destinations.push(nets.clone());
+                                all.destinations.len() as u32 - 1
+                            })
+                        });
                         let cells = || ports::ranges(&meant.ports).into_iter().map(|(first, last)| first..last + 1);
                         let ports = if meant.ports.contains(&PortMatch::Any) {
                             ANY

@@ -7,7 +7,7 @@ use std::{
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use aya::maps::{Map, MapData};
@@ -92,6 +92,28 @@ impl<T: Pod> Mapped<T> {
                 cell.store(word, Ordering::Release);
             }
         }
+    }
+
+    /// Stores eight bytes at once, given by their byte offset: a host's cell.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn store_cell(&self, offset: usize, value: u64) {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes, "a cell at {offset}");
+        // SAFETY: within the mapping, as just checked, which is page-aligned; concurrent accesses are atomic or by the kernel.
+        let cell = unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(offset / 8)) };
+        cell.store(value, Ordering::Release);
+    }
+
+    /// An element where it is; only of maps to which no program stores.
+    ///
+    /// # Panics
+    /// If there is no such element.
+    #[must_use]
+    pub fn get(&self, index: usize) -> &T {
+        assert!(index < self.elements, "element {index} of {}", self.elements);
+        // SAFETY: within the mapping, as just checked; any bytes make a `T`, and whoever stores to it holds the only reference to this value.
+        unsafe { self.start.add(index).as_ref() }
     }
 
     /// How many elements there are.

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod diagnostics;
 pub mod events;
+pub mod hosts;
 pub mod memory;
 pub mod object;
 

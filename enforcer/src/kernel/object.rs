@@ -9,11 +9,10 @@ use aya::{
     util::nr_cpus,
 };
 use enforcer_ebpf::abi::{
-    BLOCK_WORDS, Block, Bucket, Counter, Keys6, Layout, LongKey, NET_BLOCKS, Net, OverflowKey, POLICIES, Root, Words6,
-    pseudo,
+    BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, POLICIES, Root, Words6, pseudo,
 };
 
-use super::{KernelError, diagnostics::Diagnostics, events::Events, memory::Mapped};
+use super::{KernelError, diagnostics::Diagnostics, events::Events, hosts::Memory, memory::Mapped};
 use crate::{
     compile::Image,
     net::image::{NetError, NetImage},
@@ -27,6 +26,8 @@ const PLACES6: u32 = 4096;
 const FRAGMENTS: u32 = 16_384;
 /// Connections from outside remembered.
 const REPLIES: u32 = 65_536;
+/// Learned addresses whose buckets are full.
+const OVERFLOW: usize = 16_384;
 /// Bytes of the events' ring buffer, a power of two: seven thousand events.
 const EVENTS: u32 = 1 << 20;
 
@@ -38,7 +39,7 @@ static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enf
 /// An ABI value as aya wants map keys and values.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct Raw<T>(T);
+pub(super) struct Raw<T>(pub(super) T);
 
 // SAFETY: the type is transparent over one that any bytes make.
 unsafe impl<T: bytemuck::Pod> aya::Pod for Raw<T> {}
@@ -53,11 +54,12 @@ enum Level {
 /// A policy in the kernel: its maps, and programs that are loaded but not attached.
 pub struct Object {
     ebpf: Ebpf,
-    roots: Mapped<Root>,
+    memory: Memory,
     moment_words: [u32; POLICIES],
     counters: Mapped<Counter>,
     /// Counters of one CPU.
     counters_per_cpu: usize,
+    epoch: u16,
     net: Mapped<Net>,
     places6: LpmTrie<aya::maps::MapData, Words6, u32>,
     /// Which half of the network blocks the next update may fill.
@@ -111,7 +113,7 @@ impl Object {
             .map_max_entries("HOSTS4", hosts4)
             .map_max_entries("HOSTS6", hosts6)
             .map_max_entries("KEYS6", hosts6)
-            .map_max_entries("OVERFLOW", size(image.overflow.len()))
+            .map_max_entries("OVERFLOW", size(image.overflow.len() + OVERFLOW))
             .map_max_entries("LONG6", size(image.long6.len()))
             .override_global("COUNTERS_PER_CPU", &counters_per_cpu, true)
             .map_max_entries("COUNTERS", counters)
@@ -128,10 +130,13 @@ impl Object {
         let mut mapped = Take(&mut ebpf);
         let mut roots = mapped.array::<Root>("ROOTS", size(image.roots.len()))?;
         roots.fill(&image.roots);
-        mapped.array::<Block>("BLOCKS", blocks)?.fill(&image.blocks);
-        mapped.array::<Bucket>("HOSTS4", hosts4)?.fill(&image.hosts4);
-        mapped.array::<Bucket>("HOSTS6", hosts6)?.fill(&image.hosts6);
-        mapped.array::<Keys6>("KEYS6", hosts6)?.fill(&image.keys6);
+        let mut words = mapped.array::<Block>("BLOCKS", blocks)?;
+        words.fill(&image.blocks);
+        let [mut v4, mut v6] = [mapped.array::<Bucket>("HOSTS4", hosts4)?, mapped.array::<Bucket>("HOSTS6", hosts6)?];
+        v4.fill(&image.hosts4);
+        v6.fill(&image.hosts6);
+        let mut keys6 = mapped.array::<Keys6>("KEYS6", hosts6)?;
+        keys6.fill(&image.keys6);
         let mut overflow: HashMap<_, Raw<OverflowKey>, u32> = mapped.map("OVERFLOW")?;
         for (key, class) in &image.overflow {
             overflow.insert(Raw(*key), class, 0).map_err(|source| KernelError::Map { name: "OVERFLOW", source })?;
@@ -153,10 +158,11 @@ impl Object {
         let counters_per_cpu = counters_per_cpu as usize;
         let mut object = Self {
             ebpf,
-            roots,
+            memory: Memory { roots, blocks: words, hosts4: v4, hosts6: v6, keys6, overflow, long6 },
             moment_words: image.moment_words,
             counters,
             counters_per_cpu,
+            epoch: 0,
             net: net_memory,
             places6,
             spare_half: 0,
@@ -173,7 +179,8 @@ impl Object {
     /// If there are more routes than the tables hold; what was in force stays.
     pub fn update_net(&mut self, net: &NetImage) -> Result<(), KernelError> {
         let first = self.spare_half * NET_HALF;
-        let root = net.at(first, NET_HALF)?;
+        let mut root = net.at(first, NET_HALF)?;
+        root.epoch = self.epoch.into();
         let refused = |source| KernelError::Map { name: "PLACES6", source };
         let wanted: Vec<(Key<Words6>, u32)> = net
             .long6()
@@ -205,9 +212,31 @@ impl Object {
     /// Lets the rules of a moment apply, by its number: one store for each policy, so that a packet meets the old moment or the new.
     pub fn set_moment(&self, moment: usize) {
         for (policy, words) in self.moment_words.iter().enumerate() {
-            let offset = policy * size_of::<Root>() + offset_of!(Root, layout) + offset_of!(Layout, moment);
-            self.roots.store_changed(offset, &[words * moment as u32]);
+            self.memory.set_moment(policy, words * moment as u32);
         }
+    }
+
+    /// The tables in which addresses of names are stored.
+    pub const fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    /// The same to look at.
+    #[must_use]
+    pub const fn tables(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The epoch by which packets stamp their destination's cell.
+    #[must_use]
+    pub const fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// Begins the next epoch.
+    pub fn advance_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.net.store_changed(offset_of!(Net, epoch), &[self.epoch.into()]);
     }
 
     /// The programs' events, once.

@@ -16,7 +16,8 @@ fn list<T: Display>(f: &mut Formatter<'_>, key: &str, items: &[T]) -> fmt::Resul
 impl Display for Service {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "[[service]]\nname = \"{}\"", self.name)?;
-        list(f, "to", &self.to)?;
+        let names = self.names.iter().map(ToString::to_string);
+        list(f, "to", &self.to.iter().map(ToString::to_string).chain(names).collect::<Vec<_>>())?;
         list(f, "ports", &self.ports)
     }
 }
@@ -69,13 +70,8 @@ impl Policy {
         }
     }
 
-    /// Rules but those all of whose services are names without addresses: they match nothing.
-    fn matching(rules: &Rules) -> impl Iterator<Item = &Rule> {
-        rules.rules.iter().filter(|rule| rule.services.as_ref().is_none_or(|services| !services.is_empty()))
-    }
-
     fn rules(&self, f: &mut Formatter<'_>, header: &str, rules: &Rules) -> fmt::Result {
-        Self::matching(rules).try_for_each(|rule| self.rule(f, header, rule))
+        rules.rules.iter().try_for_each(|rule| self.rule(f, header, rule))
     }
 }
 
@@ -110,6 +106,11 @@ impl Display for Policy {
         writeln!(f, "\n[inbound.timeouts]")?;
         let mut timeouts = self.timeouts;
         for (key, seconds) in timeouts.named() {
+            writeln!(f, "{key} = {seconds}")?;
+        }
+        writeln!(f, "\n[names]")?;
+        let mut names = self.names;
+        for (key, seconds) in names.named() {
             writeln!(f, "{key} = {seconds}")?;
         }
         self.rules(f, "inbound.rule", &self.inbound)

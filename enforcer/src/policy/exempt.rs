@@ -45,7 +45,8 @@ impl<'a> PolicyReader<'a> {
             }
             if let Some(prefixes) = self.prefixes(table, "to") {
                 to.get_or_insert_with(|| {
-                    let service = Service { name: "exempt".into(), to: Vec::new(), ports: vec![PortMatch::Any] };
+                    let any = vec![PortMatch::Any];
+                    let service = Service { name: "exempt".into(), to: Vec::new(), names: Vec::new(), ports: any };
                     let services = Some(vec![self.define(service, span.clone())]);
                     Rule { services, ..self.allow(TO, file, span) }
                 });

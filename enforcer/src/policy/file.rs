@@ -1,10 +1,6 @@
 //! The policy file: from its text to a policy.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    path::Path,
-};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use ipnet::{IpNet, Ipv6Net};
 use sha2::{Digest as _, Sha256};
@@ -14,13 +10,13 @@ use super::{
     diagnostics::Diagnostics,
     includes::{self, File},
     keys,
-    model::{Action, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
+    model::{Action, NameTimes, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
     reader::Reader,
     rules::{INBOUND, LAN, ROUTER},
     source::{FileError, Source},
     words,
 };
-use crate::catalog::{Catalogs, Pattern};
+use crate::catalog::Catalogs;
 
 const PASSES_OR_NOT: &[Action] = &[Action::Allow, Action::Drop, Action::Monitor];
 /// In seconds; nothing is remembered for longer.
@@ -73,9 +69,8 @@ pub(super) struct PolicyReader<'a> {
     pub nat64: Vec<Ipv6Net>,
     /// The policy's own services, then those of catalogues, as rules name them.
     pub defined: Vec<Service>,
-    /// A catalogue's service may be several here, or none, if all of its hosts are names.
+    /// A catalogue's service may be several here.
     pub services: HashMap<String, Vec<ServiceId>>,
-    pub unresolved: BTreeMap<String, Vec<Pattern>>,
 }
 
 impl<'a> PolicyReader<'a> {
@@ -91,7 +86,6 @@ impl<'a> PolicyReader<'a> {
             nat64: Vec::new(),
             defined: Vec::new(),
             services: HashMap::new(),
-            unresolved: BTreeMap::new(),
         };
         let policy = reader.policy(files, own);
         reader.reader.faultless()?;
@@ -138,7 +132,6 @@ impl<'a> PolicyReader<'a> {
         Policy {
             schedules: std::mem::take(&mut self.schedules),
             services: std::mem::take(&mut self.defined),
-            unresolved: std::mem::take(&mut self.unresolved),
             lan,
             router,
             inbound,
@@ -151,6 +144,7 @@ impl<'a> PolicyReader<'a> {
             monitor: self.reader.flag(table, "monitor"),
             nat64: std::mem::take(&mut self.nat64),
             timeouts: self.timeouts(table),
+            names: self.names(table),
         }
     }
 
@@ -199,21 +193,35 @@ impl<'a> PolicyReader<'a> {
     fn timeouts(&mut self, table: &DeTable<'_>) -> Timeouts {
         let mut timeouts = Timeouts::default();
         let inbound = table.get("inbound").and_then(|value| value.get_ref().as_table());
-        let Some(table) = inbound.and_then(|inbound| self.reader.table(inbound, "timeouts")) else { return timeouts };
-        let fields = timeouts.named();
-        self.reader.known(table, &fields.each_ref().map(|(key, _)| *key));
+        if let Some(table) = inbound.and_then(|inbound| self.reader.table(inbound, "timeouts")) {
+            self.seconds(table, &mut timeouts.named(), "a time-out");
+        }
+        timeouts
+    }
+
+    fn names(&mut self, table: &DeTable<'_>) -> NameTimes {
+        let mut names = NameTimes::default();
+        if let Some(table) = self.reader.table(table, "names") {
+            self.seconds(table, &mut names.named(), "a time");
+        }
+        names
+    }
+
+    /// Takes the numbers of a table that has nothing else.
+    fn seconds(&mut self, table: &DeTable<'_>, fields: &mut [(&'static str, &mut u32)], what: &str) {
+        let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).collect();
+        self.reader.known(table, &keys);
         for (key, field) in fields {
-            let Some(value) = table.get(key) else { continue };
+            let Some(value) = table.get(*key) else { continue };
             let number = value.get_ref().as_integer().and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok());
             match number.filter(|seconds| (1..=YEAR).contains(seconds)) {
-                Some(seconds) => *field = seconds,
+                Some(seconds) => **field = seconds,
                 None => {
-                    let help = format!("time-outs are whole seconds, from 1 to {YEAR}: write {key} = 120");
-                    self.reader.wrong(value.span(), "not a time-out", help);
+                    let help = format!("write whole seconds, from 1 to {YEAR}: {key} = 120");
+                    self.reader.wrong(value.span(), format!("not {what}"), help);
                 }
             }
         }
-        timeouts
     }
 
     /// The action of a key among those that are possible.

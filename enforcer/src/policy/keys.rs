@@ -1,4 +1,5 @@
-//! The keys that each table of a policy file may have; [`super::Timeouts::named`] has those of `[inbound.timeouts]`.
+//! The keys that each table of a policy file may have; [`super::Timeouts::named`] has those of `[inbound.timeouts]`,
+//! [`super::NameTimes::named`] those of `[names]`.
 
 /// The policy itself.
 pub const POLICY: &[&str] = &[
@@ -20,6 +21,7 @@ pub const POLICY: &[&str] = &[
     "rule",
     "router",
     "inbound",
+    "names",
 ];
 /// A file that a policy includes.
 pub const INCLUDED: &[&str] = &["comment", "include", "prefixes", "exempt", "schedule", "service", "rule"];

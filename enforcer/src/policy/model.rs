@@ -1,6 +1,6 @@
 //! A policy as it means, apart from how it was written: what the compiler reads.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, ops::Range};
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, ops::Range};
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -51,8 +51,8 @@ pub struct Policy {
     pub nat64: Vec<Ipv6Net>,
     /// How long connections from outside are remembered.
     pub timeouts: Timeouts,
-    /// Names of services that rules speak of and that no addresses are known of, by the service: `apple/app-store`.
-    pub unresolved: BTreeMap<String, Vec<Pattern>>,
+    /// How long addresses of names count.
+    pub names: NameTimes,
 }
 
 /// What a file means that says `default = "drop"` and nothing else.
@@ -74,7 +74,7 @@ impl Default for Policy {
             monitor: false,
             nat64: Vec::new(),
             timeouts: Timeouts::default(),
-            unresolved: BTreeMap::new(),
+            names: NameTimes::default(),
         }
     }
 }
@@ -84,6 +84,14 @@ impl Policy {
     #[must_use]
     pub fn effect(&self, rule: &Rule) -> Action {
         self.watched(if rule.monitor && rule.action != Action::Allow { Action::Monitor } else { rule.action })
+    }
+
+    /// Services that rules name and that have names, in order. Inbound rules are about places inside: names do not help them.
+    pub fn named(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        let rules = [&self.lan, &self.router].into_iter().flat_map(|part| &part.rules);
+        let ids: BTreeSet<ServiceId> = rules.filter_map(|rule| rule.services.as_ref()).flatten().copied().collect();
+        let services = ids.into_iter().map(|id| (id, &self.services[id.0 as usize]));
+        services.filter(|(_, service)| !service.names.is_empty())
     }
 
     /// An action, unless the policy only watches.
@@ -100,6 +108,8 @@ pub struct Service {
     pub name: String,
     /// Destination prefixes; `any` is written as both families' /0.
     pub to: Vec<IpNet>,
+    /// Names whose addresses are destinations, too, as they become known.
+    pub names: Vec<Pattern>,
     /// Never empty; [`PortMatch::Any`] where the file says nothing.
     pub ports: Vec<PortMatch>,
 }
@@ -128,8 +138,6 @@ pub struct Rule {
     pub action: Action,
     /// Where to; `None` is any destination and port.
     pub services: Option<Vec<ServiceId>>,
-    /// Those of its services that have names without addresses, as [`Policy::unresolved`] has them.
-    pub unresolved: Vec<String>,
     /// Whose packets; `None` is anyone's.
     pub from: Option<Vec<IpNet>>,
     /// When it applies; `None` is always.
@@ -219,6 +227,41 @@ impl Timeouts {
     }
 }
 
+/// Seconds for which addresses of names count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameTimes {
+    /// The least time that an answer is taken to be valid for.
+    pub floor: u32,
+    /// The longest.
+    pub ceiling: u32,
+    /// How long an address counts beyond that.
+    pub grace: u32,
+    /// How long a connection to an address that counts no more may be silent.
+    pub idle: u32,
+    /// How long such connections go on at most.
+    pub lifetime: u32,
+}
+
+/// Clients keep answers for longer than they should; a push connection is silent for up to half an hour, and lives for days.
+impl Default for NameTimes {
+    fn default() -> Self {
+        Self { floor: 60, ceiling: 86_400, grace: 60, idle: 3600, lifetime: 604_800 }
+    }
+}
+
+impl NameTimes {
+    /// Each by its key in a policy file.
+    pub fn named(&mut self) -> [(&'static str, &mut u32); 5] {
+        [
+            ("floor", &mut self.floor),
+            ("ceiling", &mut self.ceiling),
+            ("grace", &mut self.grace),
+            ("idle", &mut self.idle),
+            ("lifetime", &mut self.lifetime),
+        ]
+    }
+}
+
 impl Rule {
     /// A rule about every packet, at all times.
     #[must_use]
@@ -230,7 +273,6 @@ impl Rule {
             line: 1,
             action,
             services: None,
-            unresolved: Vec::new(),
             from: None,
             when: None,
             monitor: false,

@@ -71,7 +71,7 @@ mod tests {
 
     fn to(service: &[&str]) -> Vec<String> {
         let to = service.iter().map(|net| net.parse().expect("a prefix")).collect();
-        let service = Service { name: "s".into(), to, ports: vec![PortMatch::Any] };
+        let service = Service { name: "s".into(), to, names: Vec::new(), ports: vec![PortMatch::Any] };
         let nat64 = vec!["64:ff9b::/96".parse().expect("a prefix")];
         let policy = Policy { nat64, ..Policy::default() };
         policy.destinations(&service).iter().map(ToString::to_string).collect()
@@ -101,7 +101,8 @@ mod tests {
         #[test]
         fn an_address_behind_a_nat64_is_a_destination_as_its_ipv4_address_is(inner in any::<u32>(), length in 0..=32_u8, other in any::<u32>()) {
             let net = Ipv4Net::new_assert(inner.into(), length).trunc();
-            let service = Service { name: "s".into(), to: vec![net.into(), "::/0".parse().expect("a prefix")], ports: vec![PortMatch::Any] };
+            let to = vec![net.into(), "::/0".parse().expect("a prefix")];
+            let service = Service { name: "s".into(), to, names: Vec::new(), ports: vec![PortMatch::Any] };
             let nat64 = vec!["64:ff9b::/96".parse().expect("a prefix")];
             let policy = Policy { nat64, ..Policy::default() };
             let behind = IpAddr::from(Ipv6Addr::from_bits(0x64_ff9b << 96 | u128::from(other)));

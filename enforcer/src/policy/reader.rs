@@ -7,6 +7,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{diagnostics::Diagnostics, model::PortMatch, source::Source, words};
+use crate::catalog::{Pattern, pattern::NotAName};
 
 /// A value with its place.
 pub type Value<'a> = Spanned<DeValue<'a>>;
@@ -85,14 +86,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Prefixes and variables of a list. `any` is both families whole.
-    pub fn prefixes(&mut self, value: &Value<'_>, key: &str) -> Prefixes {
+    /// Prefixes and variables of a list, and its names where there may be some. `any` is both families whole.
+    pub fn prefixes(&mut self, value: &Value<'_>, key: &str, mut names: Option<&mut Vec<Pattern>>) -> Prefixes {
         let mut prefixes = Prefixes::default();
         for (span, word) in self.strings(value, key, "[\"17.0.0.0/8\"]") {
             if word == "any" {
                 prefixes.own.extend([IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]);
             } else if let Some(variable) = word.strip_prefix('$') {
                 prefixes.variables.push((span, variable.to_owned()));
+            } else if let Some(names) = names.as_deref_mut().filter(|_| words::is_name(&word)) {
+                match word.parse() {
+                    Ok(name) => names.push(name),
+                    Err(error) => {
+                        self.wrong(
+                            span,
+                            format!("{word:?} is neither a name nor a prefix"),
+                            NotAName::to_string(&error),
+                        );
+                    }
+                }
             } else {
                 match words::prefix(&word) {
                     Ok(prefix) => prefixes.own.push(prefix),

@@ -62,15 +62,13 @@ impl PolicyReader<'_> {
                 let help = "write action = \"allow\" or action = \"drop\"";
                 self.reader.wrong(span.clone(), "the rule has no action", help);
             }
-            let mut unresolved = Vec::new();
             rules.push(Rule {
                 name,
                 comment: self.comment(rule),
                 file: file.map(str::to_owned),
                 line: self.reader.line(span.start),
                 action: self.action(rule, "action", list.actions, Action::Drop),
-                services: self.named(rule, &mut unresolved),
-                unresolved,
+                services: self.named(rule),
                 from: self.prefixes(rule, "from"),
                 when: self.when(rule),
                 monitor: self.monitor(rule),
@@ -80,7 +78,7 @@ impl PolicyReader<'_> {
         rules
     }
 
-    fn named(&mut self, rule: &DeTable<'_>, unresolved: &mut Vec<String>) -> Option<Vec<ServiceId>> {
+    fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
         let value = rule.get("services")?;
         let mut services: Vec<ServiceId> = Vec::new();
         let mut named = HashSet::new();
@@ -89,7 +87,7 @@ impl PolicyReader<'_> {
                 self.reader.wrong(span, format!("{word:?} is named twice"), "once is enough");
                 continue;
             }
-            for id in self.service(span, &word, unresolved) {
+            for id in self.service(span, &word) {
                 if !services.contains(&id) {
                     services.push(id);
                 }

@@ -10,7 +10,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::policy::{Timeouts, keys, tests::EVERY_WORD};
+    use crate::policy::{NameTimes, Timeouts, keys, tests::EVERY_WORD};
 
     /// What is wrong with a policy by the schema.
     fn mistakes(text: &str) -> Vec<String> {
@@ -31,7 +31,8 @@ mod tests {
         let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
         let mut timeouts = Timeouts::default();
         let timeouts = timeouts.named().map(|(key, _)| key);
-        let tables: [(&str, &[&str]); 10] = [
+        let names = NameTimes::default().named().map(|(key, _)| key);
+        let tables: [(&str, &[&str]); 11] = [
             ("", keys::POLICY),
             ("/properties/exempt", keys::EXEMPT),
             ("/definitions/schedule", keys::SCHEDULE),
@@ -42,6 +43,7 @@ mod tests {
             ("/definitions/inbound", keys::INBOUND),
             ("/definitions/inboundRule", keys::INBOUND_RULE),
             ("/definitions/timeouts", &timeouts),
+            ("/definitions/nameTimes", &names),
         ];
         for (place, known) in tables {
             let properties = schema.pointer(&format!("{place}/properties")).and_then(Value::as_object);
@@ -59,6 +61,9 @@ mod tests {
         let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
         for (key, seconds) in Timeouts::default().named() {
             assert_eq!(schema["definitions"]["timeouts"]["properties"][key]["default"], *seconds, "{key}");
+        }
+        for (key, seconds) in NameTimes::default().named() {
+            assert_eq!(schema["definitions"]["nameTimes"]["properties"][key]["default"], *seconds, "{key}");
         }
     }
 
@@ -96,7 +101,7 @@ mod tests {
             "[exempt]",
             "[exempt]\nservices = [\"push\"]",
             "[[service]]\nname = \"push\"",
-            "[[service]]\nname = \"push\"\nto = [\"www.apple.com\"]",
+            "[[service]]\nname = \"push\"\nto = [\"www_apple\"]",
             "[[service]]\nname = \"push\"\nto = [\"any\"]\nports = [\"tcp:443\"]",
             "[[rule]]\nservices = [\"push\"]",
             "[[rule]]\naction = \"drop\"\nservices = [\"push\", \"push\"]",

@@ -1,6 +1,6 @@
 //! Services: the policy's own, and those of catalogues that its rules name.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeSet, ops::Range};
 
 use ipnet::IpNet;
 use serde_spanned::Spanned;
@@ -12,7 +12,7 @@ use super::{
     model::{PortMatch, Service, ServiceId},
     words,
 };
-use crate::catalog::{self, Pattern};
+use crate::catalog::{self, Host, Pattern};
 
 impl PolicyReader<'_> {
     /// Takes the services that a file defines.
@@ -22,10 +22,10 @@ impl PolicyReader<'_> {
             self.comment(service);
             let Some(name) = self.reader.name(service, &span, "a service") else { continue };
             let at = service.get("name").map_or(span.clone(), Spanned::span);
-            let to = self.prefixes(service, "to").unwrap_or_else(|| {
-                let help = "write to = [\"17.0.0.0/8\"] or to = [\"any\"]";
+            let (to, names) = self.destinations(service).unwrap_or_else(|| {
+                let help = "write to = [\"17.0.0.0/8\"], to = [\"*.push.apple.com\"] or to = [\"any\"]";
                 self.reader.wrong(span, format!("service {name:?} has no destinations"), help);
-                Vec::new()
+                Default::default()
             });
             for net in to.iter().filter(|net| self.nat64.iter().any(|outer| IpNet::from(*outer).contains(*net))) {
                 let span = service.get("to").map_or(0..0, Spanned::span);
@@ -37,7 +37,7 @@ impl PolicyReader<'_> {
                 Some(value) => self.reader.ports(value),
                 None => vec![PortMatch::Any],
             };
-            self.define(Service { name, to, ports }, at);
+            self.define(Service { name, to, names, ports }, at);
         }
     }
 
@@ -50,15 +50,9 @@ impl PolicyReader<'_> {
         id
     }
 
-    /// The services that a word of a rule means; those that have names go to `unresolved`, too.
-    pub fn service(&mut self, span: Range<usize>, word: &str, unresolved: &mut Vec<String>) -> Vec<ServiceId> {
-        let mut note = |name: &str, noted: &BTreeMap<String, Vec<Pattern>>| {
-            if noted.contains_key(name) && !unresolved.iter().any(|known| known == name) {
-                unresolved.push(name.to_owned());
-            }
-        };
+    /// The services that a word of a rule means.
+    pub fn service(&mut self, span: Range<usize>, word: &str) -> Vec<ServiceId> {
         if let Some(known) = self.services.get(word) {
-            note(word, &self.unresolved);
             return known.clone();
         }
         let found = self.catalogs.find(word);
@@ -72,44 +66,46 @@ impl PolicyReader<'_> {
         }
         let mut ids = Vec::new();
         for (catalog, service) in found {
-            let name = format!("{}/{}", catalog.name, service.name);
-            ids.extend(self.of_catalog(&name, service));
-            note(&name, &self.unresolved);
+            ids.extend(self.of_catalog(&format!("{}/{}", catalog.name, service.name), service));
         }
         ids
     }
 
-    /// A catalogue's service as the policy's own: as few as its prefixes and ports allow.
+    /// A catalogue's service as the policy's own: as few as its hosts and ports allow.
     fn of_catalog(&mut self, name: &str, service: &catalog::Service) -> Vec<ServiceId> {
         if let Some(known) = self.services.get(name) {
             return known.clone();
         }
-        let mut parts: Vec<(Vec<IpNet>, Vec<PortMatch>)> = Vec::new();
+        let mut parts: Vec<(BTreeSet<Host>, BTreeSet<PortMatch>)> = Vec::new();
         for entry in &service.entries {
-            let mut to: Vec<IpNet> = entry.hosts.iter().filter_map(catalog::Host::prefix).collect();
-            to.sort_unstable();
-            match parts.iter_mut().find(|(other, ports)| *other == to || *ports == entry.ports) {
-                _ if to.is_empty() => {}
-                Some((other, ports)) if *other == to => ports.extend(&entry.ports),
-                Some((other, _)) => other.extend(to),
-                None => parts.push((to, entry.ports.clone())),
+            let hosts: BTreeSet<Host> = entry.hosts.iter().cloned().collect();
+            let ports: BTreeSet<PortMatch> = entry.ports.iter().copied().collect();
+            match parts.iter_mut().find(|part| part.0 == hosts || part.1 == ports) {
+                Some(part) if part.0 == hosts => part.1.extend(ports),
+                Some(part) => part.0.extend(hosts),
+                None => parts.push((hosts, ports)),
             }
         }
-        let names: Vec<Pattern> = service.names().cloned().collect();
-        if !names.is_empty() {
-            self.unresolved.insert(name.to_owned(), names);
-        }
         let mut ids = Vec::new();
-        for (index, (mut to, mut ports)) in parts.into_iter().enumerate() {
-            to.sort_unstable();
-            to.dedup();
-            ports.sort_unstable();
-            ports.dedup();
+        for (index, (hosts, ports)) in parts.into_iter().enumerate() {
             ids.push(ServiceId(self.defined.len() as u32));
             let name = if index == 0 { name.to_owned() } else { format!("{name}.{}", index + 1) };
-            self.defined.push(Service { name, to, ports });
+            let (to, names) = apart(hosts);
+            self.defined.push(Service { name, to, names, ports: ports.into_iter().collect() });
         }
         self.services.insert(name.to_owned(), ids.clone());
         ids
     }
+}
+
+/// Prefixes and names, each in order.
+fn apart(hosts: BTreeSet<Host>) -> (Vec<IpNet>, Vec<Pattern>) {
+    let (mut to, mut names) = (Vec::new(), Vec::new());
+    for host in hosts {
+        match host {
+            Host::Prefix(net) => to.push(net),
+            Host::Name(name) => names.push(name),
+        }
+    }
+    (to, names)
 }

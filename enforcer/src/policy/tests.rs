@@ -39,6 +39,11 @@ log = false
 [inbound]
 default = "allow"
 timeouts = { udp-opening = 1, tcp = 0x10 }
+[names]
+grace = 7
+[[service]]
+name = "web"
+to = ["*.example.org", "www.example.com", "203.0.113.0/24"]
 "#;
 
 /// The mistakes in a policy: line, column, message and help.
@@ -74,7 +79,7 @@ fn each_kind_of_mistake_is_told_with_its_place_and_what_would_be_right() {
         ("[[service]]\nto = [\"any\"]", 6, 1, "has no name", "name = "),
         ("[[service]]\nname = \"a b\"\nto = [\"any\"]", 7, 8, "not a name", "letters"),
         ("[[service]]\nname = \"x\"", 6, 1, "no destinations", "to = "),
-        ("[[service]]\nname = \"x\"\nto = [\"www.apple.com\"]", 8, 7, "is a name", "prefix"),
+        ("[[service]]\nname = \"x\"\nto = [\"www..apple.com\"]", 8, 7, "neither a name nor a prefix", "labels"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/70000\"]", 9, 10, "no valid port", "0 to 65535"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/+80\"]", 9, 10, "no valid port", "0 to 65535"),
         ("[[service]]\nname = \"x\"\nto = [\"any\"]\nports = [\"tcp/500-100\"]", 9, 10, "empty range", "tcp/100-500"),
@@ -173,24 +178,32 @@ fn a_mistake_is_shown_as_a_compiler_would() {
 }
 
 #[test]
-fn rules_name_services_of_catalogues_and_what_is_no_address_is_noted() {
+fn rules_name_services_of_catalogues_with_their_names() {
     let text = "default = \"drop\"\n[[rule]]\naction = \"allow\"\nservices = [\"apple/apns\", \"apple/app-store\", \"tag:mac\", \"apple/facetime-imessage\"]\n";
     let policy = Policy::parse("p", text, &Catalogs::default()).expect("valid");
-    let services: Vec<_> = policy.services.iter().map(|s| (s.name.as_str(), s.to.len(), s.ports.len())).collect();
-    let wanted = [("apple/apns", 9, 4), ("apple/notarization", 3, 1), ("apple/facetime-imessage", 1, 6)];
+    let services: Vec<_> =
+        policy.services.iter().map(|s| (s.name.as_str(), s.to.len(), s.names.len(), s.ports.len())).collect();
+    // What is reached on other ports is a part of its own.
+    let wanted = [
+        ("apple/apns", 9, 1, 4),
+        ("apple/app-store", 0, 2, 2),
+        ("apple/app-store.2", 0, 3, 1),
+        ("apple/notarization", 3, 0, 1),
+        ("apple/facetime-imessage", 1, 0, 6),
+    ];
     assert_eq!(services, wanted);
-    assert_eq!(policy.lan.rules[0].services.as_ref().map(Vec::len), Some(3));
-    assert_eq!(policy.unresolved.keys().collect::<Vec<_>>(), ["apple/apns", "apple/app-store"]);
+    assert_eq!(policy.lan.rules[0].services.as_ref().map(Vec::len), Some(5));
     let again = Policy::parse("p", &policy.to_string(), &Catalogs::default()).expect("valid");
     assert_eq!(again.services, policy.services);
 }
 
 #[test]
-fn a_rule_whose_services_have_names_alone_matches_nothing_not_everything() {
+fn services_may_have_names_alone() {
     let text = "default = \"drop\"\n[[rule]]\naction = \"allow\"\nservices = [\"apple/icloud\"]\n";
     let policy = Policy::parse("p", text, &Catalogs::default()).expect("valid");
-    assert_eq!(policy.lan.rules[0].services, Some(Vec::new()));
-    assert!(Policy::parse("p", &policy.to_string(), &Catalogs::default()).expect("valid").lan.rules.is_empty());
+    assert_eq!(policy.lan.rules[0].services, Some(vec![ServiceId(0)]));
+    assert!(policy.services[0].to.is_empty() && !policy.services[0].names.is_empty());
+    assert_eq!(policy.named().count(), 1);
 }
 
 #[test]
@@ -243,6 +256,11 @@ fn every_word_means_what_it_says() {
     assert_eq!((policy.nat64.len(), policy.inbound.default), (2, Action::Allow));
     assert_eq!(policy.timeouts, Timeouts { udp_opening: 1, tcp: 16, ..Timeouts::default() });
     assert_eq!((policy.schedules[0].zone.as_str(), policy.schedules[0].times.len()), ("Europe/Berlin", 5));
+    assert_eq!(policy.names, NameTimes { grace: 7, ..NameTimes::default() });
+    assert_eq!(
+        policy.services[1].names,
+        ["www.example.com", "*.example.org"].map(|name| name.parse().expect("a name"))
+    );
     same(&policy);
 }
 

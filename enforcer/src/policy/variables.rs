@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::{file::PolicyReader, includes::File, reader::Prefixes, source::Source, words};
+use crate::catalog::Pattern;
 
 /// What messages call a variable.
 /// Prefixes that variables stand for, wherever they are used, all together.
@@ -29,7 +30,7 @@ impl<'a> PolicyReader<'a> {
                 if self.reader.plain(key.span(), &name) {
                     self.claim(KIND, &name, key.span());
                 }
-                let prefixes = self.reader.prefixes(value, &name);
+                let prefixes = self.reader.prefixes(value, &name, None);
                 written.insert(name, Variable { source, prefixes });
             }
         }
@@ -69,8 +70,17 @@ impl<'a> PolicyReader<'a> {
 
     /// The prefixes of a key, sorted, without repetition.
     pub fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
-        let prefixes = self.reader.prefixes(table.get(key)?, key);
+        let prefixes = self.reader.prefixes(table.get(key)?, key, None);
         Some(self.expand(&prefixes))
+    }
+
+    /// The prefixes and names of a service, likewise.
+    pub fn destinations(&mut self, service: &DeTable<'_>) -> Option<(Vec<IpNet>, Vec<Pattern>)> {
+        let mut names = Vec::new();
+        let prefixes = self.reader.prefixes(service.get("to")?, "to", Some(&mut names));
+        names.sort_unstable();
+        names.dedup();
+        Some((self.expand(&prefixes), names))
     }
 
     fn expand(&mut self, Prefixes { own, variables }: &Prefixes) -> Vec<IpNet> {

@@ -17,12 +17,11 @@ pub fn prefix(word: &str) -> Result<IpNet, Wrong> {
     } else if let Ok(address) = word.parse::<IpAddr>() {
         address.into()
     } else {
-        let message =
-            if word.chars().any(|letter| letter.is_ascii_alphabetic()) && word.contains('.') && !word.contains(':') {
-                format!("{word:?} is a name, not an address prefix")
-            } else {
-                format!("{word:?} is not an address prefix")
-            };
+        let message = if is_name(word) {
+            format!("{word:?} is a name, not an address prefix; only services have names")
+        } else {
+            format!("{word:?} is not an address prefix")
+        };
         return Err((message, EXAMPLES.into()));
     };
     if let IpNet::V6(net) = net
@@ -39,6 +38,11 @@ pub fn prefix(word: &str) -> Result<IpNet, Wrong> {
         ));
     }
     Ok(net)
+}
+
+/// Whether a word is meant as a name, rightly written or not.
+pub fn is_name(word: &str) -> bool {
+    word.contains('.') && !word.contains(':') && word.chars().any(|letter| letter.is_alphabetic() || letter == '*')
 }
 
 /// A NAT64 prefix. Only after 96 bits do all 32 of the IPv4 address follow in one piece and to the end (RFC 6052, 2.2).

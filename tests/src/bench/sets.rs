@@ -78,7 +78,7 @@ fn tcp(first: u16, last: u16) -> PortMatch {
 
 /// One rule for all prefixes on TCP 443.
 pub fn one_rule(to: Vec<IpNet>, action: Action) -> Policy {
-    let service = Service { name: "all".into(), to, ports: vec![tcp(443, 443)] };
+    let service = Service { name: "all".into(), to, names: Vec::new(), ports: vec![tcp(443, 443)] };
     let default = if action == Action::Allow { Action::Drop } else { Action::Allow };
     policy(vec![service], vec![rule(action, 0, None)], default)
 }
@@ -98,7 +98,10 @@ pub fn many_rules(rng: &mut impl Rng, count: usize, to: &[IpNet]) -> Policy {
         .chunks(share)
         .take(count)
         .enumerate()
-        .map(|(index, to)| Service { name: format!("s{index}"), to: to.to_vec(), ports: ports[index % 50].clone() })
+        .map(|(index, to)| {
+            let ports = ports[index % 50].clone();
+            Service { name: format!("s{index}"), to: to.to_vec(), names: Vec::new(), ports }
+        })
         .collect();
     let rules = (0..count.min(to.len() / share))
         .map(|index| rule(Action::Allow, index as u32, Some(sources[rng.random_range(0..50)].clone())))

@@ -103,6 +103,14 @@ impl Enforcer {
         Ok(())
     }
 
+    /// Ends it as a crash would.
+    pub fn kill(mut self) -> Result<()> {
+        // `ip netns exec` has become the program: the child is the controller itself.
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn terminate(&self) {
         // SAFETY: a signal to a child that has not been waited for, so that its number is still its own.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };

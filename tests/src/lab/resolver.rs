@@ -30,6 +30,11 @@ const START: Duration = Duration::from_secs(10);
 impl Resolver {
     /// Starts dnsmasq on one of the internet's addresses.
     pub fn dnsmasq(lab: &Lab, address: &str) -> Result<Self> {
+        Self::dnsmasq_with(lab, address, "")
+    }
+
+    /// The same with more lines of configuration.
+    pub fn dnsmasq_with(lab: &Lab, address: &str, more: &str) -> Result<Self> {
         // A line of its configuration has at most 1,024 characters.
         let text = |letter: &str| format!(",{}", letter.repeat(200)).repeat(3);
         let mut config = format!(
@@ -46,6 +51,7 @@ impl Resolver {
         for host in 1..=MANY {
             writeln!(config, "address=/many.lab.example/203.0.113.{host}")?;
         }
+        config += more;
         let file = lab.file(&format!("dnsmasq-{address}"), &config)?;
         Self::start(lab, address, &["dnsmasq", "--keep-in-foreground", "-C"], &file)
     }

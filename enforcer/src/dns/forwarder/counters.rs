@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -30,10 +32,11 @@ macro_rules! counters {
         }
 
         /// Their values at a moment.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Snapshot {
             $($(#[$text])* pub $name: u64,)*
             /// Upstreams with how often each was silent or not to be reached.
+            #[serde(skip)]
             pub upstream_failures: Vec<(SocketAddr, u64)>,
         }
 

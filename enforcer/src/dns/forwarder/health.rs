@@ -40,6 +40,11 @@ impl Health {
         order
     }
 
+    /// Whether one is not behind those that answer.
+    pub fn is_well(&self, which: usize, now: Instant) -> bool {
+        self.upstreams[which].again.is_none_or(|again| again <= now)
+    }
+
     /// It answered.
     pub fn answered(&mut self, which: usize) {
         self.upstreams[which] = State::default();

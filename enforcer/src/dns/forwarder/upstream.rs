@@ -42,6 +42,13 @@ impl Upstreams {
         Self { addresses, health, patience, counters }
     }
 
+    /// Each with whether it is asked before those that do not answer by UDP.
+    pub fn well(&self) -> Vec<(SocketAddr, bool)> {
+        let health = self.health(Transport::Udp);
+        let well = |(which, address): (usize, &SocketAddr)| (*address, health.is_well(which, Instant::now()));
+        self.addresses.iter().enumerate().map(well).collect()
+    }
+
     /// The first answer that one of them gives, under an id of its own; none if all fail.
     pub async fn ask(&self, query: &Query, transport: Transport) -> Option<Vec<u8>> {
         let order = self.health(transport).order(Instant::now());

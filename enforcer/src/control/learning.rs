@@ -1,0 +1,183 @@
+//! From DNS answers to the kernel: which names matter, for how long their addresses count, and that they are stored.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv6Net;
+
+use crate::{
+    api::types::NameAddress,
+    compile::{Addresses, Limits as Tables, Live, NoRoom},
+    dns::{Name, Patterns},
+    kernel::object::Object,
+    names::{
+        Change, How, Learned, Limits,
+        learned::{Counts, Entry},
+        store::Record,
+    },
+    policy::{NameTimes, Policy, ServiceId},
+};
+
+/// Addresses of one name: a content network's have dozens, and a name that somebody made to fill the tables has no more.
+const PER_NAME: usize = 512;
+/// An epoch is never longer: so exact is what is known of an address's last use.
+const EPOCH: Duration = Duration::from_secs(60);
+/// Epochs of the time for which a connection may be silent.
+const EPOCHS_IDLE: u32 = 8;
+
+/// The names of a policy and their addresses, here and in the kernel.
+pub struct Learning {
+    patterns: Patterns<ServiceId>,
+    /// Services by their names, for people.
+    services: Vec<String>,
+    nat64: Vec<Ipv6Net>,
+    learned: Learned,
+    addresses: Addresses,
+    live: Vec<Live>,
+    epoch: Duration,
+    next_epoch: Instant,
+    /// Addresses that the kernel's tables had no room for.
+    unplaced: u64,
+    /// Something is known that the disk does not know.
+    changed: bool,
+}
+
+impl Learning {
+    /// Nothing is known yet. `live` are the class tables of the policy's image.
+    pub fn new(policy: &Policy, live: Vec<Live>, now: Instant) -> Self {
+        let named = policy.named().flat_map(|(id, service)| service.names.iter().map(move |name| (name.clone(), id)));
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let NameTimes { floor, ceiling, grace, idle, lifetime } = policy.names;
+        let limits = Limits {
+            floor: seconds(floor),
+            ceiling: seconds(ceiling),
+            grace: seconds(grace),
+            idle: seconds(idle),
+            lifetime: seconds(lifetime),
+            per_name: PER_NAME,
+            all: Tables::default().learned,
+        };
+        let epoch = (limits.idle / EPOCHS_IDLE).clamp(Duration::from_secs(1), EPOCH);
+        Self {
+            patterns: named.collect(),
+            services: policy.services.iter().map(|service| service.name.clone()).collect(),
+            nat64: policy.nat64.clone(),
+            learned: Learned::new(limits),
+            addresses: Addresses::new(&policy.nat64),
+            live,
+            epoch,
+            next_epoch: now + epoch,
+            unplaced: 0,
+            changed: false,
+        }
+    }
+
+    /// A name has these addresses, each for some seconds. When this returns, the kernel knows.
+    pub fn learn(&mut self, object: &mut Object, name: &Name, how: How, addresses: &[(IpAddr, u32)], now: Instant) {
+        let mut services: Vec<ServiceId> = self.patterns.matches(name).copied().collect();
+        if services.is_empty() {
+            return;
+        }
+        services.sort_unstable();
+        services.dedup();
+        let inner: Vec<(IpAddr, u32)> = addresses.iter().map(|&(address, ttl)| (self.inner(address), ttl)).collect();
+        let idle = |address| idle(&self.addresses, self.epoch, object, address);
+        let changes = self.learned.learn((name, &services, how), &inner, now, &idle);
+        self.changed = true;
+        self.apply(object, changes);
+    }
+
+    /// Ends what is over, and begins an epoch when it is time.
+    pub fn sweep(&mut self, object: &mut Object, now: Instant) {
+        while self.next_epoch <= now {
+            object.advance_epoch();
+            self.next_epoch += self.epoch;
+        }
+        let idle = |address| idle(&self.addresses, self.epoch, object, address);
+        let changes = self.learned.sweep(now, &idle);
+        self.changed |= !changes.is_empty();
+        self.apply(object, changes);
+    }
+
+    fn apply(&mut self, object: &mut Object, changes: Vec<Change>) {
+        // As if it had been used half the epochs ago that there are numbers for: not for long.
+        let unused = object.epoch().wrapping_sub(1 << 15);
+        for change in changes {
+            let (address, services, draining) = match change {
+                Change::Live(address, services) => (address, services, false),
+                Change::Draining(address, services) => (address, services, true),
+                Change::Gone(address) => {
+                    self.addresses.remove(object.memory(), address);
+                    continue;
+                }
+            };
+            let stored = self.addresses.set(object.memory(), &mut self.live, address, &services, draining, unused);
+            if let Err(NoRoom) = stored {
+                if self.unplaced == 0 {
+                    eprintln!("enforcer: {address} is not matched: {NoRoom}");
+                }
+                self.unplaced += 1;
+            }
+        }
+    }
+
+    /// An address of a NAT64 is the IPv4 address that it ends with.
+    fn inner(&self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V6(v6) if self.nat64.iter().any(|net| net.contains(&v6)) => {
+                Ipv4Addr::from_bits(v6.to_bits() as u32).into()
+            }
+            other => other,
+        }
+    }
+
+    /// What the disk is to know, if that has changed; `today` is the time of day that `now` is, since 1970.
+    pub fn changed(&mut self, now: Instant, today: Duration) -> Option<Vec<Record>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let record = |Entry { name, address, left, .. }: Entry| {
+            Some(Record { name: name.to_string(), address, until: (today + left?).as_secs() })
+        };
+        Some(self.learned.entries(now).filter_map(record).collect())
+    }
+
+    /// Takes what the disk knew: what has not ended yet, of names that this policy has.
+    pub fn restore(&mut self, object: &mut Object, records: Vec<Record>, now: Instant, today: Duration) {
+        for Record { name, address, until } in records {
+            let left = u32::try_from(until.saturating_sub(today.as_secs())).unwrap_or(u32::MAX);
+            if let (1.., Ok(name)) = (left, name.parse()) {
+                self.learn(object, &name, How::Restored, &[(address, left)], now);
+            }
+        }
+    }
+
+    /// All addresses with their names, by name.
+    pub fn list(&self, now: Instant) -> Vec<NameAddress> {
+        let service = |id: &ServiceId| self.services[id.0 as usize].clone();
+        let shown = |Entry { name, address, left, services, how }: Entry| NameAddress {
+            name: name.to_string(),
+            address,
+            seconds_left: left.map(|left| left.as_secs()),
+            services: services.iter().map(service).collect(),
+            how,
+        };
+        let mut list: Vec<NameAddress> = self.learned.entries(now).map(shown).collect();
+        list.sort_unstable_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+        list
+    }
+
+    /// How many there are, and how many the kernel's tables had no room for.
+    pub fn counts(&self) -> (Counts, u64) {
+        (self.learned.counts(), self.unplaced)
+    }
+}
+
+/// For how long no packet of a connection that stands has passed to an address. What is not known counts as used.
+fn idle(addresses: &Addresses, epoch: Duration, object: &Object, address: IpAddr) -> Duration {
+    let since =
+        |last: Option<u16>| last.map_or(Duration::ZERO, |last| epoch * object.epoch().wrapping_sub(last).into());
+    addresses.epochs(object.tables(), address).into_iter().map(since).min().unwrap_or(Duration::MAX)
+}

@@ -1,0 +1,312 @@
+//! The life of names' addresses.
+//!
+//! A name *claims* an address for a time, and an address is one of the services of all names that claim it. When the last claim ends while connections
+//! to the address stand, it *drains*: they go on, and new ones are not opened. Whoever calls knows the time, how long an address has not been used, and
+//! what to do with the changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    dns::{Name, is_public},
+    policy::ServiceId,
+};
+
+/// How long addresses count, and how many there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The least time that an answer is taken to be valid for.
+    pub floor: Duration,
+    /// The longest.
+    pub ceiling: Duration,
+    /// How long an address counts beyond that: clients are late.
+    pub grace: Duration,
+    /// How long a connection that stands may be silent.
+    pub idle: Duration,
+    /// How long an address drains at most.
+    pub lifetime: Duration,
+    /// Addresses of a name.
+    pub per_name: usize,
+    /// Claims and draining addresses together.
+    pub all: usize,
+}
+
+/// How an address became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// A client asked for the name.
+    Asked,
+    /// It was asked for ahead of its clients.
+    Resolved,
+    /// It was known before the last start.
+    Restored,
+}
+
+/// What an address is from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// One of these services.
+    Live(IpAddr, Vec<ServiceId>),
+    /// One of these for connections that stand.
+    Draining(IpAddr, Vec<ServiceId>),
+    /// None of any name's services.
+    Gone(IpAddr),
+}
+
+/// An address as somebody who looks sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name; of a draining address, the last that claimed it.
+    pub name: Name,
+    /// The address.
+    pub address: IpAddr,
+    /// For how long the name claims it; nothing if it drains.
+    pub left: Option<Duration>,
+    /// The services: of the name, or those that it drains for.
+    pub services: Vec<ServiceId>,
+    /// How it became known.
+    pub how: How,
+}
+
+/// How many there are and were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Names that claim addresses.
+    pub names: usize,
+    /// Addresses that names claim.
+    pub addresses: usize,
+    /// Addresses that drain.
+    pub draining: usize,
+    /// Claims and draining addresses that ended early because there were too many.
+    pub evicted: u64,
+    /// Addresses that were refused because they are not the internet's.
+    pub refused: u64,
+}
+
+struct Known {
+    services: Arc<[ServiceId]>,
+    how: How,
+    /// When each claim ends.
+    addresses: BTreeMap<IpAddr, Instant>,
+}
+
+struct Draining {
+    name: Name,
+    how: How,
+    services: Vec<ServiceId>,
+    end: Instant,
+}
+
+/// For how long an address has not been used.
+pub type Idle<'a> = &'a dyn Fn(IpAddr) -> Duration;
+
+/// All claims, and what drains.
+pub struct Learned {
+    limits: Limits,
+    names: HashMap<Name, Known>,
+    /// How many names claim an address for each service.
+    live: HashMap<IpAddr, BTreeMap<ServiceId, u32>>,
+    draining: BTreeMap<IpAddr, Draining>,
+    /// All claims by when they end.
+    order: BTreeSet<(Instant, Name, IpAddr)>,
+    evicted: u64,
+    refused: u64,
+}
+
+impl Learned {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            names: HashMap::new(),
+            live: HashMap::new(),
+            draining: BTreeMap::new(),
+            order: BTreeSet::new(),
+            evicted: 0,
+            refused: 0,
+        }
+    }
+
+    /// A name that is one of some services has these addresses, each for some seconds.
+    pub fn learn(
+        &mut self,
+        (name, services, how): (&Name, &[ServiceId], How),
+        addresses: &[(IpAddr, u32)],
+        now: Instant,
+        idle: Idle<'_>,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for &(address, ttl) in addresses {
+            if !is_public(address) {
+                self.refused += 1;
+                continue;
+            }
+            let Limits { floor, ceiling, grace, .. } = self.limits;
+            let until = now + Duration::from_secs(ttl.into()).min(ceiling).max(floor) + grace;
+            self.claim((name, services, how), address, until, now, idle, &mut changes);
+        }
+        changes
+    }
+
+    fn claim(
+        &mut self,
+        (name, services, how): (&Name, &[ServiceId], How),
+        address: IpAddr,
+        until: Instant,
+        now: Instant,
+        idle: Idle<'_>,
+        changes: &mut Vec<Change>,
+    ) {
+        if let Some(known) = self.names.get_mut(name) {
+            known.how = how;
+            if let Some(end) = known.addresses.get_mut(&address) {
+                // Others may have the earlier answer: a claim never becomes shorter.
+                if until > *end {
+                    self.order.remove(&(*end, name.clone(), address));
+                    self.order.insert((until, name.clone(), address));
+                    *end = until;
+                }
+                return;
+            }
+            if known.addresses.len() >= self.limits.per_name
+                && let Some((&first, _)) = known.addresses.iter().min_by_key(|(_, end)| **end)
+            {
+                self.evicted += 1;
+                self.release(name, first, Some(now), idle, changes);
+            }
+        }
+        while self.order.len() + self.draining.len() >= self.limits.all {
+            self.make_room(idle, changes);
+        }
+        let fresh = || Known { services: services.into(), how, addresses: BTreeMap::new() };
+        self.names.entry(name.clone()).or_insert_with(fresh).addresses.insert(address, until);
+        self.order.insert((until, name.clone(), address));
+        let counts = self.live.entry(address).or_default();
+        let before = counts.len();
+        services.iter().for_each(|&service| *counts.entry(service).or_default() += 1);
+        if self.draining.remove(&address).is_some() || counts.len() > before {
+            changes.push(Change::Live(address, counts.keys().copied().collect()));
+        }
+    }
+
+    /// Ends a claim. A last one's address drains from a moment on, if there is one and connections stand.
+    fn release(
+        &mut self,
+        name: &Name,
+        address: IpAddr,
+        drain: Option<Instant>,
+        idle: Idle<'_>,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(known) = self.names.get_mut(name) else { return };
+        let Some(end) = known.addresses.remove(&address) else { return };
+        let (services, how) = (Arc::clone(&known.services), known.how);
+        if known.addresses.is_empty() {
+            self.names.remove(name);
+        }
+        self.order.remove(&(end, name.clone(), address));
+        let Some(counts) = self.live.get_mut(&address) else { return };
+        let before: Vec<ServiceId> = counts.keys().copied().collect();
+        for service in services.iter() {
+            if let Some(count) = counts.get_mut(service) {
+                *count -= 1;
+            }
+        }
+        counts.retain(|_, count| *count > 0);
+        if !counts.is_empty() {
+            if counts.len() < before.len() {
+                changes.push(Change::Live(address, counts.keys().copied().collect()));
+            }
+            return;
+        }
+        self.live.remove(&address);
+        match drain {
+            Some(now) if idle(address) <= self.limits.idle => {
+                let end = now + self.limits.lifetime;
+                self.draining.insert(address, Draining { name: name.clone(), how, services: before.clone(), end });
+                changes.push(Change::Draining(address, before));
+            }
+            _ => changes.push(Change::Gone(address)),
+        }
+    }
+
+    /// Ends what is least missed: a claim that would end soon to an address that nobody uses; else what has drained for longest; else the first claim.
+    fn make_room(&mut self, idle: Idle<'_>, changes: &mut Vec<Change>) {
+        /// More claims are not looked at.
+        const LOOK: usize = 16;
+        self.evicted += 1;
+        let unused = self.order.iter().take(LOOK).find(|(.., address)| idle(*address) > self.limits.idle);
+        if unused.is_none()
+            && let Some((&address, _)) = self.draining.iter().min_by_key(|(_, draining)| draining.end)
+        {
+            self.draining.remove(&address);
+            changes.push(Change::Gone(address));
+        } else if let Some((_, name, address)) = unused.or(self.order.first()).cloned() {
+            self.release(&name, address, None, idle, changes);
+        }
+    }
+
+    /// Ends what is over.
+    pub fn sweep(&mut self, now: Instant, idle: Idle<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while let Some((end, name, address)) = self.order.first().cloned()
+            && end <= now
+        {
+            self.release(&name, address, Some(now), idle, &mut changes);
+        }
+        let limit = self.limits.idle;
+        self.draining.retain(|&address, draining| {
+            let goes_on = draining.end > now && idle(address) <= limit;
+            if !goes_on {
+                changes.push(Change::Gone(address));
+            }
+            goes_on
+        });
+        changes
+    }
+
+    /// All claims and what drains, in no order.
+    pub fn entries(&self, now: Instant) -> impl Iterator<Item = Entry> {
+        let claims = self.names.iter().flat_map(move |(name, known)| {
+            known.addresses.iter().map(move |(&address, end)| Entry {
+                name: name.clone(),
+                address,
+                left: Some(end.saturating_duration_since(now)),
+                services: known.services.to_vec(),
+                how: known.how,
+            })
+        });
+        let draining = self.draining.iter().map(|(&address, draining)| Entry {
+            name: draining.name.clone(),
+            address,
+            left: None,
+            services: draining.services.clone(),
+            how: draining.how,
+        });
+        claims.chain(draining)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            names: self.names.len(),
+            addresses: self.live.len(),
+            draining: self.draining.len(),
+            evicted: self.evicted,
+            refused: self.refused,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "learned_tests.rs"]
+mod tests;

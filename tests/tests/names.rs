@@ -1,0 +1,311 @@
+//! Names from clients' questions to the kernel: a real resolver, real connections.
+
+use std::{
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use enforcer::{
+    catalog::Catalogs,
+    compile::{self, Addresses, Limits},
+    kernel::object::Object,
+    net::{Facts, NetImage, image::Roles},
+    policy::{Policy, ServiceId},
+};
+use enforcer_tests::lab::{
+    Lab,
+    dns::{self, A, AAAA, PATIENCE, rcodes::SERVFAIL},
+    forwarder::SERVER,
+    probe::{self, Outcome::*},
+    product::Enforcer,
+    resolver::Resolver,
+    server::Servers,
+};
+use serde_json::Value;
+
+const POLICY: &str = r#"
+default = "drop"
+
+[[service]]
+name = "web"
+to = ["*.fresh.lab.example", "*.wild.lab.example", "192.0.2.0/24"]
+ports = ["tcp/443", "tcp/5223"]
+
+[[service]]
+name = "store"
+to = ["www.lab.example"]
+ports = ["tcp/443"]
+
+[[rule]]
+name = "names"
+action = "allow"
+services = ["web", "store"]
+"#;
+
+/// Times that a test can wait for.
+const SHORT: &str = "\n[names]\nfloor = 1\nceiling = 1\ngrace = 1\nidle = 8\n";
+
+/// Names with addresses of their own.
+const FRESH: u32 = 200;
+
+/// A resolver with many names, whose addresses are all the internet's.
+fn resolver(lab: &Lab) -> Result<Resolver> {
+    let mut more = String::new();
+    for number in 1..=FRESH {
+        let (v4, v6) = addresses(number);
+        writeln!(more, "host-record=n{number}.fresh.lab.example,{v4},{v6}")?;
+    }
+    // Names of whoever likes, with addresses of the gateway's LANs and of networks behind it.
+    more += "address=/rebound.wild.lab.example/192.168.7.7\naddress=/rebound.wild.lab.example/fd00:7::7\n";
+    for local in
+        ["203.0.114.0/24", "203.0.113.0/24", "192.168.7.0/24", "2001:db8:cd::/64", "2001:db8::/64", "fd00:7::/64"]
+    {
+        lab.internet.run(&format!("ip route add local {local} dev lo"))?;
+    }
+    lab.gateway.run("ip route add 192.168.7.0/24 via 198.51.100.2")?;
+    Resolver::dnsmasq_with(lab, "17.1.2.3", &more)
+}
+
+fn addresses(number: u32) -> (String, String) {
+    (format!("203.0.114.{number}"), format!("2001:db8:cd::{number:x}"))
+}
+
+fn start(lab: &Lab, policy: &str) -> Result<Enforcer> {
+    let state = lab.path("state");
+    let dns = format!("--dns-listen {SERVER} --dns-upstream 17.1.2.3:53 --state {}", state.display());
+    Enforcer::start(lab, policy, &format!("--lan lan0 --wan wan0 {dns}"))
+}
+
+/// A client's question; its response code.
+fn ask(lab: &Lab, name: &str, kind: u16) -> Result<u8> {
+    let query = dns::query(name, kind);
+    let answer = lab.client.enter(|| dns::ask_udp(SERVER, &query, PATIENCE))?;
+    Ok(dns::rcode(&answer.context("no answer")?))
+}
+
+/// Names, addresses and how they are known, of a pattern's names.
+fn known(enforcer: &Enforcer, pattern: &str) -> Result<Vec<String>> {
+    let json: Value = serde_json::from_str(&enforcer.ask(&format!("names --json {pattern}"))?)?;
+    let text = |entry: &Value| {
+        let of = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        let left = if entry["seconds_left"].is_null() { "draining" } else { "live" };
+        format!("{} {} {} {left}", of("name"), of("address"), of("how"))
+    };
+    Ok(json["names"].as_array().context("no names")?.iter().map(text).collect())
+}
+
+/// Waits until a condition holds.
+fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !condition()? {
+        ensure!(start.elapsed() < Duration::from_secs(30), "{what}: not in time");
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_packet_to_a_fresh_name_passes() -> Result<()> {
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let enforcer = start(&lab, POLICY)?;
+    let start = Instant::now();
+    for number in 1..=FRESH {
+        let (v4, v6) = addresses(number);
+        for (kind, address) in [(A, &v4), (AAAA, &v6)] {
+            assert_eq!(ask(&lab, &format!("n{number}.fresh.lab.example"), kind)?, 0);
+            // It waits for less than a second, after which a SYN would be sent again.
+            assert_eq!(probe::tcp(&lab.client, address, 443)?, Answered, "{address}");
+        }
+    }
+    println!("{} names asked for and connected to in {:?}", 2 * FRESH, start.elapsed());
+    assert_eq!(enforcer.counters()?["default"], 0, "a packet came before its address");
+    // Other ports of a name's addresses are others.
+    assert_eq!(probe::tcp(&lab.client, &addresses(1).0, 80)?, Silence);
+    assert_eq!(known(&enforcer, "*.fresh.lab.example")?.len(), 2 * FRESH as usize);
+    assert_eq!(
+        known(&enforcer, "n7.fresh.lab.example")?,
+        ["n7.fresh.lab.example 203.0.114.7 asked live", "n7.fresh.lab.example 2001:db8:cd::7 asked live"]
+    );
+    let status = enforcer.ask("status")?;
+    assert!(status.contains("17.1.2.3:53 well, 0 failures"), "{status}");
+    enforcer.stop()
+}
+
+#[test]
+fn what_a_name_is_an_alias_of_opens_and_what_no_rule_names_does_not() -> Result<()> {
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let enforcer = start(&lab, POLICY)?;
+    // An exact name is known before anybody asks: an alias of a content network's.
+    wait("www.lab.example is known", || Ok(known(&enforcer, "www.lab.example")?.len() == 2))?;
+    assert!(known(&enforcer, "www.lab.example")?[0].ends_with(" resolved live"));
+    for address in ["203.0.113.40", "2001:db8::40"] {
+        assert_eq!(probe::tcp(&lab.client, address, 443)?, Answered, "{address}");
+    }
+    assert_eq!(probe::tcp(&lab.client, "203.0.113.50", 443)?, Silence);
+    assert_eq!(ask(&lab, "a.b.wild.lab.example", A)?, 0);
+    assert_eq!(probe::tcp(&lab.client, "203.0.113.50", 443)?, Answered);
+    for (name, address) in [("many.lab.example", "203.0.113.9"), ("rebound.wild.lab.example", "192.168.7.7")] {
+        assert_eq!(ask(&lab, name, A)?, 0);
+        assert_eq!(known(&enforcer, name)?, [""; 0]);
+        assert_eq!(probe::tcp(&lab.client, address, 443)?, Silence, "{name}");
+    }
+    let status: Value = serde_json::from_str(&enforcer.ask("status --json")?)?;
+    assert_eq!(status["names"]["refused"], 1);
+    enforcer.stop()
+}
+
+#[test]
+fn the_gateways_own_policy_knows_names_too() -> Result<()> {
+    const ROUTER: &str = r#"
+[[service]]
+name = "resolver"
+to = ["17.1.2.3"]
+ports = ["udp/53", "tcp/53"]
+
+[router]
+default = "drop"
+
+[[router.rule]]
+action = "allow"
+services = ["resolver", "store"]
+"#;
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let enforcer = start(&lab, &format!("{POLICY}{ROUTER}"))?;
+    wait("www.lab.example is known", || Ok(known(&enforcer, "www.lab.example")?.len() == 2))?;
+    ask(&lab, "a.wild.lab.example", A)?;
+    for (address, from_client, from_gateway) in [
+        ("203.0.113.40", Answered, Answered),
+        ("2001:db8::40", Answered, Answered),
+        ("203.0.113.50", Answered, Silence),
+    ] {
+        assert_eq!(probe::tcp(&lab.client, address, 443)?, from_client, "{address}");
+        assert_eq!(probe::tcp(&lab.gateway, address, 443)?, from_gateway, "{address}");
+    }
+    enforcer.stop()
+}
+
+/// A connection to a server that says everything again.
+fn echo(lab: &Lab, address: SocketAddr) -> Result<TcpStream> {
+    let listener = lab.internet.enter(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port()))?))?;
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        std::io::copy(&mut stream.try_clone()?, &mut stream)
+    });
+    let stream = lab.client.enter(|| Ok(TcpStream::connect_timeout(&address, Duration::from_millis(500))?))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    Ok(stream)
+}
+
+fn says_again(stream: &mut TcpStream) -> bool {
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0]).is_ok()
+}
+
+#[test]
+fn an_address_whose_time_is_over_takes_no_new_connections_and_those_that_stand_go_on() -> Result<()> {
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let enforcer = start(&lab, &format!("{POLICY}{SHORT}"))?;
+    let (used, unused) = (addresses(1), addresses(2));
+    for number in [1, 2] {
+        ask(&lab, &format!("n{number}.fresh.lab.example"), A)?;
+        ask(&lab, &format!("n{number}.fresh.lab.example"), AAAA)?;
+    }
+    let mut stream = echo(&lab, SocketAddr::new(used.0.parse()?, 5223))?;
+    assert_eq!(probe::tcp(&lab.client, &unused.0, 443)?, Answered);
+    let over = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < over {
+        assert!(says_again(&mut stream));
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(known(&enforcer, "n1.fresh.lab.example")?, ["n1.fresh.lab.example 203.0.114.1 asked draining"]);
+    for address in [&used.0, &used.1, &unused.0, &unused.1] {
+        assert_eq!(probe::tcp(&lab.client, address, 443)?, Silence, "{address}");
+    }
+    assert!(says_again(&mut stream));
+    // Asked again, it is open again.
+    ask(&lab, "n1.fresh.lab.example", A)?;
+    assert_eq!(probe::tcp(&lab.client, &used.0, 443)?, Answered);
+    // In the end nobody uses it.
+    wait("the address is gone", || Ok(known(&enforcer, "*.fresh.lab.example")?.is_empty()))?;
+    assert!(!says_again(&mut stream));
+    enforcer.stop()
+}
+
+#[test]
+fn what_is_known_outlives_the_resolver_and_a_crash() -> Result<()> {
+    let lab = Lab::new()?;
+    let resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let enforcer = start(&lab, POLICY)?;
+    ask(&lab, "n1.fresh.lab.example", A)?;
+    ask(&lab, "n1.fresh.lab.example", AAAA)?;
+    drop(resolver);
+    assert_eq!(ask(&lab, "n2.fresh.lab.example", A)?, SERVFAIL);
+    let (v4, v6) = addresses(1);
+    let open = || -> Result<()> {
+        for address in [&v4, &v6] {
+            assert_eq!(probe::tcp(&lab.client, address, 443)?, Answered, "{address}");
+        }
+        assert_eq!(probe::tcp(&lab.client, &addresses(2).0, 443)?, Silence);
+        Ok(())
+    };
+    open()?;
+    let file = lab.path("state").join("names.json");
+    wait("the file", || Ok(std::fs::read_to_string(&file).is_ok_and(|text| text.contains(&v4) && text.contains(&v6))))?;
+    enforcer.kill()?;
+    let enforcer = start(&lab, POLICY)?;
+    open()?;
+    assert!(known(&enforcer, "n1.fresh.lab.example")?[0].ends_with("203.0.114.1 restored live"));
+    enforcer.stop()?;
+
+    // A file that makes no sense is told, and is no reason not to start.
+    std::fs::write(&file, "{\"version\":1,\"addr")?;
+    let enforcer = start(&lab, POLICY)?;
+    assert!(enforcer.log()?.contains("names are learned anew"), "{}", enforcer.log()?);
+    assert_eq!(probe::tcp(&lab.client, &v4, 443)?, Silence);
+    enforcer.stop()
+}
+
+#[test]
+fn addresses_reach_the_kernel_as_fast_as_a_network_learns_them() -> Result<()> {
+    const COUNT: u32 = 60_000;
+    let policy = Policy::parse("names", POLICY, &Catalogs::default())?;
+    let mut image = compile::compile(&policy, &Limits::default(), 0x1234_5678)?;
+    let mut live = std::mem::take(&mut image.live);
+    let net = NetImage::new(&Facts::default(), &Roles::default(), image.words)?;
+    let mut object = Object::load(&image, &net)?;
+    let mut addresses = Addresses::new(&[]);
+    let v4 = |number: u32| IpAddr::from(Ipv4Addr::from_bits(0x1100_0000 + number * 7));
+    let v6 = |number: u32| IpAddr::from(Ipv6Addr::from_bits(0x2620_0149 << 96 | u128::from(number) << 40));
+    for (family, address) in [("IPv4", &v4 as &dyn Fn(u32) -> IpAddr), ("IPv6", &v6)] {
+        let rate = |start: Instant| f64::from(COUNT) / start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        for number in 0..COUNT {
+            addresses.set(object.memory(), &mut live, address(number), &[ServiceId(number % 2)], false, 0)?;
+        }
+        let stored = rate(start);
+        for number in 0..COUNT {
+            assert!(!addresses.epochs(object.tables(), address(number)).is_empty());
+        }
+        let start = Instant::now();
+        for number in 0..COUNT {
+            addresses.remove(object.memory(), address(number));
+        }
+        println!("{family}: {stored:.0} addresses stored a second, {:.0} removed", rate(start));
+        // Ten times this in a release build; debug builds and loaded machines have their share.
+        ensure!(stored > 50_000.0, "{stored:.0} a second");
+        assert!(addresses.epochs(object.tables(), address(1)).is_empty());
+    }
+    Ok(())
+}
