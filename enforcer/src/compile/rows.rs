@@ -32,8 +32,10 @@ pub type Group = Vec<(u32, u32)>;
 
 /// Patterns that may come later.
 const SPARE_PATTERNS: usize = 128;
-/// Groups that may come later.
+/// Groups that may come later, at least.
 const SPARE_GROUPS: usize = 128;
+/// Words of their port tables, unless fewer would do; half of what a root has, so that most tries' blocks still lie there.
+const SPARE_GROUP_WORDS: usize = 32_768;
 /// Words of rows that may come later.
 const SPARE_ROWS: usize = 8192;
 
@@ -155,7 +157,13 @@ impl Rows {
         let mut patterns: Vec<(&Pattern, u32)> =
             self.patterns.iter().map(|(pattern, number)| (pattern, *number)).collect();
         patterns.sort_unstable_by_key(|(_, number)| *number);
-        let (spare_patterns, spare_groups) = if self.room.is_empty() { (0, 0) } else { (SPARE_PATTERNS, SPARE_GROUPS) };
+        let (spare_patterns, spare_groups) = if self.room.is_empty() {
+            (0, 0)
+        } else {
+            // A pattern may be another group for each source class and moment.
+            let most = SPARE_PATTERNS * sources.len() * moments.len();
+            (SPARE_PATTERNS, most.min(SPARE_GROUP_WORDS / ports.len()).max(SPARE_GROUPS))
+        };
         let stride = patterns.len() + spare_patterns;
         let cells = stride * sources.len() * moments.len();
         if cells > self.limit {

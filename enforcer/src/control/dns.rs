@@ -19,7 +19,10 @@ use crate::{
         forwarder::{Config, Decision, Forwarder, Hooks, Limits},
         resolver::{self, schedule::Schedule},
     },
-    names::{How, store::Store},
+    names::{
+        How,
+        store::{Record, Store},
+    },
     policy::Policy,
 };
 
@@ -98,18 +101,20 @@ impl Controller {
             }
             if now >= saved + SAVE {
                 saved = now;
-                // A disk may be slow; packets and queries go on meanwhile.
-                tokio::task::block_in_place(|| self.save(store));
+                // A disk may be slow; all else goes on meanwhile.
+                let (records, store) = (self.changed(), store.clone());
+                let _ = tokio::task::spawn_blocking(move || save(&store, records)).await;
             }
         }
     }
 
     /// Brings the disk up to date.
     pub fn save(&self, store: &Store) {
-        let changed = self.state().learning.as_mut().and_then(|learning| learning.changed(Instant::now(), today()));
-        if let Some(Err(error)) = changed.map(|records| store.save(records)) {
-            eprintln!("enforcer: names' addresses are not kept over a restart: {error}");
-        }
+        save(store, self.changed());
+    }
+
+    fn changed(&self) -> Option<Vec<Record>> {
+        self.state().learning.as_mut()?.changed(Instant::now(), today())
     }
 
     fn learn(&self, answer: &Answer, how: How) {
@@ -127,6 +132,12 @@ impl Controller {
         let upstreams = forwarder.upstreams().well().into_iter().zip(failures);
         let upstreams = upstreams.map(|((address, well), failures)| UpstreamStatus { address, well, failures });
         Some(NamesStatus { counts, unplaced, upstreams: upstreams.collect(), queries })
+    }
+}
+
+fn save(store: &Store, changed: Option<Vec<Record>>) {
+    if let Some(Err(error)) = changed.map(|records| store.save(records)) {
+        eprintln!("enforcer: names' addresses are not kept over a restart: {error}");
     }
 }
 

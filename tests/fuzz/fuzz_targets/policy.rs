@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 static CATALOGS: LazyLock<Catalogs> = LazyLock::new(Catalogs::default);
 
 /// Far below what the product allows, so that refusals are reached, too.
-const LIMITS: Limits = Limits { blocks: 1024, hosts: 64, clauses: 64, class_words: 4096 };
+const LIMITS: Limits = Limits { blocks: 1024, hosts: 64, learned: 64, clauses: 64, class_words: 16_384 };
 
 fn tables(policy: &Policy) -> Option<Image> {
     compile::compile(policy, &LIMITS, 1).ok()
