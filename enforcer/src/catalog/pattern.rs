@@ -10,12 +10,13 @@ pub struct Pattern {
     name: String,
 }
 
-/// Why a text is no pattern.
+/// Why a text is no pattern. What is no name in DNS at all is [`dns::name::NotAName`](crate::dns::name::NotAName): that one takes more, such as a
+/// single label, numbers and any script.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "names are labels of letters, digits and hyphens with dots between them, such as \"www.apple.com\" or \"*.push.apple.com\""
 )]
-pub struct NotAName;
+pub struct NotAPattern;
 
 impl Pattern {
     /// Whether it stands for the names below its name, and not for the name itself.
@@ -31,11 +32,11 @@ impl Pattern {
 }
 
 impl FromStr for Pattern {
-    type Err = NotAName;
+    type Err = NotAPattern;
 
     /// RFC 1035, 2.3.4: labels of 63 and names of 253 characters; at least two labels, the last one not a number, so that no address is
     /// taken for a name.
-    fn from_str(text: &str) -> Result<Self, NotAName> {
+    fn from_str(text: &str) -> Result<Self, NotAPattern> {
         let (wildcard, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
         let label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -48,7 +49,7 @@ impl FromStr for Pattern {
             && name.contains('.')
             && name.split('.').all(label)
             && !last.bytes().all(|byte| byte.is_ascii_digit());
-        good.then(|| Self { wildcard, name: name.to_ascii_lowercase() }).ok_or(NotAName)
+        good.then(|| Self { wildcard, name: name.to_ascii_lowercase() }).ok_or(NotAPattern)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{pattern::NotAName, *};
+use super::{pattern::NotAPattern, *};
 
 #[test]
 fn apples_services_are_all_there() {
@@ -111,7 +111,7 @@ fn what_is_no_name_is_refused() {
         "", "*", "*.", "com", "a..b", ".a.b", "a.b.", "-a.b", "a-.b", "a b.c", "1.2.3.4", "*.*.a.b", "b*.a.c", "a/b.c",
         "ä.de",
     ] {
-        assert_eq!(text.parse::<Pattern>(), Err(NotAName), "{text}");
+        assert_eq!(text.parse::<Pattern>(), Err(NotAPattern), "{text}");
     }
     assert_eq!("WWW.Apple.COM".parse::<Pattern>().map(|name| name.to_string()), Ok("www.apple.com".to_owned()));
     assert!(format!("{}.com", "a".repeat(63)).parse::<Pattern>().is_ok());
