@@ -68,17 +68,22 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Bounds of what clients can make the forwarder hold. A client is an IPv4 address or an IPv6 /64.
+/// Bounds of what clients can make the forwarder hold. A client is an address; those of an IPv6 /64, where each can have any number of addresses, also
+/// have a bound together.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Queries at a time.
     pub queries: usize,
     /// Queries of one client at a time.
     pub queries_per_client: usize,
+    /// Queries of all clients of an IPv6 /64 at a time.
+    pub queries_per_network: usize,
     /// TCP connections.
     pub connections: usize,
     /// TCP connections of one client.
     pub connections_per_client: usize,
+    /// TCP connections of all clients of an IPv6 /64.
+    pub connections_per_network: usize,
     /// How long a TCP client may take to send its next query, or to take an answer.
     pub idle: Duration,
     /// How long an upstream may take before the next is asked.
@@ -90,8 +95,10 @@ impl Default for Limits {
         Self {
             queries: 4096,
             queries_per_client: 64,
+            queries_per_network: 1024,
             connections: 256,
             connections_per_client: 16,
+            connections_per_network: 128,
             idle: Duration::from_secs(10),
             upstream: Duration::from_secs(2),
         }
@@ -147,8 +154,8 @@ impl<H: Hooks> Forwarder<H> {
             hooks,
             upstreams: Arc::new(Upstreams::new(config.upstreams, limits.upstream, Arc::clone(&counters))),
             limits,
-            queries: Places::new(limits.queries, limits.queries_per_client),
-            connections: Places::new(limits.connections, limits.connections_per_client),
+            queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_network),
+            connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_network),
             counters,
         };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
