@@ -69,9 +69,15 @@ fn passes_byte_for_byte(lab: &Lab, resolver: &Resolver) -> Result<()> {
             // A resolver's own times count down: between two answers that are the same, a third must be.
             let mut tries = 0;
             loop {
-                let before = lab.gateway.enter(|| ask(resolver.address, query, tcp))?;
-                let passed = lab.client.enter(|| ask(server, query, tcp)).with_context(|| format!("{query:?}"))?;
-                let after = lab.gateway.enter(|| ask(resolver.address, query, tcp))?;
+                let mut before = lab.gateway.enter(|| ask(resolver.address, query, tcp))?;
+                let mut passed = lab.client.enter(|| ask(server, query, tcp)).with_context(|| format!("{query:?}"))?;
+                let mut after = lab.gateway.enter(|| ask(resolver.address, query, tcp))?;
+                // Unbound writes what is below a DNAME as it was asked for, which is in a random case.
+                if query[17..].starts_with(b"\x03old") {
+                    for message in [&mut before, &mut passed, &mut after] {
+                        message[12 + 22 + 4..].make_ascii_lowercase();
+                    }
+                }
                 tries += 1;
                 if before == after || tries > 5 {
                     assert_eq!(passed, before, "of {server}, TCP {tcp}, {query:?}");

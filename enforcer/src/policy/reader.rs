@@ -7,7 +7,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{diagnostics::Diagnostics, model::PortMatch, source::Source, words};
-use crate::catalog::{Pattern, pattern::NotAName};
+use crate::catalog::{Pattern, pattern::NotAPattern};
 
 /// A value with its place.
 pub type Value<'a> = Spanned<DeValue<'a>>;
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
                         self.wrong(
                             span,
                             format!("{word:?} is neither a name nor a prefix"),
-                            NotAName::to_string(&error),
+                            NotAPattern::to_string(&error),
                         );
                     }
                 }

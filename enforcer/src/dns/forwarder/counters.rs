@@ -75,7 +75,13 @@ counters! {
     failed,
     /// How often an upstream was silent for too long.
     timeouts,
-    /// Messages from an upstream's address that do not answer the query.
+    /// Queries that were not sent, but waited for the answer to an equal one.
+    joined,
+    /// Queries for which there was no turn beside others for the same name in time.
+    crowded,
+    /// Answers of an upstream that say that it cannot answer: the next was asked.
+    at_a_loss,
+    /// Messages from an upstream's address that do not answer the query: forged, late, or of one that does not keep the case of a question.
     mismatched,
     /// Answers that were passed on without being understood: nothing was learned of them.
     unreadable,

@@ -1,6 +1,11 @@
 //! Which upstream to ask first.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use crate::dns::Question;
 
 /// What is known of each upstream, by its place in the configuration.
 pub struct Health {
@@ -9,14 +14,20 @@ pub struct Health {
     patience: Duration,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct State {
     /// How often it failed since it last answered.
     failures: u32,
     failed: Option<Instant>,
     /// When to ask it again before others.
     again: Option<Instant>,
+    /// What others could answer and it could not, since it last answered.
+    at_a_loss: HashSet<Question>,
 }
+
+/// So many different questions at which it alone is at a loss are the upstream's fault; a few are those of the names, such as signatures that it alone
+/// looks at.
+const MANY_QUESTIONS: usize = 4;
 
 /// The longest that one which failed comes after all others.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
@@ -50,6 +61,17 @@ impl Health {
         self.upstreams[which] = State::default();
     }
 
+    /// It said that it cannot answer what another could then. Who asks the same again and again cannot make it fail.
+    pub fn at_a_loss(&mut self, which: usize, question: &Question, asked: Instant, now: Instant) {
+        let state = &mut self.upstreams[which];
+        if state.at_a_loss.len() < MANY_QUESTIONS {
+            state.at_a_loss.insert(question.clone());
+        }
+        if state.at_a_loss.len() == MANY_QUESTIONS {
+            self.failed(which, asked, now);
+        }
+    }
+
     /// It did not answer what it was asked at a time. A single failure may be a lost datagram; from the second on, it waits twice as long each time.
     pub fn failed(&mut self, which: usize, asked: Instant, now: Instant) {
         let state = &mut self.upstreams[which];
@@ -69,9 +91,39 @@ impl Health {
 mod tests {
     use std::time::{Duration, Instant};
 
+    use hickory_proto::rr::{DNSClass, RecordType};
+
     use super::Health;
+    use crate::dns::Question;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn question(number: u32) -> Question {
+        let name = format!("n{number}.example").parse().unwrap();
+        Question { name, kind: RecordType::A, class: DNSClass::IN }
+    }
+
+    #[test]
+    fn who_is_at_a_loss_for_one_name_is_well_and_for_many_is_not() {
+        let mut now = Instant::now();
+        let mut health = Health::new(2, 2 * SECOND);
+        let mut lost = |health: &mut Health, number| {
+            now += SECOND / 100;
+            health.at_a_loss(0, &question(number), now, now);
+            health.order(now)
+        };
+        for number in 0..1000 {
+            assert_eq!(lost(&mut health, number % 3), [0, 1]);
+        }
+        // Any answer makes up for all.
+        health.answered(0);
+        for number in 3..7 {
+            assert_eq!(lost(&mut health, number), [0, 1]);
+        }
+        assert_eq!(lost(&mut health, 7), [1, 0]);
+        health.answered(0);
+        assert_eq!(lost(&mut health, 8), [0, 1]);
+    }
 
     #[test]
     fn one_failure_is_forgiven_and_more_are_not() {

@@ -2,6 +2,7 @@
 //! answer tells is learned before the client has it, so that no packet to a new address can come too early.
 
 pub mod counters;
+mod flights;
 mod health;
 mod places;
 pub mod query;

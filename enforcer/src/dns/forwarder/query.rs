@@ -11,6 +11,8 @@ use crate::dns::{Name, Question};
 
 /// The question begins behind the header.
 const HEADER: usize = 12;
+/// Its type and class are behind its name.
+const KIND: usize = 4;
 
 /// A query that can be forwarded.
 #[derive(Debug)]
@@ -23,6 +25,30 @@ pub struct Query {
     pub(super) asked: op::Query,
     /// The question.
     pub question: Question,
+}
+
+/// A query as an upstream gets it.
+pub struct Disguised {
+    bytes: Vec<u8>,
+    /// Behind the question.
+    end: usize,
+}
+
+impl Disguised {
+    /// The message.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether a message answers it: with its id, and its very question.
+    pub fn is_answered_by(&self, message: &[u8]) -> bool {
+        message.len() >= self.end
+            && message[..2] == self.bytes[..2]
+            // A response to a query with one question.
+            && message[2] & 0xf8 == 0x80
+            && message[4..6] == [0, 1]
+            && message[HEADER..self.end] == self.bytes[HEADER..self.end]
+    }
 }
 
 /// Why a message cannot be forwarded.
@@ -79,30 +105,28 @@ impl Query {
         &self.bytes
     }
 
-    /// The message with another id.
-    pub fn with_id(&self, id: u16) -> Vec<u8> {
+    /// The message as an upstream gets it: with a random id, and each letter of the name in a random case ("0x20"), both of which whoever forges an
+    /// answer must guess.
+    pub fn disguised(&self) -> Disguised {
         let mut bytes = self.bytes.clone();
-        bytes[..2].copy_from_slice(&id.to_be_bytes());
-        bytes
+        bytes[..2].copy_from_slice(&rand::random::<[u8; 2]>());
+        // A label's length is under 64, so that it is no letter.
+        for letter in bytes[HEADER..self.end - KIND].iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
+            *letter ^= if rand::random() { 0x20 } else { 0 };
+        }
+        Disguised { bytes, end: self.end }
     }
 
-    /// Whether a message is an answer to this query under an id: to the same question, in whatever case.
-    pub fn is_answered_by(&self, message: &[u8], id: u16) -> bool {
-        let (Some(own), Some(other)) = (self.bytes.get(HEADER..self.end), message.get(HEADER..self.end)) else {
-            return false;
-        };
-        let (own_name, own_kind) = own.split_at(own.len() - 4);
-        let (other_name, other_kind) = other.split_at(own_name.len());
-        let response_to_query = message[2] & 0xf8 == 0x80;
-        message[..2] == id.to_be_bytes()
-            && response_to_query
-            && message[4..6] == [0, 1]
-            // A label's length is under 64, so that it is no letter.
-            && own_name.eq_ignore_ascii_case(other_name)
-            && own_kind == other_kind
+    /// What is the same in all queries that one answer is good for: everything but the id and the case of the name. Flags and EDNS count, as an upstream
+    /// may answer by them.
+    pub fn essence(&self) -> Box<[u8]> {
+        let mut bytes = self.bytes[2..].to_vec();
+        bytes[HEADER - 2..self.end - KIND - 2].make_ascii_lowercase();
+        bytes.into()
     }
 
-    /// Gives an answer this query's id and the case in which it asked.
+    /// Gives an answer this query's id and the case in which it asked. Names in records are nearly always pointers to the question's; others, such as
+    /// those that a DNAME makes, keep the case that the upstream was asked in.
     pub fn claim(&self, answer: &mut [u8]) {
         answer[..2].copy_from_slice(&self.bytes[..2]);
         answer[HEADER..self.end].copy_from_slice(&self.bytes[HEADER..self.end]);
@@ -111,6 +135,8 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use hickory_proto::{
         op::{Message, ResponseCode},
         rr::RecordType,
@@ -167,22 +193,49 @@ mod tests {
     #[test]
     fn only_the_same_question_under_the_id_is_answered() {
         let query = Query::read(QUERY.to_vec()).unwrap();
-        let mut answer = query.with_id(7);
-        assert!(!query.is_answered_by(&answer, 7), "the query itself");
+        let sent = query.disguised();
+        let mut answer = sent.bytes().to_vec();
+        assert!(!sent.is_answered_by(&answer), "the query itself");
         answer[2] = 0x81;
-        assert!(query.is_answered_by(&answer, 7));
-        assert!(!query.is_answered_by(&answer, 8));
-        assert!(!query.is_answered_by(&answer[..28], 7));
-        answer[13..16].copy_from_slice(b"WWW");
-        assert!(query.is_answered_by(&answer, 7));
-        for (at, value) in [(2, 0x89), (5, 0), (5, 2), (13, b'v'), (26, 28), (28, 3)] {
+        assert!(sent.is_answered_by(&answer));
+        assert!(!sent.is_answered_by(&answer[..28]));
+        let others = [(0, !answer[0]), (1, !answer[1]), (2, 0x89), (5, 0), (5, 2), (13, b'v'), (13, answer[13] ^ 0x20)];
+        for (at, value) in others.into_iter().chain([(26, 28), (28, 3)]) {
             let mut other = answer.clone();
             other[at] = value;
-            assert!(!query.is_answered_by(&other, 7), "byte {at}");
+            assert!(!sent.is_answered_by(&other), "byte {at}");
         }
         query.claim(&mut answer);
         answer[2] = QUERY[2];
         assert_eq!(answer, QUERY);
+    }
+
+    #[test]
+    fn a_disguise_is_an_id_and_the_case_of_letters() {
+        let query = Query::read(QUERY.to_vec()).unwrap();
+        let mut seen = HashSet::new();
+        for _ in 0..1000 {
+            let sent = query.disguised();
+            let bytes = sent.bytes();
+            assert_eq!(bytes[2..13], QUERY[2..13]);
+            assert_eq!(bytes[24..], QUERY[24..]);
+            assert!(bytes.eq_ignore_ascii_case(&[&bytes[..2], &QUERY[2..]].concat()));
+            seen.insert(bytes[12..24].to_vec());
+        }
+        // Of 1,024 ways to write ten letters, some 640 come up in a thousand.
+        assert!((560..720).contains(&seen.len()), "{}", seen.len());
+    }
+
+    #[test]
+    fn one_answer_is_good_for_queries_that_differ_in_id_and_case() {
+        let essence = |bytes: Vec<u8>| Query::read(bytes).unwrap().essence();
+        let own = essence(QUERY.to_vec());
+        assert_eq!(essence(changed(0, 7)), own);
+        assert_eq!(essence(changed(14, b'w')), own);
+        // Another flag, name, type, and size of answers.
+        for (at, value) in [(2, 0), (3, 0x10), (13, b'x'), (26, 28), (32, 5)] {
+            assert_ne!(essence(changed(at, value)), own, "byte {at}");
+        }
     }
 
     proptest! {
@@ -197,7 +250,7 @@ mod tests {
                 bytes[2..12].copy_from_slice(&QUERY[2..12]);
             }
             if let Ok(query) = Query::read(bytes) {
-                let _ = query.is_answered_by(&message, 0);
+                let _ = (query.disguised().is_answered_by(&message), query.essence());
             }
         }
     }
