@@ -22,6 +22,8 @@ pub struct Names<'a> {
     pub rules: &'a [Option<RuleCounter>],
     /// Names of interfaces by index.
     pub interface: &'a dyn Fn(u32) -> Option<String>,
+    /// Names that an address is known by, the first few of them.
+    pub called: &'a dyn Fn(IpAddr) -> Vec<String>,
     /// The kernel's monotonic clock now, in nanoseconds, and the time that it is.
     pub now: (u64, Timestamp),
 }
@@ -66,6 +68,7 @@ pub fn describe(event: &abi::Event, names: &Names<'_>) -> Event {
         rule: rule.map(|rule| rule.rule.clone()),
         service: rule.and_then(|rule| rule.service.clone()),
         reason,
+        names: flow.as_ref().map(|flow| (names.called)(flow.destination)).unwrap_or_default(),
         flow,
         length: event.length,
     }
@@ -174,6 +177,7 @@ mod tests {
         };
         let names = Names {
             rules: &[None, Some(rule)],
+            called: &|address| if address.is_ipv4() { vec!["www.example.org".into()] } else { Vec::new() },
             interface: &|index| (index == 7).then(|| "lan0".into()),
             now: (1_500_000_500, Timestamp::from_second(NOW).expect("a time")),
         };
@@ -187,7 +191,10 @@ mod tests {
             PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 1, 0, 2], [17, 1, 2, 3], 64).tcp(50_000, 443, 1, 1);
         packet.write(&mut frame, &[0; 1000]).expect("to memory");
         let told = event(&frame, frame.len(), Verdict::new(Action::Reject, pseudo::COUNT + 1));
-        assert_eq!(told.to_string(), "reject lan0 10.1.0.2:50000 -> 17.1.2.3:443 tcp, rule games, service arcade");
+        assert_eq!(
+            told.to_string(),
+            "reject lan0 10.1.0.2:50000 -> 17.1.2.3:443 tcp, rule games, service arcade, name www.example.org"
+        );
         assert_eq!((told.time.as_str(), told.length), ("2023-11-14T22:13:18.5Z", 1054));
     }
 

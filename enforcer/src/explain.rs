@@ -1,6 +1,9 @@
 //! Why a packet would be allowed or denied: the kernel's own code, run on the compiled image.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use enforcer_ebpf::{
     abi::{NET_BLOCKS, Verdict, Words6, pseudo, slot},
@@ -13,12 +16,14 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    compile::Image,
+    catalog::Pattern,
+    compile::{Addresses, Image, NoRoom},
+    dns::{Name, Patterns},
     net::{
         Facts, NetImage,
         image::{Roles, Words},
     },
-    policy::{Action, Policy, PortMatch, Transport, words},
+    policy::{Action, Policy, PortMatch, Service, ServiceId, Transport, nat64, words},
 };
 
 /// A packet that one asks about.
@@ -47,6 +52,8 @@ pub struct Explanation {
     pub service: Option<String>,
     /// The destination prefix of the service that covers the address.
     pub prefix: Option<String>,
+    /// If no prefix does: the name of the service that the address has.
+    pub name: Option<String>,
     /// A sentence for people.
     pub why: String,
 }
@@ -68,12 +75,28 @@ pub enum NoAnswer {
     Fault,
 }
 
-/// The verdict on a packet at the image's moment. Multicast, broadcast and link-local destinations are exempt before any rule, as everywhere; the addresses of a
+/// Makes an address one of the services that these names are of, in an image that was compiled with room for learned addresses.
+///
+/// # Errors
+/// If the tables are full.
+pub fn know(policy: &Policy, image: &mut Image, address: IpAddr, names: &[Name]) -> Result<(), NoRoom> {
+    let named = policy.named().flat_map(|(id, service)| service.names.iter().map(move |name| (name.clone(), id)));
+    let patterns: Patterns<ServiceId> = named.collect();
+    let services: BTreeSet<ServiceId> = names.iter().flat_map(|name| patterns.matches(name)).copied().collect();
+    let services: Vec<ServiceId> = services.into_iter().collect();
+    let mut live = std::mem::take(&mut image.live);
+    let address = nat64::inside(&policy.nat64, address);
+    let known = Addresses::new(&policy.nat64).set(image, &mut live, address, &services, false, 0);
+    image.live = live;
+    known
+}
+
+/// The verdict on a packet at the image's moment; `names` are those that its destination is [known](know) by. Multicast, broadcast and link-local destinations are exempt before any rule, as everywhere; the addresses of a
 /// gateway and its LANs, which are exempt as well, are not known here.
 ///
 /// # Errors
 /// If the question is not about one possible packet.
-pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Explanation, NoAnswer> {
+pub fn explain(policy: &Policy, image: &Image, question: &Question, names: &[Name]) -> Result<Explanation, NoAnswer> {
     let verdict = judge(image, question)?;
     let (action, passes) = (words::name(verdict.action()), verdict.action().passes());
     let rules = if question.router { &policy.router } else { &policy.lan };
@@ -85,16 +108,17 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
             }
             _ => return Err(NoAnswer::Fault),
         };
-        return Ok(Explanation { action, passes, rule: None, service: None, prefix: None, why });
+        return Ok(Explanation { action, passes, rule: None, service: None, prefix: None, name: None, why });
     };
     let (_, counted) = image.counters.get(counted as usize).ok_or(NoAnswer::Fault)?;
     let rule = rules.rules.get(counted.rule.0 as usize).ok_or(NoAnswer::Fault)?;
     let service = counted.service.map(|service| &policy.services[service.0 as usize]);
-    let translated = behind_nat64(policy, question.to);
+    let inside = nat64::inside(&policy.nat64, question.to);
     let covering = service.and_then(|service| {
-        let covers = |net: &&IpNet| net.contains(&question.to) || translated.is_some_and(|inner| net.contains(&inner));
+        let covers = |net: &&IpNet| net.contains(&question.to) || net.contains(&inside);
         service.to.iter().filter(covers).max_by_key(|net| net.prefix_len())
     });
+    let named = service.filter(|_| covering.is_none()).and_then(|service| named(service, names));
     let verb = match (verdict.action(), rule.action) {
         (Action::Allow, _) => "allows",
         (Action::Drop, _) => "drops",
@@ -104,8 +128,12 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
     };
     let place = rule.file.as_ref().map_or_else(String::new, |file| format!("{file}, "));
     let mut why = format!("rule {} ({place}line {}) {verb} ", rule.label(), rule.line);
-    why += &match (service, covering) {
-        (Some(service), Some(net)) => format!("service {}, whose {net} covers {}", service.name, question.to),
+    why += &match (service, covering, named) {
+        (Some(service), Some(net), _) => format!("service {}, whose {net} covers {}", service.name, question.to),
+        (Some(service), None, Some((pattern, name))) if pattern.is_wildcard() => {
+            format!("service {}, whose {pattern} covers {name}", service.name)
+        }
+        (Some(service), None, Some((_, name))) => format!("service {}, which has {name}", service.name),
         _ => "every destination and port".into(),
     };
     if let Some(when) = rule.when {
@@ -117,15 +145,15 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question) -> Result<Ex
         rule: Some(rule.label()),
         service: service.map(|service| service.name.clone()),
         prefix: covering.map(ToString::to_string),
+        name: named.map(|(_, name)| name.to_string()),
         why,
     })
 }
 
-/// The IPv4 address that a NAT64 of the policy translates an address to.
-fn behind_nat64(policy: &Policy, address: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V6(outer) = address else { return None };
-    let inner = Ipv4Addr::from_bits(outer.to_bits() as u32);
-    policy.nat64.iter().any(|prefix| prefix.contains(&outer)).then_some(inner.into())
+/// The first of the names that a service has, with its pattern that covers it.
+fn named<'a>(service: &'a Service, names: &'a [Name]) -> Option<(&'a Pattern, &'a Name)> {
+    let patterns: Patterns<&Pattern> = service.names.iter().map(|pattern| (pattern.clone(), pattern)).collect();
+    names.iter().find_map(|name| Some((*patterns.matches(name).next()?, name)))
 }
 
 fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
@@ -215,7 +243,7 @@ mod tests {
             to: to.parse().expect("an address"),
             port: words::port(port).expect("a port"),
         };
-        explain(&policy, &image, &question)
+        explain(&policy, &image, &question, &[])
     }
 
     #[test]
@@ -239,6 +267,44 @@ mod tests {
     }
 
     #[test]
+    fn the_name_behind_a_verdict_is_named() {
+        let text = r#"
+            default = "drop"
+            [[service]]
+            name = "web"
+            to = ["*.push.example.org", "www.example.org", "203.0.113.0/24"]
+            ports = ["tcp/443"]
+            [[rule]]
+            action = "allow"
+            services = ["web"]
+        "#;
+        let policy = Policy::parse("p", text, &Catalogs::default()).expect("valid");
+        let said = |names: &[&str], to: &str, port: &str| {
+            let mut image = compile(&policy, &Limits::default(), 1).expect("small");
+            let names: Vec<Name> = names.iter().map(|name| name.parse().expect("a name")).collect();
+            let (to, port) = (to.parse().expect("an address"), words::port(port).expect("a port"));
+            know(&policy, &mut image, to, &names).expect("room");
+            let question = Question { router: false, from: None, to, port };
+            let answer = explain(&policy, &image, &question, &names).expect("an answer");
+            (answer.name.unwrap_or_default(), answer.why)
+        };
+        let rule = "rule line-7 (line 7) allows service web";
+        let both = ["cdn.example.net", "1.push.example.org"];
+        assert_eq!(
+            said(&both, "198.51.100.7", "tcp/443"),
+            ("1.push.example.org".into(), format!("{rule}, whose *.push.example.org covers 1.push.example.org"))
+        );
+        assert_eq!(
+            said(&["www.example.org"], "2001:db8::7", "tcp/443"),
+            ("www.example.org".into(), format!("{rule}, which has www.example.org"))
+        );
+        let covered = said(&["www.example.org"], "203.0.113.7", "tcp/443");
+        assert_eq!(covered, (String::new(), format!("{rule}, whose 203.0.113.0/24 covers 203.0.113.7")));
+        assert!(said(&["www.example.org"], "198.51.100.7", "tcp/80").1.contains("the default is drop"));
+        assert!(said(&["cdn.example.net"], "198.51.100.7", "tcp/443").1.contains("the default is drop"));
+    }
+
+    #[test]
     fn a_question_about_more_than_one_packet_is_refused() {
         assert!(matches!(ask(None, "17.5.5.5", "tcp"), Err(NoAnswer::Port(_))));
         assert!(matches!(ask(Some("::1"), "17.5.5.5", "tcp/1"), Err(NoAnswer::Families(..))));
@@ -251,7 +317,7 @@ mod tests {
         image.set_moment(moment);
         let to = to.parse().expect("an address");
         let port = words::port("tcp/5223").expect("a port");
-        let answer = explain(&policy, &image, &Question { router, from: None, to, port }).expect("an answer");
+        let answer = explain(&policy, &image, &Question { router, from: None, to, port }, &[]).expect("an answer");
         format!("{} {}: {}", answer.action, answer.passes, answer.why)
     }
 
@@ -270,7 +336,8 @@ mod tests {
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let port = words::port("tcp/5223").expect("a port");
         let to = "203.0.113.1".parse().expect("an address");
-        let answer = explain(&policy, &image, &Question { router: true, from: None, to, port }).expect("an answer");
+        let answer =
+            explain(&policy, &image, &Question { router: true, from: None, to, port }, &[]).expect("an answer");
         assert_eq!(answer.why, "rule line-16 (line 16) would drop, but only monitors, every destination and port");
         assert!(answer.passes && answer.action == "monitor");
     }
@@ -289,7 +356,7 @@ mod tests {
                 to: "17.1.2.3".parse().expect("an address"),
                 port: words::port("tcp/443").expect("a port"),
             };
-            explain(&policy, &image, &question).expect("an answer").why
+            explain(&policy, &image, &question, &[]).expect("an answer").why
         };
         assert_eq!(
             ask("2026-11-23T12:00:00Z"),

@@ -1,14 +1,13 @@
 //! Names from clients' questions to the kernel: a real resolver, real connections.
 
 use std::{
-    fmt::Write as _,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use enforcer::{
     catalog::Catalogs,
     compile::{self, Addresses, Limits},
@@ -18,95 +17,12 @@ use enforcer::{
 };
 use enforcer_tests::lab::{
     Lab,
-    dns::{self, A, AAAA, PATIENCE, rcodes::SERVFAIL},
-    forwarder::SERVER,
+    dns::{A, AAAA, rcodes::SERVFAIL},
+    names::{FRESH, POLICY, SHORT, addresses, ask, known, resolver, start, wait},
     probe::{self, Outcome::*},
-    product::Enforcer,
-    resolver::Resolver,
     server::Servers,
 };
 use serde_json::Value;
-
-const POLICY: &str = r#"
-default = "drop"
-
-[[service]]
-name = "web"
-to = ["*.fresh.lab.example", "*.wild.lab.example", "192.0.2.0/24"]
-ports = ["tcp/443", "tcp/5223"]
-
-[[service]]
-name = "store"
-to = ["www.lab.example"]
-ports = ["tcp/443"]
-
-[[rule]]
-name = "names"
-action = "allow"
-services = ["web", "store"]
-"#;
-
-/// Times that a test can wait for.
-const SHORT: &str = "\n[names]\nfloor = 1\nceiling = 1\ngrace = 1\nidle = 8\n";
-
-/// Names with addresses of their own.
-const FRESH: u32 = 200;
-
-/// A resolver with many names, whose addresses are all the internet's.
-fn resolver(lab: &Lab) -> Result<Resolver> {
-    let mut more = String::new();
-    for number in 1..=FRESH {
-        let (v4, v6) = addresses(number);
-        writeln!(more, "host-record=n{number}.fresh.lab.example,{v4},{v6}")?;
-    }
-    // Names of whoever likes, with addresses of the gateway's LANs and of networks behind it.
-    more += "address=/rebound.wild.lab.example/192.168.7.7\naddress=/rebound.wild.lab.example/fd00:7::7\n";
-    for local in
-        ["203.0.114.0/24", "203.0.113.0/24", "192.168.7.0/24", "2001:db8:cd::/64", "2001:db8::/64", "fd00:7::/64"]
-    {
-        lab.internet.run(&format!("ip route add local {local} dev lo"))?;
-    }
-    lab.gateway.run("ip route add 192.168.7.0/24 via 198.51.100.2")?;
-    Resolver::dnsmasq_with(lab, "17.1.2.3", &more)
-}
-
-fn addresses(number: u32) -> (String, String) {
-    (format!("203.0.114.{number}"), format!("2001:db8:cd::{number:x}"))
-}
-
-fn start(lab: &Lab, policy: &str) -> Result<Enforcer> {
-    let state = lab.path("state");
-    let dns = format!("--dns-listen {SERVER} --dns-upstream 17.1.2.3:53 --state {}", state.display());
-    Enforcer::start(lab, policy, &format!("--lan lan0 --wan wan0 {dns}"))
-}
-
-/// A client's question; its response code.
-fn ask(lab: &Lab, name: &str, kind: u16) -> Result<u8> {
-    let query = dns::query(name, kind);
-    let answer = lab.client.enter(|| dns::ask_udp(SERVER, &query, PATIENCE))?;
-    Ok(dns::rcode(&answer.context("no answer")?))
-}
-
-/// Names, addresses and how they are known, of a pattern's names.
-fn known(enforcer: &Enforcer, pattern: &str) -> Result<Vec<String>> {
-    let json: Value = serde_json::from_str(&enforcer.ask(&format!("names --json {pattern}"))?)?;
-    let text = |entry: &Value| {
-        let of = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        let left = if entry["seconds_left"].is_null() { "draining" } else { "live" };
-        format!("{} {} {} {left}", of("name"), of("address"), of("how"))
-    };
-    Ok(json["names"].as_array().context("no names")?.iter().map(text).collect())
-}
-
-/// Waits until a condition holds.
-fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !condition()? {
-        ensure!(start.elapsed() < Duration::from_secs(30), "{what}: not in time");
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
 
 #[test]
 fn the_first_packet_to_a_fresh_name_passes() -> Result<()> {
@@ -130,7 +46,7 @@ fn the_first_packet_to_a_fresh_name_passes() -> Result<()> {
     assert_eq!(known(&enforcer, "*.fresh.lab.example")?.len(), 2 * FRESH as usize);
     assert_eq!(
         known(&enforcer, "n7.fresh.lab.example")?,
-        ["n7.fresh.lab.example 203.0.114.7 asked live", "n7.fresh.lab.example 2001:db8:cd::7 asked live"]
+        ["n7.fresh.lab.example 203.0.116.7 asked live", "n7.fresh.lab.example 2001:db8:cd::7 asked live"]
     );
     let status = enforcer.ask("status")?;
     assert!(status.contains("17.1.2.3:53 well, 0 failures"), "{status}");
@@ -228,7 +144,7 @@ fn an_address_whose_time_is_over_takes_no_new_connections_and_those_that_stand_g
         assert!(says_again(&mut stream));
         thread::sleep(Duration::from_millis(200));
     }
-    assert_eq!(known(&enforcer, "n1.fresh.lab.example")?, ["n1.fresh.lab.example 203.0.114.1 asked draining"]);
+    assert_eq!(known(&enforcer, "n1.fresh.lab.example")?, ["n1.fresh.lab.example 203.0.116.1 asked draining"]);
     for address in [&used.0, &used.1, &unused.0, &unused.1] {
         assert_eq!(probe::tcp(&lab.client, address, 443)?, Silence, "{address}");
     }
@@ -266,7 +182,7 @@ fn what_is_known_outlives_the_resolver_and_a_crash() -> Result<()> {
     enforcer.kill()?;
     let enforcer = start(&lab, POLICY)?;
     open()?;
-    assert!(known(&enforcer, "n1.fresh.lab.example")?[0].ends_with("203.0.114.1 restored live"));
+    assert!(known(&enforcer, "n1.fresh.lab.example")?[0].ends_with("203.0.116.1 restored live"));
     enforcer.stop()?;
 
     // A file that makes no sense is told, and is no reason not to start.

@@ -3,13 +3,14 @@
 use std::{io::ErrorKind, path::Path, time::Duration};
 
 use anyhow::{Context as _, Error, Result, bail};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
+    http::request::Builder,
 };
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
 use super::types::Problem;
@@ -22,7 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// If no controller answers, or it answers with a problem.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
-    let body = time::timeout(PATIENCE, async { anyhow::Ok(request(socket, path).await?.collect().await?.to_bytes()) })
+    whole(request(socket, Request::get(path), Bytes::new())).await
+}
+
+/// The JSON that comes of a JSON sent to a path.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T> {
+    let head = Request::post(path).header("content-type", "application/json");
+    whole(request(socket, head, serde_json::to_vec(body)?.into())).await
+}
+
+async fn whole<T: DeserializeOwned>(response: impl Future<Output = Result<Response<Incoming>>>) -> Result<T> {
+    let body = time::timeout(PATIENCE, async { anyhow::Ok(response.await?.collect().await?.to_bytes()) })
         .await
         .context("the controller does not answer")??;
     serde_json::from_slice(&body).context("the controller's answer is not what this version expects")
@@ -37,7 +51,7 @@ pub async fn stream<T: DeserializeOwned>(
     path: &str,
     mut each: impl FnMut(T) -> Result<bool>,
 ) -> Result<()> {
-    let mut response = request(socket, path).await?;
+    let mut response = request(socket, Request::get(path), Bytes::new()).await?;
     let mut pending = Vec::new();
     // A stream has no end of its own: one that breaks off is a controller that stopped.
     while let Some(Ok(frame)) = response.frame().await {
@@ -57,7 +71,7 @@ pub async fn stream<T: DeserializeOwned>(
     bail!("the controller has stopped")
 }
 
-async fn request(socket: &Path, path: &str) -> Result<Response<Incoming>> {
+async fn request(socket: &Path, head: Builder, body: Bytes) -> Result<Response<Incoming>> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         let socket = socket.display();
         let message = match error.kind() {
@@ -70,7 +84,7 @@ async fn request(socket: &Path, path: &str) -> Result<Response<Incoming>> {
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get(path).header("host", "enforcer").body(Empty::<Bytes>::new())?;
+    let request = head.header("host", "enforcer").body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     if !response.status().is_success() {
         let body = response.collect().await?.to_bytes();

@@ -1,4 +1,4 @@
-//! The server: read-only for now. Access is the socket file's mode.
+//! The server. Nothing can be changed through it for now, but that a name's addresses are asked for. Access is the socket file's mode.
 
 use std::{
     convert::Infallible,
@@ -11,12 +11,13 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
+    body::{self, Body},
     extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response, Sse, sse::Event},
-    routing::get,
+    routing::{get, post},
 };
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -34,14 +35,17 @@ use tokio::{
     time,
 };
 
-use super::types::{self, Counters, Events, Problem, Status};
+use super::types::{self, Counters, Events, Problem, Resolve, Resolved, Status};
+use crate::dns::{Name, name::NotAName};
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 64;
 /// Streams among them, which have no end: the other places are for short requests.
 const STREAMS: usize = 48;
-/// A client that has not sent its request's headers by then is cut off.
+/// A client that has not sent its request's headers, or its body, by then is cut off.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Bytes of a request's body.
+const MAX_BODY: usize = 4096;
 /// How often a stream sends.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,6 +61,8 @@ pub trait Source: Send + Sync + 'static {
     fn events_lost(&self) -> u64;
     /// The names' addresses.
     fn names(&self) -> types::Names;
+    /// Asks resolvers for a name, and learns what they say. An error says what is wrong.
+    fn resolve(&self, name: Name) -> BoxFuture<'_, Result<Resolved, String>>;
 }
 
 /// Which events somebody asks for.
@@ -120,6 +126,7 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
     let router = Router::new()
         .route("/v1/status", get(async |State(source): State<Arc<dyn Source>>| Json(source.status())))
         .route("/v1/names", get(async |State(source): State<Arc<dyn Source>>| Json(source.names())))
+        .route("/v1/resolve", post(resolve))
         .route("/v1/counters", get(async |State(source): State<Arc<dyn Source>>| Json(source.counters())))
         .route(
             "/v1/counters/stream",
@@ -142,10 +149,12 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
             ),
         )
         .fallback(async || {
-            let detail = "there are /v1/status, /v1/names, /v1/counters and /v1/events, and the latter two's /stream";
+            let detail = "there are /v1/status, /v1/names, /v1/resolve, /v1/counters and /v1/events, and the latter two's /stream";
             problem(StatusCode::NOT_FOUND, "no such path", detail)
         })
-        .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use GET"))
+        .method_not_allowed_fallback(async || {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "use POST for /v1/resolve, and GET for all others")
+        })
         .layer(Extension(Streams(Arc::new(Semaphore::new(STREAMS)))))
         .with_state(source);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -182,6 +191,15 @@ fn follow(source: Arc<dyn Source>) -> impl Stream<Item = Result<Event, Infallibl
         let event = Event::default().json_data(source.counters()).unwrap_or_default();
         Some((Ok(event), (source, interval)))
     })
+}
+
+async fn resolve(State(source): State<Arc<dyn Source>>, body: Body) -> Result<Json<Resolved>, Response> {
+    let bad = |detail: String| problem(StatusCode::BAD_REQUEST, "not a name", &detail);
+    let body = time::timeout(HEADER_TIME, body::to_bytes(body, MAX_BODY)).await;
+    let body = body.map_err(|_| bad("it did not come in time".into()))?.map_err(|error| bad(error.to_string()))?;
+    let asked: Resolve = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    let name: Name = asked.name.parse().map_err(|error: NotAName| bad(error.to_string()))?;
+    source.resolve(name).await.map(Json).map_err(|why| problem(StatusCode::BAD_GATEWAY, "not resolved", &why))
 }
 
 /// Places for streams.

@@ -90,6 +90,40 @@ pub struct NameAddress {
     pub services: Vec<String>,
     /// How it became known.
     pub how: How,
+    /// Seconds since a packet of a connection that stands went there, not more exact than an eighth of `idle`; nothing if none did lately.
+    pub used_seconds: Option<u64>,
+}
+
+/// `POST /v1/resolve`: what is to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolve {
+    /// The name.
+    pub name: String,
+}
+
+/// What resolvers say of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The name as DNS compares it.
+    pub name: String,
+    /// The services that it is of.
+    pub services: Vec<String>,
+    /// The names that it is an alias of, one after the other.
+    pub aliases: Vec<String>,
+    /// Its addresses of both families.
+    pub addresses: Vec<ResolvedAddress>,
+}
+
+/// An address that resolvers tell of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Seconds for which the answer is valid.
+    pub ttl: u32,
+    /// Whether it is one of the name's services now.
+    pub matched: bool,
 }
 
 /// A program on an interface.
@@ -170,6 +204,8 @@ pub struct Event {
     pub reason: Option<String>,
     /// Whence and where to, if it is an IP packet.
     pub flow: Option<Flow>,
+    /// Names that had the destination address, the first few of them.
+    pub names: Vec<String>,
     /// Bytes with the link-layer header.
     pub length: u32,
 }
@@ -203,7 +239,10 @@ impl fmt::Display for Event {
             (None, Some(reason)) => write!(f, "{comma} {reason}")?,
             (None, None) => {}
         }
-        self.service.as_ref().map_or(Ok(()), |service| write!(f, ", service {service}"))
+        if let Some(service) = &self.service {
+            write!(f, ", service {service}")?;
+        }
+        if self.names.is_empty() { Ok(()) } else { write!(f, ", name {}", self.names.join(" ")) }
     }
 }
 

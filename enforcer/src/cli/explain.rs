@@ -1,23 +1,35 @@
 //! `enforcer explain`.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use jiff::Timestamp;
+use serde::Serialize;
 
+use super::Socket;
 use crate::{
-    compile::{self, Limits},
+    api::{
+        client,
+        types::{Names, Status},
+    },
+    compile::{self, Image, Limits},
     control,
-    explain::{Question, explain},
+    dns::Name,
+    explain::{Explanation, Question, explain, know},
     moments::Moments,
-    policy::{Policy, PortMatch, words},
+    policy::{Policy, PortMatch, nat64, words},
 };
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The policy
+    /// The policy; without it, the one that is in force
     #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    policy: Option<PathBuf>,
     /// The gateway itself sends the packet: its own policy is asked
     #[arg(long, conflicts_with = "from")]
     router: bool,
@@ -27,33 +39,127 @@ pub struct Arguments {
     /// The client; without one, 0.0.0.0 or ::, which rules name only by covering every source
     #[arg(long, value_name = "IP")]
     from: Option<IpAddr>,
-    /// Destination address
-    #[arg(value_name = "DST")]
-    to: IpAddr,
+    /// Destination: an address, or a name, which stands for its addresses that the running controller knows
+    #[arg(value_name = "DST", value_parser = destination)]
+    to: Destination,
     /// Protocol and port, such as tcp/443, udp/123, icmp/8 or proto/47
     #[arg(value_name = "PORT", value_parser = port)]
     port: PortMatch,
-    /// Print JSON
+    #[command(flatten)]
+    socket: Socket,
+    /// Print JSON, a line for each address
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone)]
+enum Destination {
+    Address(IpAddr),
+    Name(Name),
+}
+
+fn destination(word: &str) -> Result<Destination, String> {
+    if let Ok(address) = word.parse() {
+        return Ok(Destination::Address(address));
+    }
+    word.parse().map(Destination::Name).map_err(|error: crate::dns::name::NotAName| format!("no address; {error}"))
 }
 
 fn port(word: &str) -> Result<PortMatch, String> {
     words::port(word).map_err(|(message, help)| format!("{message}: {help}"))
 }
 
+/// Addresses outside all that is given out, for a name of which none is known.
+const SOME4: IpAddr = IpAddr::V4(Ipv4Addr::new(240, 0, 0, 1));
+const SOME6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 1));
+
+#[derive(Serialize)]
+struct Answer {
+    /// Nothing if the name has none that is known.
+    address: Option<IpAddr>,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let policy = Policy::load(&arguments.policy)?;
+    let socket = &arguments.socket.socket;
+    let names = super::block_on(client::get::<Names>(socket, "/v1/names"));
+    let (policy, names) = match &arguments.policy {
+        // What DNS has told helps there, too, but need not be had.
+        Some(file) => (Policy::load(file)?, names.unwrap_or_default()),
+        None => (in_force(socket).context("no --policy FILE was named")?, names?),
+    };
+    let known = by_address(&names);
+    let asked: BTreeMap<Option<IpAddr>, BTreeSet<Name>> = match &arguments.to {
+        &Destination::Address(address) => {
+            let names = known.get(&nat64::inside(&policy.nat64, address)).cloned();
+            [(Some(address), names.unwrap_or_default())].into()
+        }
+        Destination::Name(name) => {
+            let family = |address: &IpAddr| arguments.from.is_none_or(|from| from.is_ipv4() == address.is_ipv4());
+            let has = known.into_iter().filter(|(address, names)| names.contains(name) && family(address));
+            has.map(|(address, names)| (Some(address), names)).collect()
+        }
+    };
+    let asked = match &arguments.to {
+        Destination::Name(name) if asked.is_empty() => [(None, [name.clone()].into())].into(),
+        _ => asked,
+    };
     let mut image = compile::compile(&policy, &Limits::default(), control::seed())?;
     let moments = Moments::of(&policy).map_err(|count| anyhow!("{count} combinations of schedules"))?;
     image.set_moment(moments.at(arguments.at.unwrap_or_else(Timestamp::now)));
-    let Arguments { from, to, port, router, .. } = *arguments;
-    let question = Question { router, from, to, port };
-    let answer = explain(&policy, &image, &question)?;
-    if arguments.json {
-        super::print_json(&answer)?;
-    } else {
-        super::print(&format!("{}: {}\n", answer.action, answer.why))?;
+    let answers = asked.into_iter().map(|(address, names)| answer(arguments, &policy, &mut image, address, names));
+    let answers = answers.collect::<Result<Vec<Answer>>>()?;
+    for answer in &answers {
+        if arguments.json {
+            super::print_json(answer)?;
+            continue;
+        }
+        let Explanation { action, why, .. } = &answer.explanation;
+        let place = match (&arguments.to, answer.address) {
+            (Destination::Address(_), _) => String::new(),
+            (Destination::Name(_), Some(address)) => format!("{address}: "),
+            (Destination::Name(_), None) => "an address that nothing else covers (none is known): ".into(),
+        };
+        super::print(&format!("{place}{action}: {why}\n"))?;
     }
-    Ok(if answer.passes { ExitCode::SUCCESS } else { ExitCode::from(super::DENIED) })
+    let passes = answers.iter().all(|answer| answer.explanation.passes);
+    Ok(if passes { ExitCode::SUCCESS } else { ExitCode::from(super::DENIED) })
+}
+
+/// The policy of the running controller, as it was loaded.
+fn in_force(socket: &Path) -> Result<Policy> {
+    let status: Status = super::block_on(client::get(socket, "/v1/status"))?;
+    let (policy, sha256) = Policy::load_with_hash(Path::new(&status.policy))?;
+    if sha256 != status.policy_sha256 {
+        bail!("{} has changed since it was put in force", status.policy);
+    }
+    Ok(policy)
+}
+
+/// Names that have addresses for new connections.
+fn by_address(names: &Names) -> BTreeMap<IpAddr, BTreeSet<Name>> {
+    let mut known: BTreeMap<IpAddr, BTreeSet<Name>> = BTreeMap::new();
+    for entry in names.names.iter().filter(|entry| entry.seconds_left.is_some()) {
+        if let Ok(name) = entry.name.parse() {
+            known.entry(entry.address).or_default().insert(name);
+        }
+    }
+    known
+}
+
+fn answer(
+    arguments: &Arguments,
+    policy: &Policy,
+    image: &mut Image,
+    address: Option<IpAddr>,
+    names: BTreeSet<Name>,
+) -> Result<Answer> {
+    let some = if arguments.from.is_some_and(|from| from.is_ipv6()) { SOME6 } else { SOME4 };
+    let to = address.unwrap_or(some);
+    let names: Vec<Name> = names.into_iter().collect();
+    know(policy, image, to, &names)?;
+    let Arguments { from, port, router, .. } = *arguments;
+    let explanation = explain(policy, image, &Question { router, from, to, port }, &names)?;
+    Ok(Answer { address, explanation })
 }

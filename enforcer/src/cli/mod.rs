@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod fmt;
 mod names;
+mod resolve;
 mod run;
 mod schema;
 mod services;
@@ -58,6 +59,8 @@ enum Command {
     Status(status::Arguments),
     /// Show the addresses of names, and for how long they count
     Names(names::Arguments),
+    /// Ask resolvers for a name, let its addresses count, and show what they are
+    Resolve(resolve::Arguments),
     /// Show packets and bytes by rule and service
     Counters(counters::Arguments),
     /// Show what became of single packets: those that were denied or would be, and those that rules log
@@ -102,6 +105,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Names(arguments) => names::run(&arguments),
+        Command::Resolve(arguments) => resolve::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
     }

@@ -13,9 +13,9 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::{Controller, Options, State};
 use crate::{
-    api::types::{NamesStatus, UpstreamStatus},
+    api::types::{NamesStatus, Resolved, ResolvedAddress, UpstreamStatus},
     dns::{
-        Answer, Name, Question,
+        Answer, Name, Question, RecordType,
         forwarder::{Config, Decision, Forwarder, Hooks, Limits},
         resolver::{self, schedule::Schedule},
     },
@@ -121,6 +121,37 @@ impl Controller {
         if let State { object, learning: Some(learning), .. } = &mut *self.state() {
             learning.learn(object, &answer.question.name, how, &answer.addresses, Instant::now());
         }
+    }
+
+    /// Asks for a name's addresses of both families, and learns them. An error says what is wrong.
+    pub async fn resolve(&self, name: Name) -> Result<Resolved, String> {
+        let Some(forwarder) = self.forwarder.get() else {
+            return Err("names are not matched: run with --dns-listen".into());
+        };
+        let upstreams = forwarder.upstreams();
+        let ask = |kind| resolver::ask(&upstreams, &name, kind);
+        let (v4, v6) = tokio::join!(ask(RecordType::A), ask(RecordType::AAAA));
+        let answers: Vec<Answer> = v4.into_iter().chain(v6).collect();
+        if answers.is_empty() {
+            return Err("no resolver has an answer".into());
+        }
+        let mut resolved =
+            Resolved { name: name.to_string(), services: Vec::new(), aliases: Vec::new(), addresses: Vec::new() };
+        for answer in &answers {
+            self.learn(answer, How::Resolved);
+            let State { object, learning: Some(learning), .. } = &*self.state() else { continue };
+            resolved.services = learning.services_of(&name);
+            if answer.chain.len() > resolved.aliases.len() {
+                resolved.aliases = answer.chain.iter().map(ToString::to_string).collect();
+            }
+            let address = |&(address, ttl): &(IpAddr, u32)| ResolvedAddress {
+                address,
+                ttl,
+                matched: learning.is_matched(object, &name, address),
+            };
+            resolved.addresses.extend(answer.addresses.iter().map(address));
+        }
+        Ok(resolved)
     }
 
     /// How names and the server are.

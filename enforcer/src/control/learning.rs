@@ -1,7 +1,8 @@
 //! From DNS answers to the kernel: which names matter, for how long their addresses count, and that they are stored.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    collections::BTreeSet,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use crate::{
         learned::{Counts, Entry},
         store::Record,
     },
-    policy::{NameTimes, Policy, ServiceId},
+    policy::{NameTimes, Policy, ServiceId, nat64},
 };
 
 /// Addresses of one name: a content network's have dozens, and a name that somebody made to fill the tables has no more.
@@ -26,6 +27,10 @@ const PER_NAME: usize = 512;
 const EPOCH: Duration = Duration::from_secs(60);
 /// Epochs of the time for which a connection may be silent.
 const EPOCHS_IDLE: u32 = 8;
+/// A new address is as one that was last used so many epochs ago: half of those that there are numbers for, so that it is not for long.
+const UNUSED: u16 = 1 << 15;
+/// Names of an address that are told with an event.
+const FEW: usize = 4;
 
 /// The names of a policy and their addresses, here and in the kernel.
 pub struct Learning {
@@ -76,13 +81,12 @@ impl Learning {
 
     /// A name has these addresses, each for some seconds. When this returns, the kernel knows.
     pub fn learn(&mut self, object: &mut Object, name: &Name, how: How, addresses: &[(IpAddr, u32)], now: Instant) {
-        let mut services: Vec<ServiceId> = self.patterns.matches(name).copied().collect();
+        let services: Vec<ServiceId> = self.matches(name).into_iter().collect();
         if services.is_empty() {
             return;
         }
-        services.sort_unstable();
-        services.dedup();
-        let inner: Vec<(IpAddr, u32)> = addresses.iter().map(|&(address, ttl)| (self.inner(address), ttl)).collect();
+        let inner: Vec<(IpAddr, u32)> =
+            addresses.iter().map(|&(address, ttl)| (nat64::inside(&self.nat64, address), ttl)).collect();
         let idle = |address| idle(&self.addresses, self.epoch, object, address);
         let changes = self.learned.learn((name, &services, how), &inner, now, &idle);
         self.changed = true;
@@ -102,8 +106,7 @@ impl Learning {
     }
 
     fn apply(&mut self, object: &mut Object, changes: Vec<Change>) {
-        // As if it had been used half the epochs ago that there are numbers for: not for long.
-        let unused = object.epoch().wrapping_sub(1 << 15);
+        let unused = object.epoch().wrapping_sub(UNUSED);
         for change in changes {
             let (address, services, draining) = match change {
                 Change::Live(address, services) => (address, services, false),
@@ -120,16 +123,6 @@ impl Learning {
                 }
                 self.unplaced += 1;
             }
-        }
-    }
-
-    /// An address of a NAT64 is the IPv4 address that it ends with.
-    fn inner(&self, address: IpAddr) -> IpAddr {
-        match address {
-            IpAddr::V6(v6) if self.nat64.iter().any(|net| net.contains(&v6)) => {
-                Ipv4Addr::from_bits(v6.to_bits() as u32).into()
-            }
-            other => other,
         }
     }
 
@@ -154,15 +147,41 @@ impl Learning {
         }
     }
 
+    /// Names that an address is known by, the first few of them.
+    pub fn names_of(&self, address: IpAddr) -> Vec<String> {
+        self.learned.names_of(nat64::inside(&self.nat64, address)).take(FEW).map(ToString::to_string).collect()
+    }
+
+    /// Whether an address is matched as one of a name's.
+    pub fn is_matched(&self, object: &Object, name: &Name, address: IpAddr) -> bool {
+        let address = nat64::inside(&self.nat64, address);
+        let is_stored = !self.addresses.epochs(object.tables(), address).is_empty();
+        is_stored && self.learned.names_of(address).any(|known| known == name)
+    }
+
+    /// The services that a name is of.
+    pub fn services_of(&self, name: &Name) -> Vec<String> {
+        self.matches(name).iter().map(|id| self.services[id.0 as usize].clone()).collect()
+    }
+
+    fn matches(&self, name: &Name) -> BTreeSet<ServiceId> {
+        self.patterns.matches(name).copied().collect()
+    }
+
     /// All addresses with their names, by name.
-    pub fn list(&self, now: Instant) -> Vec<NameAddress> {
+    pub fn list(&self, object: &Object, now: Instant) -> Vec<NameAddress> {
         let service = |id: &ServiceId| self.services[id.0 as usize].clone();
+        let used = |address| {
+            let idle = idle(&self.addresses, self.epoch, object, address);
+            (idle < self.epoch * UNUSED.into()).then_some(idle.as_secs())
+        };
         let shown = |Entry { name, address, left, services, how }: Entry| NameAddress {
             name: name.to_string(),
             address,
             seconds_left: left.map(|left| left.as_secs()),
             services: services.iter().map(service).collect(),
             how,
+            used_seconds: used(address),
         };
         let mut list: Vec<NameAddress> = self.learned.entries(now).map(shown).collect();
         list.sort_unstable_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));

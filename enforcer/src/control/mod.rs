@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use enforcer_ebpf::abi::{self, PolicyId, pseudo};
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -27,10 +28,10 @@ use tokio::{
 use crate::{
     api::{
         server::{self, Source},
-        types::{self, Counters, Event, PseudoCounter, RuleCounter, Status},
+        types::{self, Counters, Event, PseudoCounter, Resolved, RuleCounter, Status},
     },
     compile::{self, Image, Limits},
-    dns::forwarder::Forwarder,
+    dns::{Name, forwarder::Forwarder},
     events::{self, Names},
     kernel::{attach::XdpMode, events::Events, object::Object},
     moments::Moments,
@@ -112,7 +113,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let controller = Arc::new(Controller {
         status: Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            policy: options.policy.display().to_string(),
+            policy: std::path::absolute(&options.policy)?.display().to_string(),
             policy_sha256: sha256,
             uptime_seconds: 0,
             hooks: Vec::new(),
@@ -303,7 +304,10 @@ impl Controller {
         let take = |events: &[abi::Event], lost: u64| {
             let interfaces = Arc::clone(&self.state().interfaces);
             let interface = |index: u32| interfaces.get(&index).cloned();
-            let names = Names { rules: &self.names, interface: &interface, now: (monotonic(), Timestamp::now()) };
+            let called =
+                |address| self.state().learning.as_ref().map_or(Vec::new(), |learning| learning.names_of(address));
+            let now = (monotonic(), Timestamp::now());
+            let names = Names { rules: &self.names, interface: &interface, called: &called, now };
             self.record.add(events.iter().map(|event| events::describe(event, &names)), lost);
         };
         Ok(events.follow(take).await?)
@@ -380,8 +384,13 @@ impl Source for Controller {
         self.record.lost()
     }
 
+    fn resolve(&self, name: Name) -> BoxFuture<'_, Result<Resolved, String>> {
+        Box::pin(self.resolve(name))
+    }
+
     fn names(&self) -> types::Names {
-        let state = self.state();
-        types::Names { names: state.learning.as_ref().map(|names| names.list(Instant::now())).unwrap_or_default() }
+        let State { object, learning, .. } = &*self.state();
+        let list = |learning: &Learning| learning.list(object, Instant::now());
+        types::Names { names: learning.as_ref().map(list).unwrap_or_default() }
     }
 }

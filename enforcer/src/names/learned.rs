@@ -97,6 +97,14 @@ struct Known {
     addresses: BTreeMap<IpAddr, Instant>,
 }
 
+/// An address that names claim.
+#[derive(Default)]
+struct Live {
+    names: BTreeSet<Name>,
+    /// How many of them claim it for each service.
+    services: BTreeMap<ServiceId, u32>,
+}
+
 struct Draining {
     name: Name,
     how: How,
@@ -111,8 +119,7 @@ pub type Idle<'a> = &'a dyn Fn(IpAddr) -> Duration;
 pub struct Learned {
     limits: Limits,
     names: HashMap<Name, Known>,
-    /// How many names claim an address for each service.
-    live: HashMap<IpAddr, BTreeMap<ServiceId, u32>>,
+    live: HashMap<IpAddr, Live>,
     draining: BTreeMap<IpAddr, Draining>,
     /// All claims by when they end.
     order: BTreeSet<(Instant, Name, IpAddr)>,
@@ -189,7 +196,8 @@ impl Learned {
         let fresh = || Known { services: services.into(), how, addresses: BTreeMap::new() };
         self.names.entry(name.clone()).or_insert_with(fresh).addresses.insert(address, until);
         self.order.insert((until, name.clone(), address));
-        let counts = self.live.entry(address).or_default();
+        let Live { names, services: counts } = self.live.entry(address).or_default();
+        names.insert(name.clone());
         let before = counts.len();
         services.iter().for_each(|&service| *counts.entry(service).or_default() += 1);
         if self.draining.remove(&address).is_some() || counts.len() > before {
@@ -213,7 +221,8 @@ impl Learned {
             self.names.remove(name);
         }
         self.order.remove(&(end, name.clone(), address));
-        let Some(counts) = self.live.get_mut(&address) else { return };
+        let Some(Live { names, services: counts }) = self.live.get_mut(&address) else { return };
+        names.remove(name);
         let before: Vec<ServiceId> = counts.keys().copied().collect();
         for service in services.iter() {
             if let Some(count) = counts.get_mut(service) {
@@ -271,6 +280,12 @@ impl Learned {
             goes_on
         });
         changes
+    }
+
+    /// The names that claim an address; of a draining one, the last that did.
+    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
+        let live = self.live.get(&address).into_iter().flat_map(|live| &live.names);
+        live.chain(self.draining.get(&address).map(|draining| &draining.name))
     }
 
     /// All claims and what drains, in no order.

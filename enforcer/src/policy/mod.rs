@@ -8,7 +8,7 @@ pub mod format;
 mod includes;
 pub mod keys;
 pub mod model;
-mod nat64;
+pub mod nat64;
 pub mod reader;
 mod rules;
 mod schedules;

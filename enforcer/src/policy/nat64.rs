@@ -1,6 +1,9 @@
 //! Destinations behind a NAT64 (RFC 6052, 2.2): addresses in its prefix are the IPv4 addresses that they end with.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -36,6 +39,17 @@ impl Policy {
         let cut =
             |parts: Vec<Ipv6Net>, hole: &Ipv6Net| parts.into_iter().flat_map(|part| without(part, *hole)).collect();
         self.nat64.iter().fold(vec![net], cut)
+    }
+}
+
+/// The IPv4 address that prefixes of 96 bits translate an address to; any other address as it is.
+#[must_use]
+pub fn inside(prefixes: &[Ipv6Net], address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(outer) if prefixes.iter().any(|prefix| prefix.contains(&outer)) => {
+            Ipv4Addr::from_bits(outer.to_bits() as u32).into()
+        }
+        other => other,
     }
 }
 

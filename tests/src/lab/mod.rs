@@ -3,6 +3,7 @@
 mod awake;
 pub mod dns;
 pub mod forwarder;
+pub mod names;
 pub mod namespace;
 pub mod probe;
 pub mod product;

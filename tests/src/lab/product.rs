@@ -67,10 +67,17 @@ impl Enforcer {
         Ok(std::fs::read_to_string(&self.log)?)
     }
 
+    /// A command that talks to it.
+    pub fn command(&self, words: &str) -> Command {
+        let mut words = words.split_whitespace();
+        let mut command = Command::new(&self.program);
+        command.args(words.next()).arg("--socket").arg(&self.socket).args(words);
+        command
+    }
+
     /// The output of a command that talks to it.
     pub fn ask(&self, command: &str) -> Result<String> {
-        let output =
-            Command::new(&self.program).args(command.split_whitespace()).arg("--socket").arg(&self.socket).output()?;
+        let output = self.command(command).output()?;
         if !output.status.success() {
             bail!("`enforcer {command}` failed: {}", String::from_utf8_lossy(&output.stderr));
         }

@@ -59,8 +59,8 @@ pub async fn run(schedule: &mut Schedule, upstreams: &Arc<Upstreams>, learned: i
     }
 }
 
-/// A whole answer that says that there are addresses, or that there are none.
-async fn ask(upstreams: &Upstreams, name: &Name, kind: RecordType) -> Option<Answer> {
+/// A whole answer that says that there are addresses, or that there are none; nothing if no upstream says either.
+pub async fn ask(upstreams: &Upstreams, name: &Name, kind: RecordType) -> Option<Answer> {
     let query = Query::new(name, kind)?;
     let mut answer = Answer::read(&upstreams.ask(&query, Transport::Udp).await?).ok()?;
     if answer.truncated {
