@@ -228,12 +228,12 @@ fn exact_names_are_asked_for_until_they_are_known() -> Result<()> {
     let counters = Arc::new(Counters::new(&[address]));
     let upstreams = Arc::new(Upstreams::new(vec![address], Duration::from_millis(300), counters));
     let names = ["www", "many", "nothing"].map(|name| format!("{name}.lab.example").parse().unwrap());
-    let mut schedule = Schedule::new(names, 100, Instant::now());
+    let mut schedule = Schedule::new(names, 100, Duration::from_secs(60)..=Duration::from_secs(86_400), Instant::now());
     let learned = Mutex::new(Vec::new());
     thread::scope(|scope| -> Result<()> {
         scope.spawn(|| {
             lab.gateway.enter(|| {
-                let resolving = resolver::run(&mut schedule, &upstreams, async |answer| {
+                let resolving = resolver::run(&mut schedule, &upstreams, async |answer, _| {
                     let text = format!("{} {}", answer.question.name, answer.addresses.len());
                     learned.lock().unwrap().push(text);
                 });

@@ -20,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("sysctl", "procps"),
     ("dnsmasq", "dnsmasq-base"),
     ("unbound", "unbound"),
+    ("chronyd", "chrony"),
     ("dig", "bind9-dnsutils"),
 ];
 

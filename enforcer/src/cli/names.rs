@@ -83,6 +83,7 @@ fn render(names: &Names) -> String {
             match entry.how {
                 How::Asked => "asked",
                 How::Resolved => "resolved",
+                How::Kept => "kept",
                 How::Restored => "restored",
             }
             .to_owned(),

@@ -58,11 +58,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn of_names(status: &NamesStatus) -> Vec<Vec<String>> {
     let NamesStatus { counts, unplaced, queries, upstreams } = status;
-    let Counts { names, addresses, draining, evicted, refused } = counts;
+    let Counts { names, addresses, draining, kept, evicted, refused } = counts;
     let mut rows = vec![
         vec![
             "names".into(),
-            format!("{names} with {addresses} addresses, {draining} draining; {evicted} evicted, {refused} refused"),
+            format!(
+                "{names} with {addresses} addresses, {draining} draining, {kept} kept as resolvers tell of none; \
+                 {evicted} evicted, {refused} refused"
+            ),
         ],
         vec![
             "DNS queries".into(),

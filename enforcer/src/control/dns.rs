@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tokio::time::{self, MissedTickBehavior};
+use tokio::{
+    task::JoinSet,
+    time::{self, MissedTickBehavior},
+};
 
 use super::{Controller, Options, State};
 use crate::{
@@ -30,6 +33,8 @@ use crate::{
 const RATE: u32 = 100;
 /// How often is looked for addresses whose time is over.
 const SWEEP: Duration = Duration::from_secs(1);
+/// A resolver that answered so lately is taken to be heard.
+const HEARD: Duration = Duration::from_secs(10);
 /// How often the disk is brought up to date.
 const SAVE: Duration = Duration::from_secs(5);
 /// Where the system's resolvers are.
@@ -81,9 +86,13 @@ impl Controller {
         let Some(forwarder) = self.forwarder.get() else { return future::pending().await };
         let exact = policy.named().flat_map(|(_, service)| &service.names).filter(|name| !name.is_wildcard());
         let exact: BTreeSet<Name> = exact.filter_map(|name| name.to_string().parse().ok()).collect();
-        let mut schedule = Schedule::new(exact, RATE, Instant::now());
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let counts = seconds(policy.names.floor)..=seconds(policy.names.ceiling);
+        let mut schedule = Schedule::new(exact, RATE, counts, Instant::now());
         let upstreams = forwarder.upstreams();
-        let resolving = resolver::run(&mut schedule, &upstreams, async |answer| self.learn(answer, How::Resolved));
+        let resolving = resolver::run(&mut schedule, &upstreams, async |answer, kept| {
+            self.learn(answer, if kept { How::Kept } else { How::Resolved });
+        });
         tokio::join!(forwarder.run(), resolving);
     }
 
@@ -93,11 +102,22 @@ impl Controller {
         let mut interval = time::interval(SWEEP);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut saved = Instant::now();
+        let mut asking = JoinSet::new();
         loop {
             interval.tick().await;
             let now = Instant::now();
+            let upstreams = self.forwarder.get().map(Forwarder::upstreams);
+            let heard = upstreams.as_ref().and_then(|upstreams| upstreams.heard());
+            // While no resolver is heard, clients cannot ask again: nothing that they may have ends.
+            let deaf = heard.is_none_or(|heard| now >= heard + HEARD);
+            let mut due = None;
             if let State { object, learning: Some(learning), .. } = &mut *self.state() {
-                learning.sweep(object, now);
+                due = learning.due(now).filter(|_| deaf);
+                learning.sweep(object, now, due.is_some());
+            }
+            while asking.try_join_next().is_some() {}
+            if let (Some(name), Some(upstreams), true) = (due, upstreams, asking.is_empty()) {
+                asking.spawn(async move { resolver::ask(&upstreams, &name, RecordType::A).await });
             }
             if now >= saved + SAVE {
                 saved = now;

@@ -93,14 +93,19 @@ impl Learning {
         self.apply(object, changes);
     }
 
-    /// Ends what is over, and begins an epoch when it is time.
-    pub fn sweep(&mut self, object: &mut Object, now: Instant) {
+    /// A name of which an address's time is over.
+    pub fn due(&self, now: Instant) -> Option<Name> {
+        self.learned.due(now).cloned()
+    }
+
+    /// Ends what is over, with `hold` only what drains; and begins an epoch when it is time.
+    pub fn sweep(&mut self, object: &mut Object, now: Instant, hold: bool) {
         while self.next_epoch <= now {
             object.advance_epoch();
             self.next_epoch += self.epoch;
         }
         let idle = |address| idle(&self.addresses, self.epoch, object, address);
-        let changes = self.learned.sweep(now, &idle);
+        let changes = self.learned.sweep(now, hold, &idle);
         self.changed |= !changes.is_empty();
         self.apply(object, changes);
     }

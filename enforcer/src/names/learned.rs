@@ -45,6 +45,8 @@ pub enum How {
     Asked,
     /// It was asked for ahead of its clients.
     Resolved,
+    /// It was, and resolvers do not tell of it any more.
+    Kept,
     /// It was known before the last start.
     Restored,
 }
@@ -84,6 +86,8 @@ pub struct Counts {
     pub addresses: usize,
     /// Addresses that drain.
     pub draining: usize,
+    /// Names of which resolvers do not tell any more: they keep what they had.
+    pub kept: usize,
     /// Claims and draining addresses that ended early because there were too many.
     pub evicted: u64,
     /// Addresses that were refused because they are not the internet's.
@@ -157,6 +161,8 @@ impl Learned {
                 continue;
             }
             let Limits { floor, ceiling, grace, .. } = self.limits;
+            // What is kept counts until it is asked again, however long that is.
+            let ceiling = if how == How::Kept { Duration::MAX } else { ceiling };
             let until = now + Duration::from_secs(ttl.into()).min(ceiling).max(floor) + grace;
             self.claim((name, services, how), address, until, now, idle, &mut changes);
         }
@@ -263,10 +269,17 @@ impl Learned {
         }
     }
 
-    /// Ends what is over.
-    pub fn sweep(&mut self, now: Instant, idle: Idle<'_>) -> Vec<Change> {
+    /// A name of which a claim's time is over.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<&Name> {
+        self.order.first().filter(|(end, ..)| *end <= now).map(|(_, name, _)| name)
+    }
+
+    /// Ends what is over; with `hold`, no claims.
+    pub fn sweep(&mut self, now: Instant, hold: bool, idle: Idle<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
-        while let Some((end, name, address)) = self.order.first().cloned()
+        while !hold
+            && let Some((end, name, address)) = self.order.first().cloned()
             && end <= now
         {
             self.release(&name, address, Some(now), idle, &mut changes);
@@ -316,6 +329,7 @@ impl Learned {
             names: self.names.len(),
             addresses: self.live.len(),
             draining: self.draining.len(),
+            kept: self.names.values().filter(|known| known.how == How::Kept).count(),
             evicted: self.evicted,
             refused: self.refused,
         }

@@ -45,10 +45,35 @@ fn an_address_counts_for_its_time_and_a_grace() {
         let of = (&name(0), &services(&[1])[..], How::Asked);
         let changes = learned.learn(of, &[(address(1), ttl)], now, &unused);
         assert_eq!(changes, [Change::Live(address(1), services(&[1]))]);
-        assert_eq!(learned.sweep(now + counts * SECOND - Duration::from_millis(1), &unused), []);
-        assert_eq!(learned.sweep(now + counts * SECOND, &unused), [Change::Gone(address(1))]);
+        assert_eq!(learned.sweep(now + counts * SECOND - Duration::from_millis(1), false, &unused), []);
+        assert_eq!(learned.sweep(now + counts * SECOND, false, &unused), [Change::Gone(address(1))]);
         assert_eq!(learned.counts(), Counts::default());
     }
+}
+
+#[test]
+fn claims_can_be_held_over_their_time() {
+    let now = Instant::now();
+    let mut learned = Learned::new(LIMITS);
+    let of = services(&[1]);
+    learned.learn((&name(0), &of, How::Asked), &[(address(1), 10)], now, &unused);
+    assert_eq!(learned.due(now + 11 * SECOND), None);
+    assert_eq!(learned.due(now + 12 * SECOND), Some(&name(0)));
+    assert_eq!(learned.sweep(now + 1000 * SECOND, true, &unused), []);
+    assert_eq!(learned.names_of(address(1)).next(), Some(&name(0)));
+    assert_eq!(learned.sweep(now + 1000 * SECOND, false, &unused), [Change::Gone(address(1))]);
+}
+
+#[test]
+fn what_is_kept_counts_beyond_the_ceiling() {
+    let now = Instant::now();
+    let mut learned = Learned::new(LIMITS);
+    let of = services(&[1]);
+    learned.learn((&name(0), &of, How::Resolved), &[(address(1), 10)], now, &unused);
+    learned.learn((&name(0), &of, How::Kept), &[(address(1), 300)], now, &unused);
+    assert_eq!((learned.sweep(now + 301 * SECOND, false, &unused), learned.counts().kept), (Vec::new(), 1));
+    learned.learn((&name(0), &of, How::Resolved), &[(address(1), 10)], now, &unused);
+    assert_eq!(learned.counts().kept, 0);
 }
 
 #[test]
@@ -61,9 +86,9 @@ fn an_address_is_one_of_the_services_of_all_its_names() {
     assert_eq!(changes, [Change::Live(address(1), services(&[1, 2, 3]))]);
     // A shorter answer takes nothing back.
     assert_eq!(learned.learn((&name(1), &b, How::Asked), &[(address(1), 5)], now, &unused), []);
-    assert_eq!(learned.sweep(now + 12 * SECOND, &used), [Change::Live(address(1), services(&[2, 3]))]);
-    assert_eq!(learned.sweep(now + 31 * SECOND, &used), []);
-    assert_eq!(learned.sweep(now + 32 * SECOND, &used), [Change::Draining(address(1), b)]);
+    assert_eq!(learned.sweep(now + 12 * SECOND, false, &used), [Change::Live(address(1), services(&[2, 3]))]);
+    assert_eq!(learned.sweep(now + 31 * SECOND, false, &used), []);
+    assert_eq!(learned.sweep(now + 32 * SECOND, false, &used), [Change::Draining(address(1), b)]);
 }
 
 #[test]
@@ -73,15 +98,15 @@ fn what_is_used_drains_until_it_is_idle_or_old_or_known_again() {
     let of = services(&[1]);
     let learn = |learned: &mut Learned, now| learned.learn((&name(0), &of, How::Asked), &[(address(1), 5)], now, &used);
     learn(&mut learned, now);
-    assert_eq!(learned.sweep(now + 7 * SECOND, &used), [Change::Draining(address(1), of.clone())]);
+    assert_eq!(learned.sweep(now + 7 * SECOND, false, &used), [Change::Draining(address(1), of.clone())]);
     assert_eq!(learned.entries(now).next().unwrap().left, None);
     assert_eq!(learn(&mut learned, now + 8 * SECOND), [Change::Live(address(1), of.clone())]);
-    learned.sweep(now + 15 * SECOND, &used);
-    assert_eq!(learned.sweep(now + 16 * SECOND, &|_| 21 * SECOND), [Change::Gone(address(1))]);
+    learned.sweep(now + 15 * SECOND, false, &used);
+    assert_eq!(learned.sweep(now + 16 * SECOND, false, &|_| 21 * SECOND), [Change::Gone(address(1))]);
     learn(&mut learned, now + 20 * SECOND);
-    learned.sweep(now + 27 * SECOND, &used);
-    assert_eq!(learned.sweep(now + 126 * SECOND, &used), []);
-    assert_eq!(learned.sweep(now + 127 * SECOND, &used), [Change::Gone(address(1))]);
+    learned.sweep(now + 27 * SECOND, false, &used);
+    assert_eq!(learned.sweep(now + 126 * SECOND, false, &used), []);
+    assert_eq!(learned.sweep(now + 127 * SECOND, false, &used), [Change::Gone(address(1))]);
 }
 
 #[test]
@@ -154,7 +179,7 @@ proptest! {
                 Step::Wait(seconds) => {
                     now += Duration::from_secs(seconds);
                     let idle = |address: IpAddr| uses.get(&address).map_or(Duration::MAX, |last| now - *last);
-                    learned.sweep(now, &idle)
+                    learned.sweep(now, false, &idle)
                 }
                 Step::Use(number) => {
                     if enforced.contains_key(&address(number)) {
@@ -191,7 +216,7 @@ proptest! {
             prop_assert_eq!(draining, enforced.iter().filter(|(_, (_, draining))| *draining).map(|(address, _)| *address).collect());
         }
         now += Duration::from_secs(1000);
-        learned.sweep(now, &unused);
+        learned.sweep(now, false, &unused);
         prop_assert_eq!(learned.entries(now).count(), 0);
     }
 }

@@ -12,6 +12,8 @@ pub struct Health {
     upstreams: Vec<State>,
     /// How long one may take to answer.
     patience: Duration,
+    /// When any of them answered last.
+    heard: Option<Instant>,
 }
 
 #[derive(Clone, Default)]
@@ -35,7 +37,7 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 impl Health {
     /// All are well.
     pub fn new(upstreams: usize, patience: Duration) -> Self {
-        Self { upstreams: vec![State::default(); upstreams], patience }
+        Self { upstreams: vec![State::default(); upstreams], patience, heard: None }
     }
 
     /// All of them: those that are well as they are configured, then those that are soonest to be asked again.
@@ -57,8 +59,14 @@ impl Health {
     }
 
     /// It answered.
-    pub fn answered(&mut self, which: usize) {
+    pub fn answered(&mut self, which: usize, now: Instant) {
         self.upstreams[which] = State::default();
+        self.heard = Some(now);
+    }
+
+    /// When any of them answered last.
+    pub fn heard(&self) -> Option<Instant> {
+        self.heard
     }
 
     /// It said that it cannot answer what another could then. Who asks the same again and again cannot make it fail.
@@ -116,12 +124,12 @@ mod tests {
             assert_eq!(lost(&mut health, number % 3), [0, 1]);
         }
         // Any answer makes up for all.
-        health.answered(0);
+        health.answered(0, Instant::now());
         for number in 3..7 {
             assert_eq!(lost(&mut health, number), [0, 1]);
         }
         assert_eq!(lost(&mut health, 7), [1, 0]);
-        health.answered(0);
+        health.answered(0, Instant::now());
         assert_eq!(lost(&mut health, 8), [0, 1]);
     }
 
@@ -139,7 +147,7 @@ mod tests {
         health.failed(0, start + SECOND, start + 3 * SECOND);
         assert_eq!(health.order(start + 4 * SECOND), [1, 2, 0]);
         assert_eq!(health.order(start + 5 * SECOND), [0, 1, 2]);
-        health.answered(0);
+        health.answered(0, start);
         assert_eq!(health.order(start + 5 * SECOND), [0, 1, 2]);
         assert_eq!(health.order(start + 5 * SECOND), [0, 1, 2]);
     }

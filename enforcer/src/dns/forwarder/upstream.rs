@@ -61,6 +61,11 @@ impl Upstreams {
         self.addresses.iter().enumerate().map(well).collect()
     }
 
+    /// When any of them last said how things are.
+    pub fn heard(&self) -> Option<Instant> {
+        [Transport::Udp, Transport::Tcp].into_iter().filter_map(|transport| self.health(transport).heard()).max()
+    }
+
     /// The first answer that one of them gives, under an id and in a case of its own; if none can answer, what the first says of that; none if all fail.
     /// Equal queries at the same time are one to the upstreams.
     pub async fn ask(&self, query: &Query, transport: Transport) -> Option<Vec<u8>> {
@@ -114,7 +119,7 @@ impl Upstreams {
                 }
                 Ok(Ok(answer)) => {
                     let mut health = self.health(transport);
-                    health.answered(which);
+                    health.answered(which, Instant::now());
                     // That others could not was their fault, not the name's.
                     for (which, asked) in at_a_loss {
                         health.at_a_loss(which, &query.question, asked, Instant::now());

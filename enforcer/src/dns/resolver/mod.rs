@@ -19,9 +19,9 @@ use schedule::{Next, Schedule};
 /// Questions that are being asked at a time.
 const MOST: usize = 64;
 
-/// Asks as the schedule says until it is dropped. `learned` is given every answer with addresses, and once more when asking again fails: with the time
-/// for which its addresses are to be kept.
-pub async fn run(schedule: &mut Schedule, upstreams: &Arc<Upstreams>, learned: impl AsyncFn(&Answer)) {
+/// Asks as the schedule says until it is dropped. `learned` is given every answer with addresses, and once more, to be kept, when asking again tells of
+/// none: with the time for which its addresses are to count.
+pub async fn run(schedule: &mut Schedule, upstreams: &Arc<Upstreams>, learned: impl AsyncFn(&Answer, bool)) {
     let mut asking = JoinSet::new();
     loop {
         let next = if asking.len() < MOST { schedule.next(Instant::now()) } else { Next::Idle };
@@ -43,15 +43,18 @@ pub async fn run(schedule: &mut Schedule, upstreams: &Arc<Upstreams>, learned: i
         tokio::select! {
             Some(Ok((id, answer))) = asking.join_next() => {
                 let (now, chance) = (Instant::now(), rand::random());
-                let answer = match answer {
-                    Some(answer) => {
-                        schedule.answered(id, answer.clone(), now, chance);
-                        Some(answer)
+                match answer {
+                    Some(answer) if schedule.takes(id, &answer, now) => {
+                        if !answer.addresses.is_empty() {
+                            learned(&answer, false).await;
+                        }
+                        schedule.answered(id, answer, now, chance);
                     }
-                    None => schedule.failed(id, now, chance),
-                };
-                if let Some(answer) = answer.filter(|answer| !answer.addresses.is_empty()) {
-                    learned(&answer).await;
+                    _ => {
+                        if let Some(kept) = schedule.failed(id, now, chance) {
+                            learned(&kept, true).await;
+                        }
+                    }
                 }
             }
             () = wait => {}

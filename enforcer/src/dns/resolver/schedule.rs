@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -10,15 +11,17 @@ use hickory_proto::rr::RecordType;
 
 use crate::dns::{Answer, Name};
 
-/// Shorter times are taken for this long: some names have none at all.
-const MIN_TTL: Duration = Duration::from_secs(30);
-/// Longer times for this long: a mistake in a zone must not stay for days.
+/// Longer times are taken for this long: a mistake in a zone must not stay for days.
 const MAX_TTL: Duration = Duration::from_secs(3600);
+/// Shorter times than this are not asked for, however short they are to count: some names have none at all.
+const MIN_TTL: Duration = Duration::from_secs(1);
 /// A name without addresses, as many are in IPv6, is looked at again after this long.
 const NOTHING_TTL: Duration = Duration::from_secs(300);
 /// How long after a first failure to ask again.
 const MIN_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_secs(300);
+/// For how long a name that had addresses may have none before that is believed.
+const EMPTY: Duration = Duration::from_secs(86_400);
 /// For how much longer than until the next attempt kept addresses are good.
 const SPARE: Duration = Duration::from_secs(30);
 
@@ -27,6 +30,8 @@ pub struct Schedule {
     questions: Vec<Question>,
     /// When to ask which; a question that is being asked is not in here.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// The least and the longest time for which an answer counts.
+    counts: RangeInclusive<Duration>,
     /// Between two questions.
     gap: Duration,
     /// When the next may be asked.
@@ -38,6 +43,8 @@ struct Question {
     kind: RecordType,
     last: Option<Answer>,
     failures: u32,
+    /// Since when there are no addresses, if there were before.
+    empty: Option<Instant>,
 }
 
 /// A question by its place in the schedule.
@@ -56,13 +63,19 @@ pub enum Next {
 }
 
 impl Schedule {
-    /// All are asked for their addresses of both families as soon as the rate lets them: so many a second.
-    pub fn new(names: impl IntoIterator<Item = Name>, rate: u32, now: Instant) -> Self {
+    /// All are asked for their addresses of both families as soon as the rate lets them: so many a second. `counts` is the least and the longest time for
+    /// which answers count.
+    pub fn new(
+        names: impl IntoIterator<Item = Name>,
+        rate: u32,
+        counts: RangeInclusive<Duration>,
+        now: Instant,
+    ) -> Self {
         let both = |name: Name| [RecordType::A, RecordType::AAAA].map(|kind| (name.clone(), kind));
-        let question = |(name, kind)| Question { name, kind, last: None, failures: 0 };
+        let question = |(name, kind)| Question { name, kind, last: None, failures: 0, empty: None };
         let questions: Vec<Question> = names.into_iter().flat_map(both).map(question).collect();
         let due = (0..questions.len()).map(|which| Reverse((now, which))).collect();
-        Self { questions, due, gap: Duration::from_secs(1) / rate.max(1), free: now }
+        Self { questions, due, counts, gap: Duration::from_secs(1) / rate.max(1), free: now }
     }
 
     /// What to do at a time.
@@ -78,11 +91,23 @@ impl Schedule {
         Next::Ask(Id(which), question.name.clone(), question.kind)
     }
 
+    /// Whether an answer is to be believed: one without addresses, where there were some, only if it has been so for a day.
+    pub fn takes(&mut self, Id(which): Id, answer: &Answer, now: Instant) -> bool {
+        let question = &mut self.questions[which];
+        let had = question.last.as_ref().is_some_and(|last| !last.addresses.is_empty());
+        if !answer.addresses.is_empty() || !had {
+            question.empty = None;
+            return true;
+        }
+        now >= *question.empty.get_or_insert(now) + EMPTY
+    }
+
     /// There is an answer. It is asked again when 75 to 90 % of its time have gone, by `chance` from 0 to 1, so that what was asked together is not
     /// asked together again.
     pub fn answered(&mut self, Id(which): Id, answer: Answer, now: Instant, chance: f64) {
         let least = answer.addresses.iter().map(|(_, ttl)| Duration::from_secs((*ttl).into())).min();
-        let ttl = least.map_or(NOTHING_TTL, |ttl| ttl.clamp(MIN_TTL, MAX_TTL));
+        let (floor, ceiling) = (*self.counts.start(), *self.counts.end());
+        let ttl = least.map_or(NOTHING_TTL, |ttl| ttl.min(ceiling).max(floor).clamp(MIN_TTL, MAX_TTL));
         let question = &mut self.questions[which];
         question.failures = 0;
         question.last = Some(answer);
@@ -95,7 +120,7 @@ impl Schedule {
         let back_off = (MIN_BACK_OFF * (1 << question.failures.min(16))).min(MAX_BACK_OFF).mul_f64(0.75 + 0.5 * chance);
         question.failures += 1;
         self.due.push(Reverse((now + back_off, which)));
-        let mut kept = question.last.clone()?;
+        let mut kept = question.last.clone().filter(|last| !last.addresses.is_empty())?;
         let seconds = (back_off + SPARE).as_secs() as u32;
         for (_, ttl) in &mut kept.addresses {
             *ttl = seconds;
@@ -106,17 +131,21 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        ops::RangeInclusive,
+        time::{Duration, Instant},
+    };
 
     use hickory_proto::{
         op::ResponseCode,
         rr::{DNSClass, RecordType},
     };
 
-    use super::{Id, Next, Schedule};
+    use super::{EMPTY, Id, Next, Schedule};
     use crate::dns::{Answer, Name, Question};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const COUNTS: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(86_400);
 
     fn name(number: usize) -> Name {
         format!("n{number}.example").parse().unwrap()
@@ -138,7 +167,7 @@ mod tests {
 
     /// The schedule of one name, asked for both families.
     fn asked(now: Instant) -> (Schedule, Id, Id) {
-        let mut schedule = Schedule::new([name(0)], 1_000_000, now);
+        let mut schedule = Schedule::new([name(0)], 1_000_000, COUNTS, now);
         let mut ask = |after: u32| match schedule.next(now + after * Duration::from_micros(1)) {
             Next::Ask(id, asked, kind) => {
                 assert_eq!(asked, name(0));
@@ -170,6 +199,23 @@ mod tests {
         assert_eq!(pause(Some(0), 0.0), SECOND * 45 / 2);
         assert_eq!(pause(Some(1_000_000), 1.0), 54 * 60 * SECOND);
         assert_eq!(pause(None, 0.0), 225 * SECOND);
+    }
+
+    #[test]
+    fn an_empty_answer_is_believed_after_a_day_where_there_were_addresses() {
+        let start = Instant::now();
+        let (mut schedule, a, aaaa) = asked(start);
+        assert!(schedule.takes(aaaa, &answer(None), start), "it never had any");
+        assert!(schedule.takes(a, &answer(Some(60)), start));
+        schedule.answered(a, answer(Some(60)), start, 0.5);
+        assert!(!schedule.takes(a, &answer(None), start + SECOND));
+        assert!(schedule.failed(a, start + SECOND, 0.5).is_some_and(|kept| !kept.addresses.is_empty()));
+        assert!(schedule.takes(a, &answer(Some(60)), start + 2 * SECOND), "it is back");
+        assert!(!schedule.takes(a, &answer(None), start + 3 * SECOND));
+        assert!(!schedule.takes(a, &answer(None), start + EMPTY));
+        assert!(schedule.takes(a, &answer(None), start + 3 * SECOND + EMPTY));
+        schedule.answered(a, answer(None), start + 3 * SECOND + EMPTY, 0.5);
+        assert_eq!(schedule.failed(a, start + 4 * SECOND + EMPTY, 0.5), None);
     }
 
     #[test]
@@ -207,7 +253,7 @@ mod tests {
     #[test]
     fn thousands_of_names_make_no_burst() {
         let start = Instant::now();
-        let mut schedule = Schedule::new((0..5000).map(name), 100, start);
+        let mut schedule = Schedule::new((0..5000).map(name), 100, COUNTS, start);
         let mut now = start;
         let mut asked = Vec::new();
         while now < start + 200 * SECOND {
