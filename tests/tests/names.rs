@@ -17,7 +17,8 @@ use enforcer::{
 };
 use enforcer_tests::lab::{
     Lab,
-    dns::{A, AAAA, rcodes::SERVFAIL},
+    dns::{self, A, AAAA, rcodes::SERVFAIL},
+    forwarder::SERVER,
     names::{FRESH, POLICY, SHORT, addresses, ask, known, resolver, start, wait},
     probe::{self, Outcome::*},
     server::Servers,
@@ -190,6 +191,46 @@ fn what_is_known_outlives_the_resolver_and_a_crash() -> Result<()> {
     let enforcer = start(&lab, POLICY)?;
     assert!(enforcer.log()?.contains("names are learned anew"), "{}", enforcer.log()?);
     assert_eq!(probe::tcp(&lab.client, &v4, 443)?, Silence);
+    enforcer.stop()
+}
+
+#[test]
+fn a_crash_while_names_are_learned_forgets_none_that_a_client_has() -> Result<()> {
+    const ROUNDS: u32 = 4;
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let mut answered: Vec<u32> = Vec::new();
+    for round in 0..ROUNDS {
+        let enforcer = start(&lab, POLICY)?;
+        thread::scope(|scope| -> Result<()> {
+            let asking = scope.spawn(|| {
+                let numbers = round * FRESH / ROUNDS + 1..=(round + 1) * FRESH / ROUNDS;
+                // One that is killed says nothing: that ends it.
+                let has_answer = |number: &u32| {
+                    let query = dns::query(&format!("n{number}.fresh.lab.example"), A);
+                    let patience = Duration::from_millis(500);
+                    let answer = lab.client.enter(|| dns::ask_udp(SERVER, &query, patience));
+                    answer.is_ok_and(|answer| answer.is_some())
+                };
+                numbers.take_while(has_answer).collect::<Vec<u32>>()
+            });
+            thread::sleep(Duration::from_millis(40 + 30 * u64::from(round)));
+            enforcer.kill()?;
+            answered.extend(asking.join().expect("no panic"));
+            Ok(())
+        })?;
+    }
+    println!("{} names were answered before {ROUNDS} crashes", answered.len());
+    assert!(answered.len() > 4 * ROUNDS as usize, "{answered:?}");
+    let enforcer = start(&lab, POLICY)?;
+    let known = known(&enforcer, "*.fresh.lab.example")?;
+    for number in &answered {
+        let entry = format!("n{number}.fresh.lab.example {} restored live", addresses(*number).0);
+        assert!(known.contains(&entry), "{entry}: {known:?}");
+    }
+    let last = addresses(answered[answered.len() - 1]).0;
+    assert_eq!(probe::tcp(&lab.client, &last, 443)?, Answered);
     enforcer.stop()
 }
 

@@ -5,7 +5,7 @@ use std::{
     future, io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +14,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{Controller, Options, State};
+use super::{Controller, Options, State, disk::today};
 use crate::{
     api::types::{NamesStatus, Resolved, ResolvedAddress, UpstreamStatus},
     dns::{
@@ -22,10 +22,7 @@ use crate::{
         forwarder::{Config, Decision, Forwarder, Hooks, Limits},
         resolver::{self, schedule::Schedule},
     },
-    names::{
-        How,
-        store::{Record, Store},
-    },
+    names::{How, store::Store},
     policy::Policy,
 };
 
@@ -35,8 +32,6 @@ const RATE: u32 = 100;
 const SWEEP: Duration = Duration::from_secs(1);
 /// A resolver that answered so lately is taken to be heard.
 const HEARD: Duration = Duration::from_secs(10);
-/// How often the disk is brought up to date.
-const SAVE: Duration = Duration::from_secs(5);
 /// Where the system's resolvers are.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -51,6 +46,7 @@ impl Hooks for Asking {
     async fn learned(&self, _: IpAddr, answer: &Answer) {
         if let Some(controller) = self.0.upgrade() {
             controller.learn(answer, How::Asked);
+            controller.until_noted().await;
         }
     }
 }
@@ -69,14 +65,13 @@ impl Controller {
         let folder = &options.state;
         let store = Store::open(folder)
             .with_context(|| format!("cannot keep names' addresses in {}; choose another --state", folder.display()))?;
-        match store.load() {
-            Ok(records) => {
-                let State { object, learning, .. } = &mut *self.state();
-                if let Some(learning) = learning {
-                    learning.restore(object, records, Instant::now(), today());
-                }
-            }
-            Err(error) => eprintln!("enforcer: {error}"),
+        let mut records = store.load().unwrap_or_else(|error| {
+            eprintln!("enforcer: {error}");
+            Vec::new()
+        });
+        records.extend(store.noted());
+        if let State { object, learning: Some(learning), .. } = &mut *self.state() {
+            learning.restore(object, records, Instant::now(), today());
         }
         Ok(store)
     }
@@ -96,12 +91,10 @@ impl Controller {
         tokio::join!(forwarder.run(), resolving);
     }
 
-    /// Lets addresses end when their time is over, and keeps the disk up to date.
-    pub async fn keep_names(&self, store: Option<&Store>) {
-        let Some(store) = store else { return future::pending().await };
+    /// Lets addresses end when their time is over.
+    pub async fn end_names(&self) {
         let mut interval = time::interval(SWEEP);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut saved = Instant::now();
         let mut asking = JoinSet::new();
         loop {
             interval.tick().await;
@@ -119,28 +112,14 @@ impl Controller {
             if let (Some(name), Some(upstreams), true) = (due, upstreams, asking.is_empty()) {
                 asking.spawn(async move { resolver::ask(&upstreams, &name, RecordType::A).await });
             }
-            if now >= saved + SAVE {
-                saved = now;
-                // A disk may be slow; all else goes on meanwhile.
-                let (records, store) = (self.changed(), store.clone());
-                let _ = tokio::task::spawn_blocking(move || save(&store, records)).await;
-            }
         }
-    }
-
-    /// Brings the disk up to date.
-    pub fn save(&self, store: &Store) {
-        save(store, self.changed());
-    }
-
-    fn changed(&self) -> Option<Vec<Record>> {
-        self.state().learning.as_mut()?.changed(Instant::now(), today())
     }
 
     fn learn(&self, answer: &Answer, how: How) {
         if let State { object, learning: Some(learning), .. } = &mut *self.state() {
             learning.learn(object, &answer.question.name, how, &answer.addresses, Instant::now());
         }
+        self.fresh.notify_one();
     }
 
     /// Asks for a name's addresses of both families, and learns them. An error says what is wrong.
@@ -184,17 +163,6 @@ impl Controller {
         let upstreams = upstreams.map(|((address, well), failures)| UpstreamStatus { address, well, failures });
         Some(NamesStatus { counts, unplaced, upstreams: upstreams.collect(), queries })
     }
-}
-
-fn save(store: &Store, changed: Option<Vec<Record>>) {
-    if let Some(Err(error)) = changed.map(|records| store.save(records)) {
-        eprintln!("enforcer: names' addresses are not kept over a restart: {error}");
-    }
-}
-
-/// The time since 1970.
-fn today() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The system's own resolvers, without this server.

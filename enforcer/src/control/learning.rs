@@ -29,6 +29,8 @@ const EPOCH: Duration = Duration::from_secs(60);
 const EPOCHS_IDLE: u32 = 8;
 /// A new address is as one that was last used so many epochs ago: half of those that there are numbers for, so that it is not for long.
 const UNUSED: u16 = 1 << 15;
+/// Claims that may wait to be noted: a disk that is slower has all of them to save.
+const MOST_FRESH: usize = 16_384;
 /// Names of an address that are told with an event.
 const FEW: usize = 4;
 
@@ -47,6 +49,10 @@ pub struct Learning {
     unplaced: u64,
     /// Something is known that the disk does not know.
     changed: bool,
+    /// Claims that are not noted yet.
+    fresh: Vec<(Name, IpAddr, Instant)>,
+    /// How often something was learned.
+    learned_count: u64,
 }
 
 impl Learning {
@@ -76,6 +82,8 @@ impl Learning {
             next_epoch: now + epoch,
             unplaced: 0,
             changed: false,
+            fresh: Vec::new(),
+            learned_count: 0,
         }
     }
 
@@ -90,6 +98,14 @@ impl Learning {
         let idle = |address| idle(&self.addresses, self.epoch, object, address);
         let changes = self.learned.learn((name, &services, how), &inner, now, &idle);
         self.changed = true;
+        self.learned_count += 1;
+        // What there is no room for is saved with all others.
+        if how != How::Restored && self.fresh.len() < MOST_FRESH {
+            let claim = |&(address, _): &(IpAddr, u32)| {
+                self.learned.until(name, address).map(|until| (name.clone(), address, until))
+            };
+            self.fresh.extend(inner.iter().filter_map(claim));
+        }
         self.apply(object, changes);
     }
 
@@ -140,6 +156,26 @@ impl Learning {
             Some(Record { name: name.to_string(), address, until: (today + left?).as_secs() })
         };
         Some(self.learned.entries(now).filter_map(record).collect())
+    }
+
+    /// The disk does not know what it was told.
+    pub fn unsaved(&mut self) {
+        self.changed = true;
+    }
+
+    /// How often something was learned so far.
+    pub fn learned(&self) -> u64 {
+        self.learned_count
+    }
+
+    /// What was learned since this was asked last, to be noted on disk; times as for [`Self::changed`].
+    pub fn fresh(&mut self, now: Instant, today: Duration) -> Vec<Record> {
+        let record = |(name, address, until): (Name, IpAddr, Instant)| Record {
+            name: name.to_string(),
+            address,
+            until: (today + until.saturating_duration_since(now)).as_secs(),
+        };
+        self.fresh.drain(..).map(record).collect()
     }
 
     /// Takes what the disk knew: what has not ended yet, of names that this policy has.

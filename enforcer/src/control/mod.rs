@@ -1,5 +1,6 @@
 //! The controller: a policy in force until it is told to stop.
 
+mod disk;
 mod dns;
 mod hooks;
 mod learning;
@@ -21,7 +22,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{broadcast, watch},
+    sync::{Notify, broadcast, watch},
     time,
 };
 
@@ -140,6 +141,8 @@ pub async fn run(options: &Options) -> Result<()> {
             warnings: Vec::new(),
         }),
         forwarder: OnceLock::new(),
+        fresh: Notify::new(),
+        noted: watch::Sender::new(0),
     });
     let store = if learns { Some(controller.begin_dns(options)?) } else { None };
     controller.state().attach(options, &facts)?;
@@ -161,6 +164,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.keep_time() => {}
         result = controller.record(events) => result?,
         () = controller.serve_dns(&policy) => {}
+        () = controller.end_names() => {}
         () = controller.keep_names(store.as_ref()) => {}
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
         () = async { while hangup.recv().await.is_some() {} } => {}
@@ -264,6 +268,10 @@ struct Controller {
     record: Record,
     state: Mutex<State>,
     forwarder: OnceLock<Forwarder<Asking>>,
+    /// Something was learned that is not noted on disk.
+    fresh: Notify,
+    /// How much of what was learned is noted.
+    noted: watch::Sender<u64>,
 }
 
 struct State {

@@ -295,6 +295,12 @@ impl Learned {
         changes
     }
 
+    /// Until when a name claims an address.
+    #[must_use]
+    pub fn until(&self, name: &Name, address: IpAddr) -> Option<Instant> {
+        self.names.get(name)?.addresses.get(&address).copied()
+    }
+
     /// The names that claim an address; of a draining one, the last that did.
     pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
         let live = self.live.get(&address).into_iter().flat_map(|live| &live.names);

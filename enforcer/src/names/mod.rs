@@ -1,5 +1,6 @@
 //! What names stand for: addresses that DNS told, for as long as they count. Pure but for the file that keeps them.
 
+mod journal;
 pub mod learned;
 pub mod store;
 

@@ -6,9 +6,12 @@ use std::{
     net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
 
 /// The layout below; another number is another layout.
 const VERSION: u32 = 1;
@@ -40,10 +43,11 @@ pub struct Unreadable {
     problem: String,
 }
 
-/// The file in a folder.
+/// The files in a folder.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    journal: Arc<Mutex<Journal>>,
 }
 
 impl Store {
@@ -53,11 +57,31 @@ impl Store {
     /// If it cannot be made.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), journal: Arc::new(Mutex::new(Journal::new(folder))) })
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes records that are new since all were saved. They outlive this process, but not a power failure.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn note(&self, records: &[Record]) -> io::Result<()> {
+        self.journal().append(records)
     }
 
     fn path(&self) -> PathBuf {
         self.folder.join("names.json")
+    }
+
+    /// To be called before all records are collected to be [saved](Self::save): what is noted from here on may not be among them.
+    ///
+    /// # Errors
+    /// If the folder is gone.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.journal().set_aside()
     }
 
     /// Writes all records: whoever reads finds these or those before, never a part.
@@ -74,10 +98,17 @@ impl Store {
         draft.as_file().sync_all()?;
         draft.persist(self.path())?;
         // The new name, too, is to outlive a power failure.
-        File::open(&self.folder)?.sync_all()
+        File::open(&self.folder)?.sync_all()?;
+        self.journal().remove_aside()
     }
 
-    /// The records that were written last; none if there never were any.
+    /// The records that were noted since all were saved.
+    #[must_use]
+    pub fn noted(&self) -> Vec<Record> {
+        self.journal().load()
+    }
+
+    /// The records that were saved last; none if there never were any.
     ///
     /// # Errors
     /// If the file is no such file.
@@ -116,7 +147,11 @@ mod tests {
             .map(|n| Record { name: format!("n{n}.example"), address: [203, 0, 113, n as u8].into(), until: n.into() })
             .collect();
         store.save(records[..1].to_vec()).unwrap();
+        store.note(&records[..2]).unwrap();
+        assert_eq!(store.noted(), records[..2]);
+        store.prepare().unwrap();
         store.save(records.clone()).unwrap();
+        assert_eq!(store.noted(), []);
         assert_eq!(store.load().unwrap(), records);
         let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(store.folder.clone()), mode(store.path())), (0o700, 0o600));
