@@ -2,7 +2,7 @@
 //!
 //! A name is *denied* to a client if the first rule that speaks of it denies, and no later one allows, by a service with that name, a port that is not
 //! denied by then. A rule speaks of the names of its services; without services, of all. A denial by name is meant for the name: what is allowed
-//! without naming it, such as a prefix that its addresses lie in, does not take it back.
+//! without naming it, such as a prefix that its addresses lie in, or everything, does not take it back.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -205,7 +205,7 @@ fn naive(policy: &Policy, client: IpAddr, name: &str, now: &[ScheduleId]) -> Sta
         let decides = |rule: &&&Rule| of_port(rule, port) || at_large(rule) && !allows(rule);
         rules.iter().find(decides).is_some_and(|rule| allows(rule))
     };
-    if PORTS.iter().any(|port| passes(&port)) { Standing::Allowed } else { Standing::Denied }
+    if PORTS.iter().any(passes) { Standing::Allowed } else { Standing::Denied }
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
