@@ -1,11 +1,14 @@
 //! What in a policy is likely not meant: `check`'s warnings. The policy is valid with all of them.
 
 mod dead;
+mod exposed;
 mod opened;
 mod unused;
 mod wide;
 
 use serde::Serialize;
+
+pub use exposed::{Exposure, exposures};
 
 use crate::{
     catalog::Catalogs,

@@ -102,6 +102,8 @@ fn services_that_are_nearly_everything_are_told() {
         ("2000::/3", "any", Some("2000::/3 on every port")),
         ("17.0.0.0/8", "any", Some("every port")),
         ("17.0.0.0/8", "tcp", None),
+        ("*.example.org", "any", Some("every port of its names' addresses")),
+        ("*.example.org", "tcp/443", None),
     ];
     for (to, port, width) in cases {
         let service = format!("[[service]]\nname = \"w\"\nto = [\"{to}\"]\nports = [\"{port}\"]\n");
@@ -109,6 +111,32 @@ fn services_that_are_nearly_everything_are_told() {
             width.iter().map(|width| format!("rule a allows service w, which is open to {width}")).collect();
         assert_eq!(warnings(&format!("{service}{}", rule("allow", "a", "w", ""))), expected);
     }
+}
+
+#[test]
+fn what_names_open_is_told_and_is_no_warning() {
+    let service =
+        |name: &str, to: &str, ports: &str| format!("[[service]]\nname = \"{name}\"\nto = [{to}]\nports = [{ports}]\n");
+    let text = [
+        "default = \"drop\"\n".to_owned(),
+        service("web", "\"*.a.org\", \"b.org\"", "\"tcp/443\", \"udp/443\""),
+        service("plain", "\"b.org\"", "\"tcp/80\""),
+        service("own", "\"*.c.org\", \"17.0.0.0/8\"", "\"tcp/5223\""),
+        rule("allow", "a", "web,plain,own", ""),
+        rule("drop", "b", "web", ""),
+        rule("allow", "c", "own", ""),
+    ];
+    let policy = Policy::parse("p", &text.concat(), &Catalogs::default()).expect("valid");
+    let told: Vec<String> =
+        exposures(&policy).iter().map(|exposure| format!("{}: {exposure}", exposure.line)).collect();
+    assert_eq!(
+        told,
+        [
+            "14: rule a opens 2 names, 1 of them with an asterisk, on tcp/80, tcp/443, udp/443: shared content networks serve \
+          others' sites from the same addresses, there allowed too"
+        ]
+    );
+    assert!(!advise(&policy, &Catalogs::default()).iter().any(|advice| advice.message.contains("opens 2")));
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn width(service: &Service) -> Option<String> {
         }
         Some(net) if ports => Some(format!("{net} on every port")),
         Some(net) => Some(net.to_string()),
-        None => ports.then(|| "every port".into()),
+        None if service.names.is_empty() => ports.then(|| "every port".into()),
+        None => ports.then(|| "every port of its names' addresses".into()),
     }
 }

@@ -110,9 +110,14 @@ impl Catalog {
     }
 }
 
-static APPLE: LazyLock<Catalog> = LazyLock::new(|| {
-    let text = include_str!("../../../policies/catalog/apple.toml");
-    Catalog::parse("apple", "policies/catalog/apple.toml", text).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+/// Those that this program is built with.
+static BUILT_IN: LazyLock<Vec<Catalog>> = LazyLock::new(|| {
+    let texts = [
+        ("apple", include_str!("../../../policies/catalog/apple.toml")),
+        ("resolvers", include_str!("../../../policies/catalog/resolvers.toml")),
+    ];
+    let parsed = texts.map(|(name, text)| Catalog::parse(name, &format!("policies/catalog/{name}.toml"), text));
+    parsed.into_iter().map(|parsed| parsed.unwrap_or_else(|mistakes| panic!("{mistakes}"))).collect()
 });
 
 /// The catalogues that a policy may name services of.
@@ -120,14 +125,14 @@ static APPLE: LazyLock<Catalog> = LazyLock::new(|| {
 pub struct Catalogs(Vec<Catalog>);
 
 impl Default for Catalogs {
-    /// Apple's, as this program was built with it.
+    /// Apple's and the public resolvers, as this program was built with them.
     fn default() -> Self {
-        Self(vec![APPLE.clone()])
+        Self(BUILT_IN.clone())
     }
 }
 
 impl Catalogs {
-    /// Apple's, and what lies in the folder `catalog` beside a policy; a file `apple.toml` there counts instead of the program's own.
+    /// The program's own, and what lies in the folder `catalog` beside a policy; a file `apple.toml` there counts instead of the program's.
     ///
     /// # Errors
     /// If a file there cannot be read or has mistakes.

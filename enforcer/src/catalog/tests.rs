@@ -1,4 +1,4 @@
-//! Apple's catalogue, names, and mistakes.
+//! The program's own catalogues, names, and mistakes.
 
 use proptest::prelude::*;
 
@@ -29,6 +29,44 @@ fn services_are_found_by_name_vendor_and_tag() {
     assert_eq!(names("apple/nothing"), [""; 0]);
     assert_eq!(names("apns"), [""; 0]);
     assert!(catalogs.words().any(|word| word == "tag:mdm"));
+}
+
+#[test]
+fn private_relay_is_named_exactly_so_that_its_addresses_are_known_ahead() {
+    let catalogs = Catalogs::default();
+    let (_, relay) = catalogs.find("apple/private-relay")[0];
+    for name in ["mask.icloud.com", "mask-h2.icloud.com"] {
+        let entry =
+            relay.entries.iter().find(|entry| entry.hosts.iter().any(|host| host.to_string() == name)).expect(name);
+        assert!(entry.ports.iter().map(ToString::to_string).eq(["tcp/443", "udp/443"]), "{name}");
+    }
+}
+
+#[test]
+fn dns_elsewhere_is_known_by_ports_names_and_addresses() {
+    let catalogs = Catalogs::default();
+    let found = catalogs.find("tag:dns-elsewhere");
+    assert_eq!(
+        found.iter().map(|(_, service)| service.name.as_str()).collect::<Vec<_>>(),
+        ["plain", "dot", "doh", "discovery"]
+    );
+    let all: Vec<(String, String)> = found
+        .iter()
+        .flat_map(|(_, service)| &service.entries)
+        .flat_map(|entry| {
+            entry.hosts.iter().flat_map(|host| entry.ports.iter().map(move |port| (host.to_string(), port.to_string())))
+        })
+        .collect();
+    for (host, port) in [
+        ("0.0.0.0/0", "udp/53"),
+        ("::/0", "tcp/853"),
+        ("dns.google", "tcp/443"),
+        ("1.1.1.1/32", "udp/443"),
+        ("2620:fe::fe/128", "tcp/443"),
+        ("use-application-dns.net", "tcp/443"),
+    ] {
+        assert!(all.contains(&(host.into(), port.into())), "{host} {port}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    advice::{Advice, advise},
+    advice::{Advice, Exposure, advise, exposures},
     catalog::{Catalogs, Pattern},
     compile::{self, Limits, Usage},
     control,
@@ -18,7 +18,7 @@ pub struct Arguments {
     /// The policy
     #[arg(value_name = "FILE")]
     policy: PathBuf,
-    /// Print JSON: the tables' sizes and the warnings, or the mistakes
+    /// Print JSON: the tables' sizes, the warnings and what names open, or the mistakes
     #[arg(long)]
     json: bool,
     /// Fail if there are warnings
@@ -32,6 +32,8 @@ struct Report<'a> {
     #[serde(flatten)]
     usage: &'a Usage,
     warnings: &'a [Advice],
+    /// What rules open by names.
+    exposures: &'a [Exposure],
     /// Names, by service.
     names: BTreeMap<&'a str, Vec<String>>,
 }
@@ -46,15 +48,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
     let warnings = advise(&policy, &Catalogs::beside(&arguments.policy)?);
+    let exposures = exposures(&policy);
     if arguments.json {
-        super::print_json(&Report { usage: &image.usage, warnings: &warnings, names: names(&policy) })?;
+        let (usage, names) = (&image.usage, names(&policy));
+        super::print_json(&Report { usage, warnings: &warnings, exposures: &exposures, names })?;
     } else {
         let file = arguments.policy.display().to_string();
         super::print(&format!("{file}: {}\n", summary(&policy, &image.usage)))?;
         super::print(&told_of_names(&policy))?;
+        super::print(&exposures.iter().map(|exposure| shown(&file, exposure)).collect::<String>())?;
         super::print(&warnings.iter().map(|advice| told(&file, advice)).collect::<String>())?;
     }
     Ok(if arguments.strict && !warnings.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What a rule opens by names, with its place.
+fn shown(policy: &str, exposure: &Exposure) -> String {
+    format!("note: {}:{}: {exposure}\n", exposure.file.as_deref().unwrap_or(policy), exposure.line)
 }
 
 /// A warning with its place.

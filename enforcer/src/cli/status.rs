@@ -70,9 +70,10 @@ fn of_names(status: &NamesStatus) -> Vec<Vec<String>> {
         vec![
             "DNS queries".into(),
             format!(
-                "{}, {} answered, {} failed, {} over limits",
+                "{}, {} answered, {} denied, {} failed, {} over limits",
                 queries.queries,
                 queries.answers,
+                queries.nxdomain + queries.zero + queries.refused,
                 queries.failed,
                 queries.over_limit + queries.connections_over_limit
             ),

@@ -6,11 +6,15 @@ use super::sets::{SetId, Sets};
 use crate::policy::{PortMatch, Transport};
 
 /// Cells `first..=last` of the port table.
-type Range = (u32, u32);
+pub type Range = (u32, u32);
 
 /// The cells of a port set as disjoint ranges, sorted. Equal sets have equal ranges, however they were written.
 pub fn ranges(ports: &[PortMatch]) -> Vec<Range> {
-    let mut ranges: Vec<Range> = ports.iter().map(|&port| range(port)).collect();
+    merged(ports.iter().map(|&port| range(port)).collect())
+}
+
+/// The same of ranges in any order, which may overlap.
+pub fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_unstable();
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {

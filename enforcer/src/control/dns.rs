@@ -39,8 +39,14 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub struct Asking(Weak<Controller>);
 
 impl Hooks for Asking {
-    fn decide(&self, _: IpAddr, _: &Question) -> Decision {
-        Decision::Forward
+    fn decide(&self, client: IpAddr, question: &Question) -> Decision {
+        // What the gateway itself asks is no client's.
+        if client.is_loopback() {
+            return Decision::Forward;
+        }
+        self.0.upgrade().map_or(Decision::Forward, |controller| {
+            controller.answers.decide(client, &question.name, controller.schedule.now())
+        })
     }
 
     async fn learned(&self, _: IpAddr, answer: &Answer) {

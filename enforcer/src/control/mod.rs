@@ -32,7 +32,7 @@ use crate::{
         types::{self, Counters, Event, PseudoCounter, Resolved, RuleCounter, Status},
     },
     compile::{self, Image, Limits},
-    dns::{Name, forwarder::Forwarder},
+    dns::{DnsPolicy, Name, forwarder::Forwarder},
     events::{self, Names},
     kernel::{attach::XdpMode, events::Events, object::Object},
     moments::Moments,
@@ -41,7 +41,7 @@ use crate::{
         image::{NetError, Roles, Words},
         watch as netlink,
     },
-    policy::{Policy, words},
+    policy::{Policy, ScheduleId, words},
 };
 use dns::Asking;
 use hooks::Hooks;
@@ -132,6 +132,7 @@ pub async fn run(options: &Options) -> Result<()> {
         names: names(&policy, &image),
         words: image.words,
         schedule,
+        answers: DnsPolicy::new(&policy),
         record: Record::default(),
         state: Mutex::new(State {
             object,
@@ -253,6 +254,11 @@ impl Schedule {
         Ok(Self { moments, names: policy.schedules.iter().map(|schedule| schedule.name.clone()).collect() })
     }
 
+    /// Those that apply now.
+    fn now(&self) -> &[ScheduleId] {
+        &self.moments.sets()[self.moments.at(Timestamp::now())]
+    }
+
     /// The names of those that apply at a moment.
     fn names(&self, moment: usize) -> Vec<String> {
         self.moments.sets()[moment].iter().map(|id| self.names[id.0 as usize].clone()).collect()
@@ -265,6 +271,8 @@ struct Controller {
     names: Vec<Option<RuleCounter>>,
     words: Words,
     schedule: Schedule,
+    /// What clients' questions are answered with.
+    answers: DnsPolicy,
     record: Record,
     state: Mutex<State>,
     forwarder: OnceLock<Forwarder<Asking>>,

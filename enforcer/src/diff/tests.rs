@@ -288,6 +288,14 @@ fn names_and_words_are_compared() {
 }
 
 #[test]
+fn other_answers_to_questions_are_told() {
+    assert_eq!(
+        diff("default = \"drop\"", "default = \"drop\"\n[dns]\ndenied = \"nxdomain\"\nunnamed = \"zero\""),
+        "answer for names that are denied: forward -> nxdomain\nanswer for names of no rule: forward -> zero\n"
+    );
+}
+
+#[test]
 fn names_are_compared_by_what_their_services_ports_and_sources_allow() {
     let policy = |hosts: &str, ports: &str, rule: &str| {
         format!(

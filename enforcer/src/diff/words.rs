@@ -12,7 +12,7 @@ pub fn changes(old: &Policy, new: &Policy) -> Vec<WordChange> {
         .collect()
 }
 
-fn said(policy: &Policy) -> [(&'static str, String); 21] {
+fn said(policy: &Policy) -> [(&'static str, String); 23] {
     let action = |action| words::name(action).to_owned();
     let seconds = |seconds: u32| format!("{seconds} s");
     let mut nat64: Vec<String> = policy.nat64.iter().map(ToString::to_string).collect();
@@ -40,5 +40,7 @@ fn said(policy: &Policy) -> [(&'static str, String); 21] {
         ("grace of names' addresses", seconds(policy.names.grace)),
         ("silence of connections to what names stood for", seconds(policy.names.idle)),
         ("lifetime of connections to what names stood for", seconds(policy.names.lifetime)),
+        ("answer for names that are denied", words::answer(policy.dns.denied).into()),
+        ("answer for names of no rule", words::answer(policy.dns.unnamed).into()),
     ]
 }

@@ -5,6 +5,7 @@ pub mod forwarder;
 pub mod message;
 pub mod name;
 pub mod patterns;
+pub mod policy;
 pub mod resolver;
 
 pub use hickory_proto::{
@@ -16,3 +17,4 @@ pub use address::is_public;
 pub use message::{Answer, Question};
 pub use name::Name;
 pub use patterns::Patterns;
+pub use policy::DnsPolicy;

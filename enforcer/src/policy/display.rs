@@ -113,6 +113,11 @@ impl Display for Policy {
         for (key, seconds) in names.named() {
             writeln!(f, "{key} = {seconds}")?;
         }
+        writeln!(f, "\n[dns]")?;
+        let mut dns = self.dns;
+        for (key, decision) in dns.named() {
+            writeln!(f, "{key} = \"{}\"", words::answer(*decision))?;
+        }
         self.rules(f, "inbound.rule", &self.inbound)
     }
 }

@@ -10,7 +10,7 @@ use super::{
     diagnostics::Diagnostics,
     includes::{self, File},
     keys,
-    model::{Action, NameTimes, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
+    model::{Action, Dns, NameTimes, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
     reader::Reader,
     rules::{INBOUND, LAN, ROUTER},
     source::{FileError, Source},
@@ -145,6 +145,7 @@ impl<'a> PolicyReader<'a> {
             nat64: std::mem::take(&mut self.nat64),
             timeouts: self.timeouts(table),
             names: self.names(table),
+            dns: self.dns(table),
         }
     }
 
@@ -205,6 +206,22 @@ impl<'a> PolicyReader<'a> {
             self.seconds(table, &mut names.named(), "a time");
         }
         names
+    }
+
+    fn dns(&mut self, table: &DeTable<'_>) -> Dns {
+        let mut dns = Dns::default();
+        let Some(table) = self.reader.table(table, "dns") else { return dns };
+        self.reader.known(table, keys::DNS);
+        self.comment(table);
+        for (key, field) in dns.named() {
+            let Some(value) = table.get(key) else { continue };
+            let Some(word) = self.reader.string(value) else { continue };
+            match words::decision(&word) {
+                Ok(decision) => *field = decision,
+                Err((message, help)) => self.reader.wrong(value.span(), message, help),
+            }
+        }
+        dns
     }
 
     /// Takes the numbers of a table that has nothing else.

@@ -20,8 +20,8 @@ pub mod words;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use model::{
-    Action, Log, NameTimes, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service, ServiceId, Timeouts,
-    Transport,
+    Action, Decision, Dns, Log, NameTimes, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service,
+    ServiceId, Timeouts, Transport,
 };
 pub use source::{FileError, Source};
 

@@ -6,6 +6,8 @@ use ipnet::{IpNet, Ipv6Net};
 
 pub use enforcer_ebpf::abi::Action;
 
+pub use crate::dns::forwarder::Decision;
+
 use crate::catalog::Pattern;
 
 /// Index into [`Policy::services`].
@@ -53,6 +55,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// How long addresses of names count.
     pub names: NameTimes,
+    /// What questions for names are answered with.
+    pub dns: Dns,
 }
 
 /// What a file means that says `default = "drop"` and nothing else.
@@ -75,6 +79,7 @@ impl Default for Policy {
             nat64: Vec::new(),
             timeouts: Timeouts::default(),
             names: NameTimes::default(),
+            dns: Dns::default(),
         }
     }
 }
@@ -259,6 +264,28 @@ impl NameTimes {
             ("idle", &mut self.idle),
             ("lifetime", &mut self.lifetime),
         ]
+    }
+}
+
+/// What becomes of clients' questions for names that they are not allowed; all others are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Names that a rule denies to the client.
+    pub denied: Decision,
+    /// Names of which no rule speaks.
+    pub unnamed: Decision,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { denied: Decision::Forward, unnamed: Decision::Forward }
+    }
+}
+
+impl Dns {
+    /// Each by its key in a policy file.
+    pub fn named(&mut self) -> [(&'static str, &mut Decision); 2] {
+        [("denied", &mut self.denied), ("unnamed", &mut self.unnamed)]
     }
 }
 

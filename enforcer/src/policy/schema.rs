@@ -10,7 +10,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::policy::{NameTimes, Timeouts, keys, tests::EVERY_WORD};
+    use crate::policy::{Dns, NameTimes, Timeouts, keys, tests::EVERY_WORD, words};
 
     /// What is wrong with a policy by the schema.
     fn mistakes(text: &str) -> Vec<String> {
@@ -32,7 +32,7 @@ mod tests {
         let mut timeouts = Timeouts::default();
         let timeouts = timeouts.named().map(|(key, _)| key);
         let names = NameTimes::default().named().map(|(key, _)| key);
-        let tables: [(&str, &[&str]); 11] = [
+        let tables: [(&str, &[&str]); 12] = [
             ("", keys::POLICY),
             ("/properties/exempt", keys::EXEMPT),
             ("/definitions/schedule", keys::SCHEDULE),
@@ -44,6 +44,7 @@ mod tests {
             ("/definitions/inboundRule", keys::INBOUND_RULE),
             ("/definitions/timeouts", &timeouts),
             ("/definitions/nameTimes", &names),
+            ("/definitions/dns", keys::DNS),
         ];
         for (place, known) in tables {
             let properties = schema.pointer(&format!("{place}/properties")).and_then(Value::as_object);
@@ -64,6 +65,9 @@ mod tests {
         }
         for (key, seconds) in NameTimes::default().named() {
             assert_eq!(schema["definitions"]["nameTimes"]["properties"][key]["default"], *seconds, "{key}");
+        }
+        for (key, decision) in Dns::default().named() {
+            assert_eq!(schema["definitions"]["dns"]["properties"][key]["default"], words::answer(*decision), "{key}");
         }
     }
 
@@ -113,6 +117,8 @@ mod tests {
             "default = \"drop\"\n[inbound]\ndefault = \"reject\"",
             "default = \"drop\"\n[[inbound.rule]]\naction = \"allow\"\nlog = true",
             "default = \"drop\"\n[inbound.timeouts]\nudp = 0",
+            "default = \"drop\"\n[dns]\ndenied = \"drop\"",
+            "[dns]\ndenied = \"nxdomain\"",
         ];
         for text in cases {
             assert_ne!(mistakes(text), [""; 0], "{text}");

@@ -41,6 +41,10 @@ default = "allow"
 timeouts = { udp-opening = 1, tcp = 0x10 }
 [names]
 grace = 7
+[dns]
+comment = "no relay"
+denied = "nxdomain"
+unnamed = "refused"
 [[service]]
 name = "web"
 to = ["*.example.org", "www.example.com", "203.0.113.0/24"]
@@ -93,6 +97,11 @@ fn each_kind_of_mistake_is_told_with_its_place_and_what_would_be_right() {
         ("[inbound.timeouts]\nudp = 31536001", 7, 7, "not a time-out", "from 1 to 31536000"),
         ("[inbound.timeouts]\nudp = \"2m\"", 7, 7, "not a time-out", "udp = 120"),
         ("[inbound.timeouts]\ntcp-open = 1", 7, 1, "unknown key", "did you mean \"tcp-opening\""),
+        ("[dns]\ndenied = \"nxdomian\"", 7, 10, "\"nxdomian\" is not an answer", "did you mean \"nxdomain\""),
+        ("[dns]\nunnamed = \"drop\"", 7, 11, "\"drop\" is not an answer", "\"refused\" or \"forward\""),
+        ("[dns]\ndenied = true", 7, 10, "a boolean where text", "quotes"),
+        ("[dns]\ndenid = \"zero\"", 7, 1, "unknown key \"denid\"", "did you mean \"denied\""),
+        ("dns = \"zero\"", 1, 7, "is a table", "[dns]"),
         ("[[rule]]\naction = \"monitor\"", 7, 10, "\"monitor\" is not an action here", "monitor = true"),
         ("[[rule]]\naction = \"allow\"\nmonitor = true", 8, 11, "nothing to monitor", "log = true"),
         ("[[rule]]\naction = \"drop\"\nmonitor = 1", 8, 11, "an integer where true or false", "monitor = true"),
@@ -257,6 +266,7 @@ fn every_word_means_what_it_says() {
     assert_eq!(policy.timeouts, Timeouts { udp_opening: 1, tcp: 16, ..Timeouts::default() });
     assert_eq!((policy.schedules[0].zone.as_str(), policy.schedules[0].times.len()), ("Europe/Berlin", 5));
     assert_eq!(policy.names, NameTimes { grace: 7, ..NameTimes::default() });
+    assert_eq!(policy.dns, Dns { denied: Decision::NxDomain, unnamed: Decision::Refuse });
     assert_eq!(
         policy.services[1].names,
         ["www.example.com", "*.example.org"].map(|name| name.parse().expect("a name"))
@@ -312,6 +322,7 @@ fn policy_text() -> impl Strategy<Value = String> {
         .prop_map(|(days, hour, minute)| format!("{days} {hour:02}:{minute:02}-{:02}:30", hour + 1));
     let head = (
         prop::sample::select(vec!["allow", "drop", "monitor"]),
+        prop::sample::select(vec!["forward", "nxdomain", "zero", "refused"]),
         any::<bool>(),
         prop::sample::subsequence(vec!["64:ff9b::/96", "2001:db8::/96"], 1..=2),
         1..=31_536_000_u32,
@@ -327,10 +338,11 @@ fn policy_text() -> impl Strategy<Value = String> {
         prop::option::of("[ -~äß\\n\"\\\\]{0,9}"),
     );
     (head, prop::collection::vec(service, 3), prop::collection::vec(rule, 0..5)).prop_map(|(head, services, rules)| {
-        let (word, monitor, nat64, seconds, times) = head;
+        let (word, answer, monitor, nat64, seconds, times) = head;
         let mut text = format!(
             "default = \"reject\"\nsources = \"any\"\nfragments = \"{word}\"\nicmp-errors = \"{word}\"\nmonitor = {monitor}\n\
              nat64 = {nat64:?}\n[prefixes]\nown = [\"fd00::1\"]\n[exempt]\nto = [\"$own\"]\n[inbound.timeouts]\nsctp = {seconds}\n\
+             [dns]\ndenied = \"{answer}\"\n\
              [[schedule]]\nname = \"s\"\nzone = \"Asia/Tokyo\"\ntimes = {times:?}\n"
         );
         for (index, (to, ports)) in services.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::model::{Action, PortMatch, Transport};
+use super::model::{Action, Decision, PortMatch, Transport};
 
 /// What is wrong with a word, and what would be right.
 pub type Wrong = (String, String);
@@ -150,6 +150,29 @@ pub const fn name(action: Action) -> &'static str {
         Action::Drop => "drop",
         Action::Reject => "reject",
         Action::Monitor => "monitor",
+    }
+}
+
+/// What a question is answered with.
+pub fn decision(word: &str) -> Result<Decision, Wrong> {
+    const ALL: [Decision; 4] = [Decision::Forward, Decision::NxDomain, Decision::Zero, Decision::Refuse];
+    ALL.into_iter().find(|&decision| answer(decision) == word).ok_or_else(|| {
+        let help = match nearest(word, ALL.into_iter().map(answer)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "write \"nxdomain\" (no such name), \"zero\" (0.0.0.0 and ::), \"refused\" or \"forward\"".into(),
+        };
+        (format!("{word:?} is not an answer"), help)
+    })
+}
+
+/// What a question is answered with, as it is written.
+#[must_use]
+pub const fn answer(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Forward => "forward",
+        Decision::NxDomain => "nxdomain",
+        Decision::Zero => "zero",
+        Decision::Refuse => "refused",
     }
 }
 
