@@ -16,7 +16,10 @@ use crate::{
     api::types::{NamesStatus, UpstreamStatus},
     dns::{
         Answer, Name, Question,
-        forwarder::{Config, Decision, Forwarder, Hooks, Limits},
+        forwarder::{
+            Config, Decision, Forwarder, Hooks, Limits,
+            upstream::{Condition, Server},
+        },
         resolver::{self, schedule::Schedule},
     },
     names::{
@@ -58,7 +61,13 @@ impl Controller {
             [] => of_system(&listen)?,
             some => some.to_vec(),
         };
-        let config = Config { listen, upstreams, limits: Limits::default() };
+        let ca = options.dns_ca.clone();
+        if ca.is_some() && !upstreams.iter().any(Server::is_encrypted) {
+            bail!(
+                "--dns-ca is for encrypted upstreams, and there is none; name one with --dns-upstream tls://ADDR#NAME"
+            );
+        }
+        let config = Config { listen, upstreams, ca, limits: Limits::default() };
         let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
         self.forwarder.get_or_init(|| forwarder);
         let folder = &options.state;
@@ -129,8 +138,13 @@ impl Controller {
         let forwarder = self.forwarder.get()?;
         let queries = forwarder.counters();
         let failures = queries.upstream_failures.iter().map(|(_, failures)| *failures);
-        let upstreams = forwarder.upstreams().well().into_iter().zip(failures);
-        let upstreams = upstreams.map(|((address, well), failures)| UpstreamStatus { address, well, failures });
+        let upstreams = forwarder.upstreams().conditions().into_iter().zip(failures);
+        let upstreams = upstreams.map(|(Condition { server, well, error }, failures)| UpstreamStatus {
+            address: server.to_string(),
+            well,
+            failures,
+            error,
+        });
         Some(NamesStatus { counts, unplaced, upstreams: upstreams.collect(), queries })
     }
 }
@@ -147,7 +161,7 @@ fn today() -> Duration {
 }
 
 /// The system's own resolvers, without this server.
-fn of_system(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+fn of_system(listen: &[SocketAddr]) -> Result<Vec<Server>> {
     let text = std::fs::read_to_string(RESOLV_CONF).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(String::new()),
         _ => Err(error).with_context(|| format!("cannot read {RESOLV_CONF}")),
@@ -156,7 +170,7 @@ fn of_system(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     if found.is_empty() {
         bail!("{RESOLV_CONF} names no resolver but this server itself; name one with --dns-upstream ADDR:53");
     }
-    Ok(found)
+    Ok(found.into_iter().map(Server::from).collect())
 }
 
 /// The resolvers that a file in the form of resolv.conf(5) names, but those that are the listeners.

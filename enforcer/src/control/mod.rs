@@ -30,7 +30,7 @@ use crate::{
         types::{self, Counters, Event, PseudoCounter, RuleCounter, Status},
     },
     compile::{self, Image, Limits},
-    dns::forwarder::Forwarder,
+    dns::forwarder::{Forwarder, upstream::Server},
     events::{self, Names},
     kernel::{attach::XdpMode, events::Events, object::Object},
     moments::Moments,
@@ -62,7 +62,9 @@ pub struct Options {
     /// Where clients are served DNS; nowhere means that names are not matched.
     pub dns_listen: Vec<SocketAddr>,
     /// Resolvers to ask; without any, the system's.
-    pub dns_upstream: Vec<SocketAddr>,
+    pub dns_upstream: Vec<Server>,
+    /// CAs, in PEM, by which encrypted upstreams are known; if none, the system's.
+    pub dns_ca: Option<PathBuf>,
     /// Where names' addresses are kept over a restart.
     pub state: PathBuf,
     /// The API's socket.
