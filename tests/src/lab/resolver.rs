@@ -64,12 +64,12 @@ impl Resolver {
         Self::unbound_with(lab, address, "")
     }
 
-    /// The same, which also answers by TLS and HTTPS on their usual ports.
+    /// The same, which also answers by TLS and HTTPS on their usual ports. Its datagrams are no longer than newer versions make them.
     pub fn unbound_encrypted(lab: &Lab, address: &str, certificate: &Certificate) -> Result<Self> {
         let Certificate { chain, key } = certificate;
         let (chain, key) = (chain.display(), key.display());
         let more = format!(
-            " interface: {address}@853\n interface: {address}@443\n tls-service-pem: {chain}\n tls-service-key: {key}\n"
+            " interface: {address}@853\n interface: {address}@443\n tls-service-pem: {chain}\n tls-service-key: {key}\n max-udp-size: 1232\n"
         );
         Self::unbound_with(lab, address, &more)
     }

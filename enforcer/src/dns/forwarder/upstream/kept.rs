@@ -179,24 +179,152 @@ async fn silence(heard: &Mutex<Instant>, time: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::Mutex,
-        time::{Duration, Instant},
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hickory_proto::rr::RecordType;
+    use rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, pem::PemObject as _},
+    };
+    use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet, time};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::{
+        super::{super::stream, tls::Tls, trust::Trust},
+        *,
     };
 
-    use tokio::{runtime::Runtime, time};
+    /// What a server does with a connection.
+    #[derive(Clone, Copy)]
+    enum Manner {
+        /// Ends it before the handshake.
+        Refuses,
+        /// Ends it when a query comes.
+        Ends,
+        /// Takes queries, and says nothing.
+        Listens,
+        Answers,
+    }
+    use Manner::*;
 
-    use super::silence;
+    /// To a server that treats its connections so, one after the other, and all others as the last; and how many there were.
+    async fn kept(manners: &'static [Manner]) -> (Arc<Kept<Tls>>, Arc<AtomicUsize>) {
+        let signed = rcgen::generate_simple_self_signed(["dns.example".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, signed.cert.pem()).unwrap();
+        let tls = Trust::load(Some(&ca)).unwrap().client(None).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(signed.signing_key.serialize_pem().as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = config.with_single_cert(vec![signed.cert.into()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::<AtomicUsize>::default();
+        let counting = Arc::clone(&count);
+        tokio::spawn(async move {
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            while let Ok((connection, _)) = listener.accept().await {
+                let number = counting.fetch_add(1, Ordering::Relaxed);
+                let manner = manners.get(number).or(manners.last()).copied();
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if let Some(Refuses) = manner {
+                        return;
+                    }
+                    let mut connection = acceptor.accept(connection).await.unwrap();
+                    while let Ok(mut message) = stream::read(&mut connection).await {
+                        message[2] |= 0x80;
+                        match manner {
+                            Some(Ends) => return,
+                            Some(Answers) => stream::write(&mut connection, &message).await.unwrap(),
+                            _ => {}
+                        }
+                    }
+                });
+            }
+        });
+        let name = "dns.example".try_into().unwrap();
+        (Arc::new(Kept::new(Tls { counters: Arc::default() }, address, name, tls)), count)
+    }
+
+    fn query() -> Query {
+        Query::new(&"www.example".parse().unwrap(), RecordType::A).unwrap()
+    }
+
+    fn block_on(test: impl Future<Output = ()>) {
+        Runtime::new().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn one_connection_is_enough() {
+        block_on(async {
+            let (kept, count) = kept(&[Answers]).await;
+            let mut asking = JoinSet::new();
+            for _ in 0..100 {
+                let kept = Arc::clone(&kept);
+                asking.spawn(async move { kept.ask(&query()).await.unwrap() });
+            }
+            assert_eq!(asking.join_all().await.len(), 100);
+            kept.ask(&query()).await.unwrap();
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn when_a_connection_ends_its_queries_are_asked_again_once() {
+        block_on(async {
+            let (well, count) = kept(&[Ends, Answers]).await;
+            assert!(well.ask(&query()).await.is_ok());
+            assert_eq!(count.load(Ordering::Relaxed), 2);
+            let (ill, count) = kept(&[Ends]).await;
+            let fault = ill.ask(&query()).await.unwrap_err();
+            assert_eq!(fault.to_string(), "the connection ended before the answer");
+            assert_eq!(count.load(Ordering::Relaxed), 2);
+        });
+    }
+
+    #[test]
+    fn a_connection_without_answers_is_given_up() {
+        block_on(async {
+            let (kept, count) = kept(&[Listens, Answers]).await;
+            let mut rounds = 0;
+            loop {
+                let asked = Instant::now();
+                if time::timeout(Duration::from_millis(200), kept.ask(&query())).await.is_ok() {
+                    break;
+                }
+                kept.silent_since(asked);
+                rounds += 1;
+            }
+            // When the first query came, there was no connection yet that could have been silent.
+            assert_eq!((rounds, count.load(Ordering::Relaxed)), (2, 2));
+        });
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_made_is_not_tried_for_each_query() {
+        block_on(async {
+            let (kept, count) = kept(&[Refuses, Answers]).await;
+            for _ in 0..100 {
+                assert!(kept.ask(&query()).await.is_err());
+            }
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+            time::sleep(PAUSE).await;
+            assert!(kept.ask(&query()).await.is_ok());
+        });
+    }
 
     #[test]
     fn silence_begins_with_the_last_answer() {
         const TIME: Duration = Duration::from_millis(300);
-        Runtime::new().unwrap().block_on(async {
+        block_on(async {
             let heard = Mutex::new(Instant::now());
             let answers = async {
                 for _ in 0..4 {
                     time::sleep(TIME / 2).await;
-                    *heard.lock().unwrap() = Instant::now();
+                    *lock(&heard) = Instant::now();
                 }
                 Instant::now()
             };

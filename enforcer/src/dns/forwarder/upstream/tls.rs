@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot},
+};
 
 use super::{
     super::{
@@ -33,7 +36,10 @@ pub struct Client {
 
 /// Who waits for an answer, by its id.
 #[derive(Default)]
-struct Waiting(Mutex<HashMap<[u8; 2], (Disguised, oneshot::Sender<Vec<u8>>)>>);
+struct Waiting(Mutex<ById>);
+
+/// What was sent under an id, and who gets the answer, until it has come. An id is nobody else's until who waited has gone, so that nobody removes another's.
+type ById = HashMap<[u8; 2], (Disguised, Option<oneshot::Sender<Vec<u8>>>)>;
 
 /// One who waits, until it is dropped.
 struct Wait<'a> {
@@ -46,12 +52,7 @@ impl Protocol for Tls {
     type Client = Client;
 
     async fn begin(&self, stream: Stream) -> Result<(Client, Carrier), Fault> {
-        let waiting = Arc::<Waiting>::default();
-        let (queue, queries) = mpsc::channel(1);
-        let carrier = carry(stream, queries, Arc::clone(&waiting), Arc::clone(&self.counters));
-        // How it ended is of no use: whoever waits asks anew.
-        let carrier = async { carrier.await.unwrap_or_default() };
-        Ok((Client { waiting, queue }, Box::pin(carrier)))
+        Ok(speak(stream, Arc::clone(&self.counters)))
     }
 
     async fn ask(&self, client: &Client, query: &Query) -> Result<Vec<u8>, Failure> {
@@ -66,8 +67,17 @@ impl Protocol for Tls {
     }
 }
 
+fn speak(stream: impl AsyncRead + AsyncWrite + Send + 'static, counters: Arc<Counters>) -> (Client, Carrier) {
+    let waiting = Arc::<Waiting>::default();
+    let (queue, queries) = mpsc::channel(1);
+    let carrier = carry(stream, queries, Arc::clone(&waiting), counters);
+    // How it ended is of no use: whoever waits asks anew.
+    let carrier = async { carrier.await.unwrap_or_default() };
+    (Client { waiting, queue }, Box::pin(carrier))
+}
+
 async fn carry(
-    stream: Stream,
+    stream: impl AsyncRead + AsyncWrite,
     mut queries: mpsc::Receiver<Vec<u8>>,
     waiting: Arc<Waiting>,
     counters: Arc<Counters>,
@@ -105,7 +115,7 @@ impl Waiting {
         let sent = query.under(id);
         let message = sent.bytes().to_vec();
         let (giver, answer) = oneshot::channel();
-        waiting.insert(id, (sent, giver));
+        waiting.insert(id, (sent, Some(giver)));
         (Wait { waiting: self, id, answer }, message)
     }
 
@@ -113,13 +123,13 @@ impl Waiting {
     fn give(&self, message: Vec<u8>) -> bool {
         let Some(id) = message.first_chunk() else { return false };
         let mut waiting = self.lock();
-        if waiting.get(id).is_none_or(|(sent, _)| !sent.is_answered_by(&message)) {
+        let Some((_, giver)) = waiting.get_mut(id).filter(|(sent, _)| sent.is_answered_by(&message)) else {
             return false;
-        }
-        waiting.remove(id).is_some_and(|(_, giver)| giver.send(message).is_ok())
+        };
+        giver.take().is_some_and(|giver| giver.send(message).is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 2], (Disguised, oneshot::Sender<Vec<u8>>)>> {
+    fn lock(&self) -> MutexGuard<'_, ById> {
         lock(&self.0)
     }
 }
@@ -133,15 +143,62 @@ impl Drop for Wait<'_> {
 #[cfg(test)]
 mod tests {
     use hickory_proto::rr::RecordType;
+    use tokio::runtime::Runtime;
 
-    use super::{Query, Waiting};
+    use super::{super::super::stream, Arc, Counters, Failure, Protocol as _, Query, Tls, Waiting, speak};
+
+    fn query(name: &str) -> Query {
+        Query::new(&name.parse().unwrap(), RecordType::A).unwrap()
+    }
+
+    #[test]
+    fn who_still_waits_when_the_connection_ends_is_told() {
+        Runtime::new().unwrap().block_on(async {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let tls = Tls { counters: Arc::new(Counters::default()) };
+            let (client, carrier) = speak(near, Arc::clone(&tls.counters));
+            tokio::spawn(carrier);
+            let (first, second) = (query("a.example"), query("b.example"));
+            let serving = async {
+                let mut one = stream::read(&mut far).await.unwrap();
+                let other = stream::read(&mut far).await.unwrap();
+                one[2] |= 0x80;
+                // Another's question, then its own, and then the end.
+                let forged = [&one[..2], &other[2..]].concat();
+                stream::write(&mut far, &forged).await.unwrap();
+                stream::write(&mut far, &one).await.unwrap();
+                drop(far);
+            };
+            let asking = async { tokio::join!(biased; tls.ask(&client, &first), tls.ask(&client, &second)) };
+            let ((answered, ended), ()) = tokio::join!(asking, serving);
+            assert_eq!(answered.unwrap()[2..12], [0x81, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+            assert!(matches!(ended, Err(Failure::Ended(_))));
+            assert!(matches!(tls.ask(&client, &first).await, Err(Failure::Ended(_))));
+            assert_eq!(tls.counters.snapshot().mismatched, 1);
+        });
+    }
+
+    #[test]
+    fn an_id_is_free_when_who_waited_has_gone() {
+        let waiting = Waiting::default();
+        let query = query("www.example");
+        let enter = || (0..20_000).map(|_| waiting.enter(&query)).collect::<Vec<_>>();
+        let give = |message: &[u8]| {
+            let mut answer = message.to_vec();
+            answer[2] |= 0x80;
+            waiting.give(answer)
+        };
+        let first = enter();
+        assert!(first.iter().all(|(_, message)| give(message)));
+        let second = enter();
+        drop(first);
+        assert!(second.iter().all(|(_, message)| give(message)));
+    }
 
     #[test]
     fn answers_find_who_asked_in_any_order_and_others_nobody() {
         let waiting = Waiting::default();
-        let queries: Vec<Query> = (0..1000)
-            .map(|number| Query::new(&format!("n{number}.example").parse().unwrap(), RecordType::A).unwrap())
-            .collect();
+        let queries: Vec<Query> = (0..1000).map(|number| query(&format!("n{number}.example"))).collect();
         let mut waits: Vec<_> = queries.iter().map(|query| waiting.enter(query)).collect();
         let answer = |message: &[u8]| {
             let mut answer = message.to_vec();
