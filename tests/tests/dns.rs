@@ -14,7 +14,7 @@ use enforcer::dns::{
 };
 use enforcer_tests::lab::{
     Lab,
-    dns::{self, A, AAAA, HTTPS, PATIENCE, TXT, rcodes::SERVFAIL},
+    dns::{self, A, PATIENCE, rcodes::SERVFAIL},
     forwarder::{Record, Running, SERVER},
     resolver::{MANY, Resolver},
 };
@@ -22,37 +22,6 @@ use tokio::runtime::Runtime;
 
 /// The forwarder, as clients see it; the last two are addresses that the way back does not prefer.
 const SERVERS: [&str; 4] = ["10.1.0.1:53", "[fd00:1::1]:53", "198.51.100.1:53", "[2001:db8:ffff::1]:53"];
-
-/// All kinds of questions, with and without EDNS.
-fn questions() -> Vec<Vec<u8>> {
-    let names = [
-        ("www.lab.example", A),
-        ("WwW.LaB.eXaMpLe", AAAA),
-        ("a.b.wild.lab.example", A),
-        ("x.wild.lab.example", AAAA),
-        ("many.lab.example", A),
-        ("medium.lab.example", TXT),
-        ("large.lab.example", TXT),
-        ("service.lab.example", HTTPS),
-        ("www.lab.example", 65_280),
-        ("nothing.lab.example", A),
-        ("edge.old.lab.example", A),
-    ];
-    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
-    let forms = names.iter().flat_map(|(name, kind)| {
-        let plain = dns::query(name, *kind);
-        let small = dns::with_edns(plain.clone(), 1232, true, &[]);
-        let large = dns::with_edns(plain.clone(), 4096, false, &cookie);
-        [plain, small, large]
-    });
-    let mut all: Vec<Vec<u8>> = forms.collect();
-    let mut checking_disabled = dns::query("www.lab.example", A);
-    checking_disabled[3] |= 0x30;
-    let mut chaos = dns::query("version.bind", TXT);
-    *chaos.last_mut().unwrap() = 3;
-    all.extend([checking_disabled, chaos]);
-    all
-}
 
 fn passes_byte_for_byte(lab: &Lab, resolver: &Resolver) -> Result<()> {
     let running = Running::start(lab, &[resolver])?;
@@ -63,7 +32,7 @@ fn passes_byte_for_byte(lab: &Lab, resolver: &Resolver) -> Result<()> {
         dns::ask_udp(server, query, PATIENCE)?.context("no answer")
     };
     let mut truncated = 0;
-    for (query, tcp) in questions().iter().flat_map(|query| [(query, false), (query, true)]) {
+    for (query, tcp) in dns::questions().iter().flat_map(|query| [(query, false), (query, true)]) {
         for server in SERVERS {
             let server: SocketAddr = server.parse()?;
             // A resolver's own times count down: between two answers that are the same, a third must be.
@@ -226,7 +195,7 @@ fn exact_names_are_asked_for_until_they_are_known() -> Result<()> {
     let lab = Lab::new()?;
     let address = SocketAddr::from(([17, 1, 2, 3], 53));
     let counters = Arc::new(Counters::new(&[address]));
-    let upstreams = Arc::new(Upstreams::new(vec![address], Duration::from_millis(300), counters));
+    let upstreams = Arc::new(Upstreams::new(vec![address.into()], None, Duration::from_millis(300), counters)?);
     let names = ["www", "many", "nothing"].map(|name| format!("{name}.lab.example").parse().unwrap());
     let mut schedule = Schedule::new(names, 100, Duration::from_secs(60)..=Duration::from_secs(86_400), Instant::now());
     let learned = Mutex::new(Vec::new());

@@ -62,12 +62,14 @@ pub struct NamesStatus {
 /// A resolver that is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
-    /// Where it is.
-    pub address: SocketAddr,
+    /// Where it is and how it is asked, as `--dns-upstream` has it.
+    pub address: String,
     /// Whether it is asked before those that do not answer.
     pub well: bool,
     /// How often it was silent or not to be reached.
     pub failures: u64,
+    /// Why it failed last, if it has not answered since.
+    pub error: Option<String>,
 }
 
 /// `GET /v1/names`.

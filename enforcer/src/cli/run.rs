@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 
 use super::Socket;
-use crate::{control, kernel::attach::XdpMode};
+use crate::{control, dns::forwarder::upstream::Server, kernel::attach::XdpMode};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -28,8 +28,14 @@ pub struct Arguments {
     #[arg(long = "dns-listen", value_name = "ADDR:PORT")]
     dns_listen: Vec<SocketAddr>,
     /// A resolver to ask; may be repeated, in the order of preference [default: those of /etc/resolv.conf]
-    #[arg(long = "dns-upstream", value_name = "ADDR:PORT", requires = "dns_listen")]
-    dns_upstream: Vec<SocketAddr>,
+    ///
+    /// 192.0.2.1:53 is asked in clear, tls://192.0.2.1:853#dns.example by DNS over TLS, and https://192.0.2.1:443/dns-query#dns.example by DNS over HTTPS;
+    /// ports and the path may be left out. Behind # is the name that the certificate must be for; without it, that is the address.
+    #[arg(long = "dns-upstream", value_name = "UPSTREAM", requires = "dns_listen")]
+    dns_upstream: Vec<Server>,
+    /// CA certificates (PEM) by which encrypted upstreams are known, instead of the system's
+    #[arg(long = "dns-ca", value_name = "FILE", requires = "dns_upstream")]
+    dns_ca: Option<PathBuf>,
     /// Where names' addresses are kept over a restart
     #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
     state: PathBuf,
@@ -38,8 +44,18 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, state, socket: Socket { socket } } =
-        arguments;
+    let Arguments {
+        lans,
+        wans,
+        policy,
+        xdp,
+        diagnose,
+        dns_listen,
+        dns_upstream,
+        dns_ca,
+        state,
+        socket: Socket { socket },
+    } = arguments;
     let mut seen: Vec<&String> = Vec::new();
     for name in lans.iter().chain(&wans) {
         if seen.contains(&name) {
@@ -47,7 +63,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         seen.push(name);
     }
-    let options = control::Options { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, state, socket };
+    let options =
+        control::Options { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, dns_ca, state, socket };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

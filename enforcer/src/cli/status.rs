@@ -81,7 +81,8 @@ fn of_names(status: &NamesStatus) -> Vec<Vec<String>> {
     ];
     rows.extend(upstreams.iter().map(|upstream| {
         let state = if upstream.well { "well" } else { "does not answer" };
-        vec!["resolver".into(), format!("{} {state}, {} failures", upstream.address, upstream.failures)]
+        let error = upstream.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        vec!["resolver".into(), format!("{} {state}, {} failures{error}", upstream.address, upstream.failures)]
     }));
     if *unplaced > 0 {
         let warning = format!("{unplaced} addresses of names had no room in the tables: they are not matched");

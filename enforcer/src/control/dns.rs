@@ -19,7 +19,10 @@ use crate::{
     api::types::{NamesStatus, Resolved, ResolvedAddress, UpstreamStatus},
     dns::{
         Answer, Name, Question, RecordType,
-        forwarder::{Config, Decision, Forwarder, Hooks, Limits},
+        forwarder::{
+            Config, Decision, Forwarder, Hooks, Limits,
+            upstream::{Condition, Server},
+        },
         resolver::{self, schedule::Schedule},
     },
     names::{How, store::Store},
@@ -65,7 +68,13 @@ impl Controller {
             [] => of_system(&listen)?,
             some => some.to_vec(),
         };
-        let config = Config { listen, upstreams, limits: Limits::default() };
+        let ca = options.dns_ca.clone();
+        if ca.is_some() && !upstreams.iter().any(Server::is_encrypted) {
+            bail!(
+                "--dns-ca is for encrypted upstreams, and there is none; name one with --dns-upstream tls://ADDR#NAME"
+            );
+        }
+        let config = Config { listen, upstreams, ca, limits: Limits::default() };
         let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
         self.forwarder.get_or_init(|| forwarder);
         let folder = &options.state;
@@ -165,14 +174,19 @@ impl Controller {
         let forwarder = self.forwarder.get()?;
         let queries = forwarder.counters();
         let failures = queries.upstream_failures.iter().map(|(_, failures)| *failures);
-        let upstreams = forwarder.upstreams().well().into_iter().zip(failures);
-        let upstreams = upstreams.map(|((address, well), failures)| UpstreamStatus { address, well, failures });
+        let upstreams = forwarder.upstreams().conditions().into_iter().zip(failures);
+        let upstreams = upstreams.map(|(Condition { server, well, error }, failures)| UpstreamStatus {
+            address: server.to_string(),
+            well,
+            failures,
+            error,
+        });
         Some(NamesStatus { counts, unplaced, upstreams: upstreams.collect(), queries })
     }
 }
 
 /// The system's own resolvers, without this server.
-fn of_system(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+fn of_system(listen: &[SocketAddr]) -> Result<Vec<Server>> {
     let text = std::fs::read_to_string(RESOLV_CONF).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(String::new()),
         _ => Err(error).with_context(|| format!("cannot read {RESOLV_CONF}")),
@@ -181,7 +195,7 @@ fn of_system(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     if found.is_empty() {
         bail!("{RESOLV_CONF} names no resolver but this server itself; name one with --dns-upstream ADDR:53");
     }
-    Ok(found)
+    Ok(found.into_iter().map(Server::from).collect())
 }
 
 /// The resolvers that a file in the form of resolv.conf(5) names, but those that are the listeners.

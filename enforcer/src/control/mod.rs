@@ -32,7 +32,10 @@ use crate::{
         types::{self, Counters, Event, PseudoCounter, Resolved, RuleCounter, Status},
     },
     compile::{self, Image, Limits},
-    dns::{DnsPolicy, Name, forwarder::Forwarder},
+    dns::{
+        DnsPolicy, Name,
+        forwarder::{Forwarder, upstream::Server},
+    },
     events::{self, Names},
     kernel::{attach::XdpMode, events::Events, object::Object},
     moments::Moments,
@@ -64,7 +67,9 @@ pub struct Options {
     /// Where clients are served DNS; nowhere means that names are not matched.
     pub dns_listen: Vec<SocketAddr>,
     /// Resolvers to ask; without any, the system's.
-    pub dns_upstream: Vec<SocketAddr>,
+    pub dns_upstream: Vec<Server>,
+    /// CAs, in PEM, by which encrypted upstreams are known; if none, the system's.
+    pub dns_ca: Option<PathBuf>,
     /// Where names' addresses are kept over a restart.
     pub state: PathBuf,
     /// The API's socket.

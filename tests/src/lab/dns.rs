@@ -60,14 +60,45 @@ pub fn with_edns(mut query: Vec<u8>, size: u16, dnssec: bool, options: &[u8]) ->
     query
 }
 
+/// All kinds of questions to the lab's resolvers, with and without EDNS.
+pub fn questions() -> Vec<Vec<u8>> {
+    let names = [
+        ("www.lab.example", A),
+        ("WwW.LaB.eXaMpLe", AAAA),
+        ("a.b.wild.lab.example", A),
+        ("x.wild.lab.example", AAAA),
+        ("many.lab.example", A),
+        ("medium.lab.example", TXT),
+        ("large.lab.example", TXT),
+        ("service.lab.example", HTTPS),
+        ("www.lab.example", 65_280),
+        ("nothing.lab.example", A),
+        ("edge.old.lab.example", A),
+    ];
+    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+    let forms = names.iter().flat_map(|(name, kind)| {
+        let plain = query(name, *kind);
+        let small = with_edns(plain.clone(), 1232, true, &[]);
+        let large = with_edns(plain.clone(), 4096, false, &cookie);
+        [plain, small, large]
+    });
+    let mut all: Vec<Vec<u8>> = forms.collect();
+    let mut checking_disabled = query("www.lab.example", A);
+    checking_disabled[3] |= 0x30;
+    let mut chaos = query("version.bind", TXT);
+    let class = chaos.len() - 1;
+    chaos[class] = 3;
+    all.extend([checking_disabled, chaos]);
+    all
+}
+
 /// An answer to a query with one record, whose owner is the question's name.
 pub fn answer(query: &[u8], kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     let mut message = query.to_vec();
     message[2..4].copy_from_slice(&[0x81, 0x80]);
     message[7] = 1;
     message[10..12].copy_from_slice(&[0, 0]);
-    let question = 12 + message[12..].iter().position(|byte| *byte == 0).unwrap_or_default() + 5;
-    message.truncate(question);
+    message.truncate(12 + question(query).len());
     message.extend([0xc0, 12]);
     message.extend(kind.to_be_bytes());
     message.extend([0, 1]);
@@ -132,6 +163,12 @@ pub fn receive(stream: &mut TcpStream) -> Result<Vec<u8>> {
     let mut message = vec![0; u16::from_be_bytes(length).into()];
     stream.read_exact(&mut message)?;
     Ok(message)
+}
+
+/// A message's question.
+pub fn question(message: &[u8]) -> &[u8] {
+    let name = message[12..].iter().position(|byte| *byte == 0).unwrap_or_default();
+    &message[12..][..name + 5]
 }
 
 /// A message's response code.

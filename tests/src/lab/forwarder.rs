@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use std::{
 use anyhow::Result;
 use enforcer::dns::{
     Answer, Question,
-    forwarder::{Config, Decision, Forwarder, Hooks, Limits, counters::Snapshot},
+    forwarder::{Config, Decision, Forwarder, Hooks, Limits, counters::Snapshot, upstream::Server},
 };
 use tokio::runtime::Runtime;
 
@@ -61,13 +62,25 @@ impl Running {
 
     /// Starts one.
     pub fn configured(lab: &Lab, upstreams: Vec<SocketAddr>, limits: Limits, record: Record) -> Result<Self> {
+        let upstreams = upstreams.into_iter().map(Server::from).collect();
+        Self::start_with(lab, Config { listen: Vec::new(), upstreams, ca: None, limits }, record)
+    }
+
+    /// Starts one whose upstreams are as an operator writes them, known by a CA.
+    pub fn encrypted(lab: &Lab, upstreams: &[String], ca: &Path, limits: Limits) -> Result<Self> {
+        let upstreams = upstreams.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let config = Config { listen: Vec::new(), upstreams, ca: Some(ca.into()), limits };
+        Self::start_with(lab, config, Record::default())
+    }
+
+    fn start_with(lab: &Lab, mut config: Config, record: Record) -> Result<Self> {
         let record = Arc::new(record);
         let hooks = Recorder(Arc::clone(&record));
-        let listen = vec!["0.0.0.0:53".parse()?, "[::]:53".parse()?];
+        config.listen = vec!["0.0.0.0:53".parse()?, "[::]:53".parse()?];
         // A runtime's threads are where the thread is that makes it.
         lab.gateway.enter(|| {
             let runtime = Runtime::new()?;
-            let forwarder = runtime.block_on(async { Forwarder::bind(Config { listen, upstreams, limits }, hooks) })?;
+            let forwarder = runtime.block_on(async { Forwarder::bind(config, hooks) })?;
             let forwarder = Arc::new(forwarder);
             let served = Arc::clone(&forwarder);
             runtime.spawn(async move { served.run().await });
@@ -78,6 +91,11 @@ impl Running {
     /// Its counters.
     pub fn counters(&self) -> Snapshot {
         self.forwarder.counters()
+    }
+
+    /// Why each upstream failed last, if it has not answered since.
+    pub fn errors(&self) -> Vec<Option<String>> {
+        self.forwarder.upstreams().conditions().into_iter().map(|condition| condition.error).collect()
     }
 
     /// What was learned so far, as text: name, address and seconds.

@@ -1,6 +1,7 @@
 //! A client, a gateway and an internet, each in a network namespace of its own. A lab is a value: dropping it removes everything, also when a test panics.
 
 mod awake;
+pub mod certificate;
 pub mod dns;
 pub mod forwarder;
 pub mod names;

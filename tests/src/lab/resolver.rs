@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{Lab, dns};
+use super::{Lab, certificate::Certificate, dns};
 
 /// A running resolver; dropping it stops it.
 pub struct Resolver {
@@ -23,6 +23,9 @@ pub struct Resolver {
 
 /// How many addresses `many.lab.example` has: more than a datagram of 512 bytes takes.
 pub const MANY: u8 = 60;
+
+/// How many texts unbound's `huge.lab.example` has, of 253 bytes each with what is before them: nearly all that a message takes.
+pub const HUGE: u16 = 250;
 
 /// Long enough for a loaded machine.
 const START: Duration = Duration::from_secs(10);
@@ -58,6 +61,20 @@ impl Resolver {
 
     /// Starts unbound on one of the internet's addresses.
     pub fn unbound(lab: &Lab, address: &str) -> Result<Self> {
+        Self::unbound_with(lab, address, "")
+    }
+
+    /// The same, which also answers by TLS and HTTPS on their usual ports. Its datagrams are no longer than newer versions make them.
+    pub fn unbound_encrypted(lab: &Lab, address: &str, certificate: &Certificate) -> Result<Self> {
+        let Certificate { chain, key } = certificate;
+        let (chain, key) = (chain.display(), key.display());
+        let more = format!(
+            " interface: {address}@853\n interface: {address}@443\n tls-service-pem: {chain}\n tls-service-key: {key}\n max-udp-size: 1232\n"
+        );
+        Self::unbound_with(lab, address, &more)
+    }
+
+    fn unbound_with(lab: &Lab, address: &str, more: &str) -> Result<Self> {
         let soa = "@ 300 SOA ns.lab.example. nobody.lab.example. 1 3600 600 86400 60\n@ 300 NS ns.lab.example.\n";
         let mut zone = format!(
             "{soa}ns 300 A 198.51.100.2\nwww 30 CNAME edge.cdn.example.\n\
@@ -66,6 +83,9 @@ impl Resolver {
             format!("\"{}\" ", "m".repeat(200)).repeat(3),
             format!("\"{}\" ", "l".repeat(200)).repeat(6),
         );
+        for number in 0..HUGE {
+            writeln!(zone, "huge 300 TXT \"{number:0>240}\"")?;
+        }
         for host in 1..=MANY {
             writeln!(zone, "many 300 A 203.0.113.{host}")?;
         }
@@ -74,7 +94,7 @@ impl Resolver {
         let mut config = format!(
             "server:\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n interface: {address}\n\
              access-control: 0.0.0.0/0 allow\n access-control: ::/0 allow\n module-config: \"iterator\"\n rrset-roundrobin: no\n\
-             domain-insecure: example\n incoming-num-tcp: 200\n num-queries-per-thread: 4096\n outgoing-range: 4096\n"
+             domain-insecure: example\n incoming-num-tcp: 200\n num-queries-per-thread: 4096\n outgoing-range: 4096\n{more}"
         );
         for (name, file) in [("lab.example", &lab_zone), ("cdn.example", &cdn_zone)] {
             writeln!(

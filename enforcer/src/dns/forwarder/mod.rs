@@ -15,6 +15,7 @@ pub mod upstream;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +31,7 @@ use super::{Answer, Question};
 use counters::{Counters, Snapshot};
 use places::Places;
 use query::{Fault, Query};
-use upstream::{Transport, Upstreams};
+use upstream::{Server, Transport, Upstreams};
 
 /// The largest datagram that is sure to pass in one piece (DNS flag day 2020).
 const MAX_PAYLOAD: u16 = 1232;
@@ -64,7 +65,9 @@ pub struct Config {
     /// keeps strangers out.
     pub listen: Vec<SocketAddr>,
     /// Resolvers in the order of preference.
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<Server>,
+    /// CAs, in PEM, by which encrypted upstreams are known; if none, the system's.
+    pub ca: Option<PathBuf>,
     /// Bounds of everything.
     pub limits: Limits,
 }
@@ -127,14 +130,14 @@ impl<H: Hooks> Forwarder<H> {
     /// Listens on all addresses; nothing is served before [`run`](Self::run). Must be called in tokio's context.
     ///
     /// # Errors
-    /// If there is no upstream, an address cannot be had, or the system allows fewer sockets than the limits.
+    /// If there is no upstream, one is encrypted and there are no CAs, an address cannot be had, or the system allows fewer sockets than the limits.
     pub fn bind(config: Config, hooks: H) -> io::Result<Self> {
         let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         if config.upstreams.is_empty() {
             return invalid("no upstream resolver to forward to; name at least one".into());
         }
-        if let Some(own) = config.upstreams.iter().find(|upstream| config.listen.contains(upstream)) {
-            return invalid(format!("{own} is this server itself; name another resolver as upstream"));
+        if let Some(own) = config.upstreams.iter().find(|upstream| config.listen.contains(&upstream.address)) {
+            return invalid(format!("{} is this server itself; name another resolver as upstream", own.address));
         }
         allow_sockets(&config.limits)?;
         let mut udp = Vec::new();
@@ -150,10 +153,12 @@ impl<H: Hooks> Forwarder<H> {
             tcp.push(Arc::new(tcp::bind(address).map_err(refused)?));
         }
         let limits = config.limits;
-        let counters = Arc::new(Counters::new(&config.upstreams));
+        let addresses: Vec<SocketAddr> = config.upstreams.iter().map(|upstream| upstream.address).collect();
+        let counters = Arc::new(Counters::new(&addresses));
+        let upstreams = Upstreams::new(config.upstreams, config.ca.as_deref(), limits.upstream, Arc::clone(&counters))?;
         let shared = Shared {
             hooks,
-            upstreams: Arc::new(Upstreams::new(config.upstreams, limits.upstream, Arc::clone(&counters))),
+            upstreams: Arc::new(upstreams),
             limits,
             queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_network),
             connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_network),
@@ -306,7 +311,8 @@ mod tests {
     }
 
     fn refusal(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
-        let config = Config { listen: vec![listen], upstreams: upstreams.to_vec(), limits: Limits::default() };
+        let upstreams = upstreams.iter().map(|&upstream| upstream.into()).collect();
+        let config = Config { listen: vec![listen], upstreams, ca: None, limits: Limits::default() };
         let bound = Runtime::new().unwrap().block_on(async { Forwarder::bind(config, Nobody) });
         bound.err().unwrap().to_string()
     }

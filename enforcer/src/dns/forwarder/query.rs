@@ -105,16 +105,22 @@ impl Query {
         &self.bytes
     }
 
-    /// The message as an upstream gets it: with a random id, and each letter of the name in a random case ("0x20"), both of which whoever forges an
+    /// The message as an upstream gets it on an encrypted connection, where nobody can forge an answer.
+    pub fn under(&self, id: [u8; 2]) -> Disguised {
+        let mut bytes = self.bytes.clone();
+        bytes[..2].copy_from_slice(&id);
+        Disguised { bytes, end: self.end }
+    }
+
+    /// The message as an upstream gets it in clear: with a random id, and each letter of the name in a random case ("0x20"), both of which whoever forges an
     /// answer must guess.
     pub fn disguised(&self) -> Disguised {
-        let mut bytes = self.bytes.clone();
-        bytes[..2].copy_from_slice(&rand::random::<[u8; 2]>());
+        let mut sent = self.under(rand::random());
         // A label's length is under 64, so that it is no letter.
-        for letter in bytes[HEADER..self.end - KIND].iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
+        for letter in sent.bytes[HEADER..self.end - KIND].iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
             *letter ^= if rand::random() { 0x20 } else { 0 };
         }
-        Disguised { bytes, end: self.end }
+        sent
     }
 
     /// What is the same in all queries that one answer is good for: everything but the id and the case of the name. Flags and EDNS count, as an upstream
@@ -123,6 +129,15 @@ impl Query {
         let mut bytes = self.bytes[2..].to_vec();
         bytes[HEADER - 2..self.end - KIND - 2].make_ascii_lowercase();
         bytes.into()
+    }
+
+    /// What of an answer to it is left in a datagram: header and question, and no records.
+    pub(super) fn truncate(&self, answer: &mut Vec<u8>) {
+        /// In the third byte of the header.
+        const TRUNCATED: u8 = 2;
+        answer.truncate(self.end);
+        answer[2] |= TRUNCATED;
+        answer[6..HEADER].fill(0);
     }
 
     /// Gives an answer this query's id and the case in which it asked. Names in records are nearly always pointers to the question's; others, such as

@@ -8,6 +8,7 @@ use hickory_proto::{
         DNSClass, Name, RData, Record, RecordType,
         rdata::{A, AAAA, SOA},
     },
+    serialize::binary::BinEncodable as _,
 };
 
 use super::{MAX_PAYLOAD, query::Query};
@@ -30,6 +31,29 @@ pub fn failure(query: &Query) -> Vec<u8> {
 /// The question is not to be asked here.
 pub fn refusal(query: &Query) -> Vec<u8> {
     emit(&to(query, ResponseCode::Refused))
+}
+
+/// An upstream's answer as it fits into a datagram for the client, or else that it does not, so that the client comes by TCP. The answer's own OPT record
+/// stays, but for those that are too long with it.
+pub fn fit(query: &Query, mut answer: Vec<u8>) -> Vec<u8> {
+    /// What every client takes.
+    const SMALL: u16 = 512;
+    let edns = || Message::from_vec(query.bytes()).ok()?.edns;
+    if answer.len() <= SMALL.into() {
+        return answer;
+    }
+    let room = edns().map_or(SMALL, |edns| edns.max_payload().clamp(SMALL, MAX_PAYLOAD)).into();
+    if answer.len() <= room {
+        return answer;
+    }
+    let own = Message::from_vec(&answer).ok().and_then(|answer| answer.edns?.to_bytes().ok());
+    query.truncate(&mut answer);
+    if let Some(own) = own.filter(|own| answer.len() + own.len() <= room) {
+        answer.extend(own);
+        // The number of additional records.
+        answer[11] = 1;
+    }
+    answer
 }
 
 /// No such name.
@@ -84,7 +108,7 @@ mod tests {
     use hickory_proto::op::{Message, ResponseCode};
     use proptest::prelude::*;
 
-    use super::{failure, no_such_name, refusal, zero};
+    use super::{failure, fit, no_such_name, refusal, zero};
     use crate::dns::forwarder::query::Query;
 
     fn query(kind: u8, edns: bool) -> Query {
@@ -128,6 +152,44 @@ mod tests {
         assert_eq!(lines(28), ["mAsk.icloud.com. 10 IN AAAA ::"]);
         assert!(lines(65).is_empty());
         assert_eq!(read(&zero(&query(65, false))).authorities.len(), 1);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_datagram_says_so() {
+        /// A query with room for an answer, or without EDNS, and an answer of a length; with an OPT record, if the query has one.
+        fn fitted(room: Option<u16>, length: usize) -> (usize, Message) {
+            let mut bytes = query(16, room.is_some()).bytes().to_vec();
+            let mut records = Vec::new();
+            if let Some(room) = room {
+                let opt = bytes.len() - 11;
+                bytes[opt + 3..opt + 5].copy_from_slice(&room.to_be_bytes());
+                records = bytes.split_off(opt);
+            }
+            let mut answer = bytes.clone();
+            answer[2] |= 0x80;
+            answer[7] = 1;
+            let text = length - answer.len() - records.len() - 12;
+            answer.extend(b"\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x09");
+            answer.extend((text as u16).to_be_bytes());
+            for part in vec![b'x'; text].chunks_mut(256) {
+                part[0] = part.len() as u8 - 1;
+                answer.extend(&*part);
+            }
+            answer.extend(&records);
+            let query = Query::read([bytes, records].concat()).unwrap();
+            let fitted = fit(&query, answer);
+            assert_eq!(fitted[12..33], query.bytes()[12..33]);
+            (fitted.len(), read(&fitted))
+        }
+        for (room, most) in [(None, 512), (Some(0), 512), (Some(600), 600), (Some(1232), 1232), (Some(4096), 1232)] {
+            let (length, whole) = fitted(room, most);
+            assert_eq!((length, whole.metadata.truncation, whole.answers.len()), (most, false, 1), "{room:?}");
+            for length in [most + 1, 65_535] {
+                let (length, cut) = fitted(room, length);
+                assert!(cut.metadata.truncation && cut.answers.is_empty() && length < 512, "{room:?}");
+                assert_eq!(cut.edns.map(|edns| edns.flags().dnssec_ok), room.map(|_| true));
+            }
+        }
     }
 
     #[test]

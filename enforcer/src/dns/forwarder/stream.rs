@@ -15,5 +15,6 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
 /// Writes a message, at once with its length: some peers expect both in one segment.
 pub async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    stream.write_all(&[&length.to_be_bytes(), message].concat()).await
+    stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
+    stream.flush().await
 }

@@ -1,0 +1,167 @@
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{net::UdpSocket, runtime::Runtime, task::JoinSet, time};
+
+use super::{FORMS, Transport, Upstreams};
+use crate::dns::forwarder::{counters::Counters, query::Query};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn upstreams(addresses: &[SocketAddr]) -> (Arc<Upstreams>, Arc<Counters>) {
+    let counters = Arc::new(Counters::new(addresses));
+    let servers = addresses.iter().map(|&address| address.into()).collect();
+    (Arc::new(Upstreams::new(servers, None, PATIENCE, Arc::clone(&counters)).unwrap()), counters)
+}
+
+/// For the addresses of a name, with an EDNS option that says nothing but a number.
+fn query(id: u16, name: &str, option: Option<u16>) -> Query {
+    let mut bytes = id.to_be_bytes().to_vec();
+    bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, option.is_some().into()]);
+    for label in name.split('.') {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.bytes());
+    }
+    bytes.extend([0, 0, 1, 0, 1]);
+    if let Some(number) = option {
+        bytes.extend(b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x06\xfd\xe9\x00\x02");
+        bytes.extend(number.to_be_bytes());
+    }
+    Query::read(bytes).unwrap()
+}
+
+/// An answer without records.
+fn answer(query: &[u8], code: u8) -> Vec<u8> {
+    let mut bytes = query.to_vec();
+    bytes[2..4].copy_from_slice(&[0x81, 0x80 | code]);
+    bytes
+}
+
+/// A server whose answers have the code that is made of its queries, after a time. It counts them, and the most at a time.
+async fn server(delay: Duration, code: fn(&[u8]) -> u8) -> (SocketAddr, Arc<[AtomicUsize; 3]>) {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    let counts: Arc<[AtomicUsize; 3]> = Arc::default();
+    let seen = Arc::clone(&counts);
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let message = buffer[..length].to_vec();
+            seen[0].fetch_add(1, Ordering::Relaxed);
+            let now = seen[1].fetch_add(1, Ordering::Relaxed) + 1;
+            seen[2].fetch_max(now, Ordering::Relaxed);
+            let (socket, seen) = (Arc::clone(&socket), Arc::clone(&seen));
+            tokio::spawn(async move {
+                time::sleep(delay).await;
+                seen[1].fetch_sub(1, Ordering::Relaxed);
+                let _ = socket.send_to(&answer(&message, code(&message)), from).await;
+            });
+        }
+    });
+    (address, counts)
+}
+
+fn count(counts: &[AtomicUsize; 3]) -> usize {
+    counts[0].load(Ordering::Relaxed)
+}
+
+#[test]
+fn equal_questions_at_a_time_are_one_to_the_upstream() {
+    Runtime::new().unwrap().block_on(async {
+        let (address, counts) = server(Duration::from_millis(300), |_| 0).await;
+        let (upstreams, counters) = upstreams(&[address]);
+        let mut asking = JoinSet::new();
+        for id in 0..64 {
+            let upstreams = Arc::clone(&upstreams);
+            asking.spawn(async move {
+                let query = query(id, if id % 2 == 0 { "wWw.example" } else { "www.EXAMPLE" }, None);
+                let mut got = upstreams.ask(&query, Transport::Udp).await.unwrap();
+                query.claim(&mut got);
+                assert_eq!(got, answer(query.bytes(), 0));
+            });
+        }
+        asking.join_all().await;
+        assert_eq!((count(&counts), counters.snapshot().joined), (1, 63));
+        // It is no cache.
+        upstreams.ask(&query(1, "www.example", None), Transport::Udp).await.unwrap();
+        assert_eq!(count(&counts), 2);
+    });
+}
+
+#[test]
+fn if_who_asks_for_others_goes_away_they_still_get_the_answer() {
+    Runtime::new().unwrap().block_on(async {
+        let (address, _) = server(Duration::from_millis(300), |_| 0).await;
+        let (upstreams, _) = upstreams(&[address]);
+        let ask = || {
+            let upstreams = Arc::clone(&upstreams);
+            tokio::spawn(async move { upstreams.ask(&query(1, "www.example", None), Transport::Udp).await })
+        };
+        let first = ask();
+        time::sleep(Duration::from_millis(50)).await;
+        let second = ask();
+        time::sleep(Duration::from_millis(50)).await;
+        first.abort();
+        assert!(second.await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn one_question_in_many_forms_has_few_under_way() {
+    Runtime::new().unwrap().block_on(async {
+        let (address, counts) = server(Duration::from_millis(50), |_| 0).await;
+        let (upstreams, _) = upstreams(&[address]);
+        let mut asking = JoinSet::new();
+        for number in 0..40 {
+            let upstreams = Arc::clone(&upstreams);
+            let query = query(number, "www.example", Some(number));
+            asking.spawn(async move { upstreams.ask(&query, Transport::Udp).await.unwrap() });
+        }
+        asking.join_all().await;
+        assert_eq!((count(&counts), counts[2].load(Ordering::Relaxed)), (40, FORMS));
+    });
+}
+
+#[test]
+fn who_cannot_answer_is_passed_over() {
+    Runtime::new().unwrap().block_on(async {
+        for code in [1, 2, 4, 5] {
+            let codes: [fn(&[u8]) -> u8; 6] = [|_| 0, |_| 1, |_| 2, |_| 3, |_| 4, |_| 5];
+            let (broken, asked) = server(Duration::ZERO, codes[code]).await;
+            let (good, _) = server(Duration::ZERO, codes[3]).await;
+            let (upstreams, counters) = upstreams(&[broken, good]);
+            for number in 0..30 {
+                let query = query(1, &format!("n{number}.example"), None);
+                assert_eq!(upstreams.ask(&query, Transport::Udp).await.unwrap()[3] & 15, 3, "{code}");
+            }
+            // After a while, it is asked no more than now and then.
+            assert!((5..10).contains(&count(&asked)), "{code}: {asked:?}");
+            assert_eq!(counters.snapshot().at_a_loss, count(&asked) as u64);
+        }
+    });
+}
+
+#[test]
+fn a_name_that_nobody_can_answer_is_no_ones_fault() {
+    Runtime::new().unwrap().block_on(async {
+        fn unless_good(query: &[u8], code: u8) -> u8 {
+            if query[13..17].eq_ignore_ascii_case(b"good") { 0 } else { code }
+        }
+        let (first, asked) = server(Duration::ZERO, |query| unless_good(query, 2)).await;
+        let (second, spare) = server(Duration::ZERO, |query| unless_good(query, 5)).await;
+        let (upstreams, _) = upstreams(&[first, second]);
+        for number in 0..30 {
+            let query = query(1, &format!("n{number}xx.example"), None);
+            assert_eq!(upstreams.ask(&query, Transport::Udp).await.unwrap()[3] & 15, 2);
+        }
+        let good = query(1, "good.example", None);
+        assert_eq!(upstreams.ask(&good, Transport::Udp).await.unwrap()[3] & 15, 0);
+        assert_eq!((count(&asked), count(&spare)), (31, 30));
+    });
+}
