@@ -45,6 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             entry.seconds_left.map_or_else(|| "draining".to_owned(), super::status::duration),
             match entry.how {
                 How::Asked => "asked",
+                How::Snooped => "snooped",
                 How::Resolved => "resolved",
                 How::Restored => "restored",
             }

@@ -1,6 +1,10 @@
 //! `enforcer run`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Result, bail};
 
@@ -27,8 +31,12 @@ pub struct Arguments {
     /// Serve DNS to clients on this address, such as 10.1.0.1:53, and learn names' addresses from it; may be repeated
     #[arg(long = "dns-listen", value_name = "ADDR:PORT")]
     dns_listen: Vec<SocketAddr>,
+    /// Learn names' addresses from what this resolver answers to clients, when it passes: the gateway's own, such as 10.1.0.1, or one beyond a WAN; may be
+    /// repeated
+    #[arg(long = "dns-snoop", value_name = "ADDR")]
+    dns_snoop: Vec<IpAddr>,
     /// A resolver to ask; may be repeated, in the order of preference [default: those of /etc/resolv.conf]
-    #[arg(long = "dns-upstream", value_name = "ADDR:PORT", requires = "dns_listen")]
+    #[arg(long = "dns-upstream", value_name = "ADDR:PORT")]
     dns_upstream: Vec<SocketAddr>,
     /// Where names' addresses are kept over a restart
     #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
@@ -38,8 +46,18 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, state, socket: Socket { socket } } =
-        arguments;
+    let Arguments {
+        lans,
+        wans,
+        policy,
+        xdp,
+        diagnose,
+        dns_listen,
+        dns_snoop,
+        dns_upstream,
+        state,
+        socket: Socket { socket },
+    } = arguments;
     let mut seen: Vec<&String> = Vec::new();
     for name in lans.iter().chain(&wans) {
         if seen.contains(&name) {
@@ -47,11 +65,23 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         seen.push(name);
     }
-    let options = control::Options { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, state, socket };
+    if !dns_upstream.is_empty() && dns_listen.is_empty() && dns_snoop.is_empty() {
+        bail!("--dns-upstream is for learning names: say where clients ask with --dns-listen or --dns-snoop");
+    }
+    if let Some(address) = dns_snoop.iter().find(|address| !is_asked(**address)) {
+        bail!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask");
+    }
+    let options =
+        control::Options { lans, wans, policy, xdp, diagnose, dns_listen, dns_snoop, dns_upstream, state, socket };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?
         .block_on(control::run(&options))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether clients can ask an address across the LAN.
+fn is_asked(address: IpAddr) -> bool {
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast()) && address == address.to_canonical()
 }

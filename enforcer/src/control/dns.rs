@@ -1,4 +1,4 @@
-//! The controller as the LAN's DNS server.
+//! The controller as the LAN's DNS server, and as one who asks for names itself.
 
 use std::{
     collections::BTreeSet,
@@ -11,12 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{self, MissedTickBehavior};
 
-use super::{Controller, Options, State};
+use super::{Controller, Options, State, snoop::Snooping};
 use crate::{
     api::types::{NamesStatus, UpstreamStatus},
     dns::{
         Answer, Name, Question,
-        forwarder::{Config, Decision, Forwarder, Hooks, Limits},
+        forwarder::{Config, Decision, Forwarder, Hooks, Limits, counters::Counters, upstream::Upstreams},
         resolver::{self, schedule::Schedule},
     },
     names::{
@@ -51,16 +51,23 @@ impl Hooks for Asking {
 }
 
 impl Controller {
-    /// Listens for clients, and brings back what was known before. Nothing is served yet.
+    /// Listens for clients, if it is to, and brings back what was known before. Nothing is served yet.
     pub fn begin_dns(self: &Arc<Self>, options: &Options) -> Result<Store> {
         let listen = options.dns_listen.clone();
         let upstreams = match &options.dns_upstream[..] {
             [] => of_system(&listen)?,
             some => some.to_vec(),
         };
-        let config = Config { listen, upstreams, limits: Limits::default() };
-        let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
-        self.forwarder.get_or_init(|| forwarder);
+        let limits = Limits::default();
+        let asked = if listen.is_empty() {
+            let counters = Arc::new(Counters::new(&upstreams));
+            Arc::new(Upstreams::new(upstreams, limits.upstream, counters))
+        } else {
+            let config = Config { listen, upstreams, limits };
+            let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
+            self.forwarder.get_or_init(|| forwarder).upstreams()
+        };
+        self.upstreams.get_or_init(|| asked);
         let folder = &options.state;
         let store = Store::open(folder)
             .with_context(|| format!("cannot keep names' addresses in {}; choose another --state", folder.display()))?;
@@ -78,13 +85,17 @@ impl Controller {
 
     /// Serves clients, and asks for the policy's exact names ahead of them, until it is dropped.
     pub async fn serve_dns(&self, policy: &Policy) {
-        let Some(forwarder) = self.forwarder.get() else { return future::pending().await };
+        let Some(upstreams) = self.upstreams.get() else { return future::pending().await };
         let exact = policy.named().flat_map(|(_, service)| &service.names).filter(|name| !name.is_wildcard());
         let exact: BTreeSet<Name> = exact.filter_map(|name| name.to_string().parse().ok()).collect();
         let mut schedule = Schedule::new(exact, RATE, Instant::now());
-        let upstreams = forwarder.upstreams();
-        let resolving = resolver::run(&mut schedule, &upstreams, async |answer| self.learn(answer, How::Resolved));
-        tokio::join!(forwarder.run(), resolving);
+        let resolving = resolver::run(&mut schedule, upstreams, async |answer| self.learn(answer, How::Resolved));
+        let serving = async {
+            if let Some(forwarder) = self.forwarder.get() {
+                forwarder.run().await;
+            }
+        };
+        tokio::join!(serving, resolving);
     }
 
     /// Lets addresses end when their time is over, and keeps the disk up to date.
@@ -117,21 +128,27 @@ impl Controller {
         self.state().learning.as_mut()?.changed(Instant::now(), today())
     }
 
-    fn learn(&self, answer: &Answer, how: How) {
+    pub fn learn(&self, answer: &Answer, how: How) {
         if let State { object, learning: Some(learning), .. } = &mut *self.state() {
             learning.learn(object, &answer.question.name, how, &answer.addresses, Instant::now());
         }
     }
 
-    /// How names and the server are.
+    /// How names are, and what learns them.
     pub fn names_status(&self, state: &State) -> Option<NamesStatus> {
         let (counts, unplaced) = state.learning.as_ref()?.counts();
-        let forwarder = self.forwarder.get()?;
-        let queries = forwarder.counters();
+        let asked = self.upstreams.get()?;
+        let queries = asked.counters();
         let failures = queries.upstream_failures.iter().map(|(_, failures)| *failures);
-        let upstreams = forwarder.upstreams().well().into_iter().zip(failures);
+        let upstreams = asked.well().into_iter().zip(failures);
         let upstreams = upstreams.map(|((address, well), failures)| UpstreamStatus { address, well, failures });
-        Some(NamesStatus { counts, unplaced, upstreams: upstreams.collect(), queries })
+        Some(NamesStatus {
+            counts,
+            unplaced,
+            upstreams: upstreams.collect(),
+            queries: self.forwarder.get().map(|_| queries),
+            snooped: self.snooping.as_ref().map(Snooping::status),
+        })
     }
 }
 
@@ -154,7 +171,8 @@ fn of_system(listen: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     })?;
     let found = nameservers(&text, listen);
     if found.is_empty() {
-        bail!("{RESOLV_CONF} names no resolver but this server itself; name one with --dns-upstream ADDR:53");
+        let but = if listen.is_empty() { "" } else { " but this server itself" };
+        bail!("{RESOLV_CONF} names no resolver{but}; name one with --dns-upstream ADDR:53");
     }
     Ok(found)
 }

@@ -13,7 +13,13 @@ use tokio::{
     time,
 };
 
-use super::{counters::Counters, flights::Flights, health::Health, query::Query, stream};
+use super::{
+    counters::{Counters, Snapshot},
+    flights::Flights,
+    health::Health,
+    query::Query,
+    stream,
+};
 use crate::dns::Question;
 
 /// The largest message.
@@ -59,6 +65,12 @@ impl Upstreams {
         let health = self.health(Transport::Udp);
         let well = |(which, address): (usize, &SocketAddr)| (*address, health.is_well(which, Instant::now()));
         self.addresses.iter().enumerate().map(well).collect()
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn counters(&self) -> Snapshot {
+        self.counters.snapshot()
     }
 
     /// The first answer that one of them gives, under an id and in a case of its own; if none can answer, what the first says of that; none if all fail.
