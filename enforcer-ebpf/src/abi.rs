@@ -5,6 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+pub mod dns;
+
 /// Cells of one trie block, and words of one element of the `BLOCKS` map. A policy's class tables and blocks are one space of words; the
 /// word with number `i` is word `i % 256` of block `i / 256`.
 pub const BLOCK_WORDS: usize = 256;

@@ -166,6 +166,18 @@ pub struct Ports {
     pub destination: u16,
 }
 
+/// UDP.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Udp {
+    /// Ports.
+    pub ports: Ports,
+    /// Header and payload, bytes.
+    pub length: u16,
+    /// Checksum.
+    pub checksum: u16,
+}
+
 /// What is looked at of TCP or UDP, whichever it is: 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

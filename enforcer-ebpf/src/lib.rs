@@ -20,5 +20,6 @@ pub mod kernel;
 pub mod maps;
 pub mod parse;
 pub mod reject;
+pub mod snoop;
 pub mod usual;
 pub mod verdict;

@@ -19,6 +19,7 @@ use enforcer_ebpf::{
     kernel::{
         self, Frame, Tables, UNTAGGED, answer,
         event::{self, About},
+        snoop,
     },
     maps,
     parse::{self, Malformed, Packet, Sink},
@@ -176,6 +177,29 @@ pub fn lan_egress(ctx: TcContext) -> i32 {
         parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: false });
     }
     GOES_ON
+}
+
+/// Clients' questions that were not denied: attached behind the judge, if names are learned from what passes.
+#[classifier]
+pub fn snoop_queries(ctx: TcContext) -> i32 {
+    // SAFETY: the context is the program's own.
+    unsafe { snoop::query(ctx.skb.skb, layer3_kind(&ctx)) };
+    GOES_ON
+}
+
+/// Resolvers' answers to them, likewise.
+#[classifier]
+pub fn snoop_answers(ctx: TcContext) -> i32 {
+    // SAFETY: the context is the program's own.
+    unsafe { snoop::answer(ctx.skb.skb, layer3_kind(&ctx)) };
+    GOES_ON
+}
+
+/// The network header's EtherType, on devices without a link-layer header.
+#[inline(always)]
+fn layer3_kind(ctx: &TcContext) -> Option<u16> {
+    let layer3 = kernel::net().is_some_and(|net| interface(net, ifindex(ctx)).layer3 != 0);
+    layer3.then(|| network_kind(ctx))
 }
 
 /// What a WAN receives for the gateway itself.

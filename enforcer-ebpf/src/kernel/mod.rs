@@ -4,6 +4,7 @@ pub mod answer;
 pub mod budget;
 pub mod event;
 pub mod frame;
+pub mod snoop;
 pub mod tables;
 
 pub use frame::Frame;

@@ -41,11 +41,11 @@ pub struct Status {
     pub events_lost: u64,
     /// What an operator should look at.
     pub warnings: Vec<String>,
-    /// Names and the DNS server, if it is on.
+    /// Names and how they become known, if they do.
     pub names: Option<NamesStatus>,
 }
 
-/// Names and their addresses, and the DNS server that learns them.
+/// Names and their addresses, and what learns them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamesStatus {
     /// How many there are.
@@ -53,10 +53,39 @@ pub struct NamesStatus {
     pub counts: Counts,
     /// Addresses that the kernel's tables had no room for: they are not matched.
     pub unplaced: u64,
-    /// What became of clients' queries.
-    pub queries: Snapshot,
+    /// What became of clients' queries to the DNS server, if it is on.
+    pub queries: Option<Snapshot>,
+    /// What became of other resolvers' answers, if they are heard.
+    pub snooped: Option<Snooped>,
     /// The resolvers that are asked, in the order of preference.
     pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// What became of the answers of resolvers that are trusted, as they passed to clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snooped {
+    /// These resolvers.
+    pub resolvers: Vec<IpAddr>,
+    /// Answers that were looked into.
+    pub taken: u64,
+    /// Answers that were not, because there were too many at once.
+    pub lost: u64,
+    /// Answers that nobody asked for, or not so, or not lately, or that came already.
+    pub unasked: u64,
+    /// Packets in a resolver's name from where that resolver is not.
+    pub forged: u64,
+    /// Packets of a resolver that are no answers.
+    pub malformed: u64,
+    /// Answers in fragments, which are not put together.
+    pub fragmented: u64,
+    /// TCP connections, whose answers are not heard.
+    pub tcp: u64,
+    /// Answers that say that there is more by TCP.
+    pub truncated: u64,
+    /// Answers that are too long to be looked into.
+    pub too_long: u64,
+    /// Queries whose answers do not count, because their client had sent too many.
+    pub over_limit: u64,
 }
 
 /// A resolver that is asked.
@@ -133,7 +162,7 @@ pub struct ResolvedAddress {
 pub struct HookStatus {
     /// Interface name.
     pub interface: String,
-    /// `lan` or `wan`.
+    /// `lan`, `wan`, or `snoop`: a LAN's, for hearing DNS.
     pub role: String,
     /// The hook, such as `native XDP`.
     pub hook: String,

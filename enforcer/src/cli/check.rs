@@ -102,6 +102,6 @@ fn told_of_names(policy: &Policy) -> String {
     }
     let names: usize = policy.named().map(|(_, service)| service.names.len()).sum();
     format!(
-        "{names} names of {services} services are matched by the addresses that DNS gives them: `enforcer run --dns-listen` learns these\n"
+        "{names} names of {services} services are matched by the addresses that DNS gives them: `enforcer run` learns these with --dns-listen or --dns-snoop\n"
     )
 }

@@ -82,6 +82,7 @@ fn render(names: &Names) -> String {
             entry.used_seconds.map_or_else(|| "-".to_owned(), |used| format!("{} ago", super::status::duration(used))),
             match entry.how {
                 How::Asked => "asked",
+                How::Snooped => "snooped",
                 How::Resolved => "resolved",
                 How::Kept => "kept",
                 How::Restored => "restored",

@@ -1,6 +1,10 @@
 //! `enforcer run`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Result, bail};
 
@@ -27,11 +31,15 @@ pub struct Arguments {
     /// Serve DNS to clients on this address, such as 10.1.0.1:53, and learn names' addresses from it; may be repeated
     #[arg(long = "dns-listen", value_name = "ADDR:PORT")]
     dns_listen: Vec<SocketAddr>,
+    /// Learn names' addresses from what this resolver answers to clients, when it passes: the gateway's own, such as 10.1.0.1, or one beyond a WAN; may be
+    /// repeated
+    #[arg(long = "dns-snoop", value_name = "ADDR")]
+    dns_snoop: Vec<IpAddr>,
     /// A resolver to ask; may be repeated, in the order of preference [default: those of /etc/resolv.conf]
     ///
     /// 192.0.2.1:53 is asked in clear, tls://192.0.2.1:853#dns.example by DNS over TLS, and https://192.0.2.1:443/dns-query#dns.example by DNS over HTTPS;
     /// ports and the path may be left out. Behind # is the name that the certificate must be for; without it, that is the address.
-    #[arg(long = "dns-upstream", value_name = "UPSTREAM", requires = "dns_listen")]
+    #[arg(long = "dns-upstream", value_name = "UPSTREAM")]
     dns_upstream: Vec<Server>,
     /// CA certificates (PEM) by which encrypted upstreams are known, instead of the system's
     #[arg(long = "dns-ca", value_name = "FILE", requires = "dns_upstream")]
@@ -51,6 +59,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         xdp,
         diagnose,
         dns_listen,
+        dns_snoop,
         dns_upstream,
         dns_ca,
         state,
@@ -63,12 +72,34 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         seen.push(name);
     }
-    let options =
-        control::Options { lans, wans, policy, xdp, diagnose, dns_listen, dns_upstream, dns_ca, state, socket };
+    if !dns_upstream.is_empty() && dns_listen.is_empty() && dns_snoop.is_empty() {
+        bail!("--dns-upstream is for learning names: say where clients ask with --dns-listen or --dns-snoop");
+    }
+    if let Some(address) = dns_snoop.iter().find(|address| !is_asked(**address)) {
+        bail!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask");
+    }
+    let options = control::Options {
+        lans,
+        wans,
+        policy,
+        xdp,
+        diagnose,
+        dns_listen,
+        dns_snoop,
+        dns_upstream,
+        dns_ca,
+        state,
+        socket,
+    };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?
         .block_on(control::run(&options))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether clients can ask an address across the LAN.
+fn is_asked(address: IpAddr) -> bool {
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast()) && address == address.to_canonical()
 }

@@ -8,8 +8,9 @@ use super::Socket;
 use crate::{
     api::{
         client,
-        types::{NamesStatus, Status},
+        types::{NamesStatus, Snooped, Status},
     },
+    dns::forwarder::counters::Snapshot,
     names::learned::Counts,
 };
 
@@ -57,28 +58,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn of_names(status: &NamesStatus) -> Vec<Vec<String>> {
-    let NamesStatus { counts, unplaced, queries, upstreams } = status;
+    let NamesStatus { counts, unplaced, queries, snooped, upstreams } = status;
     let Counts { names, addresses, draining, kept, evicted, refused } = counts;
-    let mut rows = vec![
-        vec![
-            "names".into(),
-            format!(
-                "{names} with {addresses} addresses, {draining} draining, {kept} kept as resolvers tell of none; \
-                 {evicted} evicted, {refused} refused"
-            ),
-        ],
-        vec![
-            "DNS queries".into(),
-            format!(
-                "{}, {} answered, {} denied, {} failed, {} over limits",
-                queries.queries,
-                queries.answers,
-                queries.nxdomain + queries.zero + queries.refused,
-                queries.failed,
-                queries.over_limit + queries.connections_over_limit
-            ),
-        ],
-    ];
+    let mut rows = vec![vec![
+        "names".into(),
+        format!(
+            "{names} with {addresses} addresses, {draining} draining, {kept} kept as resolvers tell of none; \
+             {evicted} evicted, {refused} refused"
+        ),
+    ]];
+    if let Some(queries) = queries {
+        let Snapshot { queries, answers, nxdomain, zero, refused, failed, over_limit, connections_over_limit, .. } =
+            queries;
+        let (denied, over_limit) = (nxdomain + zero + refused, over_limit + connections_over_limit);
+        let text = format!("{queries}, {answers} answered, {denied} denied, {failed} failed, {over_limit} over limits");
+        rows.push(vec!["DNS queries".into(), text]);
+    }
+    rows.extend(snooped.iter().flat_map(of_snooped));
     rows.extend(upstreams.iter().map(|upstream| {
         let state = if upstream.well { "well" } else { "does not answer" };
         let error = upstream.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
@@ -89,6 +85,23 @@ fn of_names(status: &NamesStatus) -> Vec<Vec<String>> {
         rows.push(vec!["WARNING".into(), warning]);
     }
     rows
+}
+
+fn of_snooped(snooped: &Snooped) -> [Vec<String>; 3] {
+    let resolvers: Vec<String> = snooped.resolvers.iter().map(ToString::to_string).collect();
+    let Snooped { taken, lost, unasked, forged, malformed, fragmented, tcp, truncated, too_long, over_limit, .. } =
+        snooped;
+    [
+        vec!["DNS heard".into(), format!("{taken} answers of {}; {lost} lost", resolvers.join(", "))],
+        vec![
+            "not heard".into(),
+            format!("{fragmented} in fragments, {tcp} TCP connections, {truncated} truncated, {too_long} too long"),
+        ],
+        vec![
+            "not believed".into(),
+            format!("{unasked} unasked, {forged} forged, {malformed} malformed; {over_limit} queries over limits"),
+        ],
+    ]
 }
 
 pub fn duration(seconds: u64) -> String {

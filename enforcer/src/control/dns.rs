@@ -1,4 +1,4 @@
-//! The controller as the LAN's DNS server.
+//! The controller as the LAN's DNS server, and as one who asks for names itself.
 
 use std::{
     collections::BTreeSet,
@@ -14,14 +14,15 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{Controller, Options, State, disk::today};
+use super::{Controller, Options, State, disk::today, snoop::Snooping};
 use crate::{
     api::types::{NamesStatus, Resolved, ResolvedAddress, UpstreamStatus},
     dns::{
         Answer, Name, Question, RecordType,
         forwarder::{
             Config, Decision, Forwarder, Hooks, Limits,
-            upstream::{Condition, Server},
+            counters::Counters,
+            upstream::{Condition, Server, Upstreams},
         },
         resolver::{self, schedule::Schedule},
     },
@@ -61,7 +62,7 @@ impl Hooks for Asking {
 }
 
 impl Controller {
-    /// Listens for clients, and brings back what was known before. Nothing is served yet.
+    /// Listens for clients, if it is to, and brings back what was known before. Nothing is served yet.
     pub fn begin_dns(self: &Arc<Self>, options: &Options) -> Result<Store> {
         let listen = options.dns_listen.clone();
         let upstreams = match &options.dns_upstream[..] {
@@ -74,9 +75,17 @@ impl Controller {
                 "--dns-ca is for encrypted upstreams, and there is none; name one with --dns-upstream tls://ADDR#NAME"
             );
         }
-        let config = Config { listen, upstreams, ca, limits: Limits::default() };
-        let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
-        self.forwarder.get_or_init(|| forwarder);
+        let limits = Limits::default();
+        let asked = if listen.is_empty() {
+            let addresses: Vec<SocketAddr> = upstreams.iter().map(|upstream| upstream.address).collect();
+            let counters = Arc::new(Counters::new(&addresses));
+            Arc::new(Upstreams::new(upstreams, ca.as_deref(), limits.upstream, counters)?)
+        } else {
+            let config = Config { listen, upstreams, ca, limits };
+            let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
+            self.forwarder.get_or_init(|| forwarder).upstreams()
+        };
+        self.upstreams.get_or_init(|| asked);
         let folder = &options.state;
         let store = Store::open(folder)
             .with_context(|| format!("cannot keep names' addresses in {}; choose another --state", folder.display()))?;
@@ -93,17 +102,21 @@ impl Controller {
 
     /// Serves clients, and asks for the policy's exact names ahead of them, until it is dropped.
     pub async fn serve_dns(&self, policy: &Policy) {
-        let Some(forwarder) = self.forwarder.get() else { return future::pending().await };
+        let Some(upstreams) = self.upstreams.get() else { return future::pending().await };
         let exact = policy.named().flat_map(|(_, service)| &service.names).filter(|name| !name.is_wildcard());
         let exact: BTreeSet<Name> = exact.filter_map(|name| name.to_string().parse().ok()).collect();
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let counts = seconds(policy.names.floor)..=seconds(policy.names.ceiling);
         let mut schedule = Schedule::new(exact, RATE, counts, Instant::now());
-        let upstreams = forwarder.upstreams();
-        let resolving = resolver::run(&mut schedule, &upstreams, async |answer, kept| {
+        let resolving = resolver::run(&mut schedule, upstreams, async |answer, kept| {
             self.learn(answer, if kept { How::Kept } else { How::Resolved });
         });
-        tokio::join!(forwarder.run(), resolving);
+        let serving = async {
+            if let Some(forwarder) = self.forwarder.get() {
+                forwarder.run().await;
+            }
+        };
+        tokio::join!(serving, resolving);
     }
 
     /// Lets addresses end when their time is over.
@@ -114,7 +127,7 @@ impl Controller {
         loop {
             interval.tick().await;
             let now = Instant::now();
-            let upstreams = self.forwarder.get().map(Forwarder::upstreams);
+            let upstreams = self.upstreams.get().cloned();
             let heard = upstreams.as_ref().and_then(|upstreams| upstreams.heard());
             // While no resolver is heard, clients cannot ask again: nothing that they may have ends.
             let deaf = heard.is_none_or(|heard| now >= heard + HEARD);
@@ -130,7 +143,7 @@ impl Controller {
         }
     }
 
-    fn learn(&self, answer: &Answer, how: How) {
+    pub fn learn(&self, answer: &Answer, how: How) {
         if let State { object, learning: Some(learning), .. } = &mut *self.state() {
             learning.learn(object, &answer.question.name, how, &answer.addresses, Instant::now());
         }
@@ -139,11 +152,10 @@ impl Controller {
 
     /// Asks for a name's addresses of both families, and learns them. An error says what is wrong.
     pub async fn resolve(&self, name: Name) -> Result<Resolved, String> {
-        let Some(forwarder) = self.forwarder.get() else {
-            return Err("names are not matched: run with --dns-listen".into());
+        let Some(upstreams) = self.upstreams.get() else {
+            return Err("names are not matched: run with --dns-listen or --dns-snoop".into());
         };
-        let upstreams = forwarder.upstreams();
-        let ask = |kind| resolver::ask(&upstreams, &name, kind);
+        let ask = |kind| resolver::ask(upstreams, &name, kind);
         let (v4, v6) = tokio::join!(ask(RecordType::A), ask(RecordType::AAAA));
         let answers: Vec<Answer> = v4.into_iter().chain(v6).collect();
         if answers.is_empty() {
@@ -168,20 +180,26 @@ impl Controller {
         Ok(resolved)
     }
 
-    /// How names and the server are.
+    /// How names are, and what learns them.
     pub fn names_status(&self, state: &State) -> Option<NamesStatus> {
         let (counts, unplaced) = state.learning.as_ref()?.counts();
-        let forwarder = self.forwarder.get()?;
-        let queries = forwarder.counters();
+        let asked = self.upstreams.get()?;
+        let queries = asked.counters();
         let failures = queries.upstream_failures.iter().map(|(_, failures)| *failures);
-        let upstreams = forwarder.upstreams().conditions().into_iter().zip(failures);
+        let upstreams = asked.conditions().into_iter().zip(failures);
         let upstreams = upstreams.map(|(Condition { server, well, error }, failures)| UpstreamStatus {
             address: server.to_string(),
             well,
             failures,
             error,
         });
-        Some(NamesStatus { counts, unplaced, upstreams: upstreams.collect(), queries })
+        Some(NamesStatus {
+            counts,
+            unplaced,
+            upstreams: upstreams.collect(),
+            queries: self.forwarder.get().map(|_| queries),
+            snooped: self.snooping.as_ref().map(Snooping::status),
+        })
     }
 }
 
@@ -193,7 +211,8 @@ fn of_system(listen: &[SocketAddr]) -> Result<Vec<Server>> {
     })?;
     let found = nameservers(&text, listen);
     if found.is_empty() {
-        bail!("{RESOLV_CONF} names no resolver but this server itself; name one with --dns-upstream ADDR:53");
+        let but = if listen.is_empty() { "" } else { " but this server itself" };
+        bail!("{RESOLV_CONF} names no resolver{but}; name one with --dns-upstream ADDR:53");
     }
     Ok(found.into_iter().map(Server::from).collect())
 }

@@ -8,6 +8,7 @@ use super::Options;
 use crate::{
     api::types::HookStatus,
     kernel::{
+        KernelError,
         attach::{self, Attached},
         object::Object,
     },
@@ -50,7 +51,7 @@ impl Hooks {
                     continue;
                 }
                 let attached = match is_lan {
-                    true => attach::lan(object, name, interface.layer3, options.xdp),
+                    true => lan(object, options, name, interface.layer3),
                     false => attach::wan(object, name),
                 };
                 match attached {
@@ -72,7 +73,7 @@ impl Hooks {
         wans.chain(lans)
             .map(|(role, hook)| HookStatus {
                 interface: hook.interface.clone(),
-                role: role.into(),
+                role: if hook.program.starts_with("snoop") { "snoop".into() } else { role.into() },
                 hook: hook.hook.to_string(),
             })
             .collect()
@@ -82,4 +83,10 @@ impl Hooks {
         self.lans.clear();
         self.wans.clear();
     }
+}
+
+fn lan(object: &mut Object, options: &Options, name: &str, layer3: bool) -> Result<Vec<Attached>, KernelError> {
+    let mut attached = if options.dns_snoop.is_empty() { Vec::new() } else { attach::snoop(object, name)? };
+    attached.extend(attach::lan(object, name, layer3, options.xdp)?);
+    Ok(attached)
 }

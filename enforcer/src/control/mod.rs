@@ -5,12 +5,13 @@ mod dns;
 mod hooks;
 mod learning;
 mod record;
+mod snoop;
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     io::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -34,10 +35,17 @@ use crate::{
     compile::{self, Image, Limits},
     dns::{
         DnsPolicy, Name,
-        forwarder::{Forwarder, upstream::Server},
+        forwarder::{
+            Forwarder,
+            upstream::{Server, Upstreams},
+        },
     },
     events::{self, Names},
-    kernel::{attach::XdpMode, events::Events, object::Object},
+    kernel::{
+        attach::XdpMode,
+        events::Events,
+        object::{Extras, Object, Told},
+    },
     moments::Moments,
     net::{
         self, Facts, NetImage,
@@ -50,6 +58,7 @@ use dns::Asking;
 use hooks::Hooks;
 use learning::Learning;
 use record::Record;
+use snoop::Snooping;
 
 /// What `enforcer run` is told.
 #[derive(Clone, Debug)]
@@ -64,8 +73,10 @@ pub struct Options {
     pub xdp: XdpMode,
     /// Whether the kernel's programs tell about malformed frames.
     pub diagnose: bool,
-    /// Where clients are served DNS; nowhere means that names are not matched.
+    /// Where clients are served DNS.
     pub dns_listen: Vec<SocketAddr>,
+    /// Resolvers whose answers to clients are heard. Without any, nor DNS for clients, names are not matched.
+    pub dns_snoop: Vec<IpAddr>,
     /// Resolvers to ask; without any, the system's.
     pub dns_upstream: Vec<Server>,
     /// CAs, in PEM, by which encrypted upstreams are known; if none, the system's.
@@ -88,10 +99,10 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let (policy, sha256) = Policy::load_with_hash(&options.policy)?;
-    let learns = !options.dns_listen.is_empty();
+    let learns = !options.dns_listen.is_empty() || !options.dns_snoop.is_empty();
     if !learns && policy.named().next().is_some() {
         eprintln!(
-            "enforcer: rules speak of names, which are not matched: say where clients ask for them with --dns-listen"
+            "enforcer: rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
         );
     }
     let limits = Limits::default();
@@ -106,12 +117,9 @@ pub async fn run(options: &Options) -> Result<()> {
     let socket = server::bind(&options.socket)
         .with_context(|| format!("cannot serve the API on {}", options.socket.display()))?;
 
-    let (mut object, diagnostics) = if options.diagnose {
-        let (object, diagnostics) = Object::load_with_diagnostics(&image, &net)?;
-        (object, Some(diagnostics))
-    } else {
-        (Object::load(&image, &net)?, None)
-    };
+    let extras = Extras { diagnose: options.diagnose, resolvers: &options.dns_snoop };
+    let (mut object, Told { diagnostics, answers }) = Object::load_with(&image, &net, extras)?;
+    let (answers, outcomes) = answers.unzip();
     let schedule = Schedule::of(&policy)?;
     object.set_moment(schedule.moments.at(Timestamp::now()));
     let events = object.events()?;
@@ -146,9 +154,11 @@ pub async fn run(options: &Options) -> Result<()> {
             interfaces: Arc::new(names_of(&facts)),
             warnings: Vec::new(),
         }),
+        upstreams: OnceLock::new(),
         forwarder: OnceLock::new(),
         fresh: Notify::new(),
         noted: watch::Sender::new(0),
+        snooping: outcomes.map(|outcomes| Snooping::new(options.dns_snoop.clone(), outcomes)),
     });
     let store = if learns { Some(controller.begin_dns(options)?) } else { None };
     controller.state().attach(options, &facts)?;
@@ -171,6 +181,7 @@ pub async fn run(options: &Options) -> Result<()> {
         result = controller.record(events) => result?,
         () = controller.serve_dns(&policy) => {}
         () = controller.end_names() => {}
+        result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
         () = async { while hangup.recv().await.is_some() {} } => {}
@@ -280,11 +291,14 @@ struct Controller {
     answers: DnsPolicy,
     record: Record,
     state: Mutex<State>,
+    /// The resolvers that are asked, if names are learned.
+    upstreams: OnceLock<Arc<Upstreams>>,
     forwarder: OnceLock<Forwarder<Asking>>,
     /// Something was learned that is not noted on disk.
     fresh: Notify,
     /// How much of what was learned is noted.
     noted: watch::Sender<u64>,
+    snooping: Option<Snooping>,
 }
 
 struct State {

@@ -61,6 +61,8 @@ pub struct Attached {
     pub interface: String,
     /// The hook.
     pub hook: Hook,
+    /// The program's name.
+    pub program: &'static str,
     _link: Link,
 }
 
@@ -93,6 +95,17 @@ pub fn lan(object: &mut Object, interface: &str, layer3: bool, mode: XdpMode) ->
     Ok(vec![tcx(object, interface, "lan_egress", Hook::TcxEgress)?, judge])
 }
 
+/// Attaches the programs that hear DNS on a LAN. Called before [`lan`], whose judge then comes first: what it denies is not heard.
+///
+/// # Errors
+/// As [`lan`].
+pub fn snoop(object: &mut Object, interface: &str) -> Result<Vec<Attached>, KernelError> {
+    Ok(vec![
+        tcx(object, interface, "snoop_answers", Hook::TcxEgress)?,
+        tcx(object, interface, "snoop_queries", Hook::TcxIngress)?,
+    ])
+}
+
 /// Attaches the programs of a WAN.
 ///
 /// # Errors
@@ -121,7 +134,7 @@ fn xdp_program(object: &mut Object, interface: &str, hook: Hook, name: &'static 
         .attach(interface, mode)
         .and_then(|id| program.take_link(id))
         .map_err(|source| refused(name, interface, hook, source))?;
-    Ok(Attached { interface: interface.to_owned(), hook, _link: Link::Xdp(link) })
+    Ok(Attached { interface: interface.to_owned(), hook, program: name, _link: Link::Xdp(link) })
 }
 
 /// Whether a driver may only have refused a program for frames in one buffer.
@@ -144,7 +157,7 @@ fn tcx(object: &mut Object, interface: &str, name: &'static str, hook: Hook) -> 
         .attach_with_options(interface, direction, TcAttachOptions::TcxOrder(LinkOrder::first()))
         .and_then(|id| program.take_link(id))
         .map_err(|source| refused(name, interface, hook, source))?;
-    Ok(Attached { interface: interface.to_owned(), hook, _link: Link::Tcx(link) })
+    Ok(Attached { interface: interface.to_owned(), hook, program: name, _link: Link::Tcx(link) })
 }
 
 fn refused(program: &'static str, interface: &str, hook: Hook, source: ProgramError) -> KernelError {

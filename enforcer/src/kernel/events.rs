@@ -2,9 +2,8 @@
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use enforcer_ebpf::abi::{Event, lost};
-use tokio::io::{Interest, unix::AsyncFd};
 
-use super::KernelError;
+use super::{KernelError, ring};
 
 /// The events' ring buffer and the count of those that it did not take.
 pub struct Events {
@@ -18,27 +17,9 @@ impl Events {
     /// # Errors
     /// If the ring buffer cannot be waited for.
     pub async fn follow(self, mut take: impl FnMut(&[Event], u64)) -> Result<(), KernelError> {
-        /// So many, then others have their turn.
-        const BATCH: usize = 256;
         let Self { ring, lost } = self;
-        // SAFETY: the ring buffer owns its descriptor and is owned by what is made here.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        let mut ring = ring.map_err(|refused| KernelError::Events(refused.into()))?;
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let mut ready = ring.readable_mut().await.map_err(KernelError::Events)?;
-            while batch.len() < BATCH
-                && let Some(bytes) = ready.get_inner_mut().next()
-            {
-                batch.extend(bytemuck::try_pod_read_unaligned::<Event>(&bytes));
-            }
-            if batch.len() < BATCH {
-                ready.clear_ready();
-            }
-            take(&batch, count(&lost));
-            batch.clear();
-            tokio::task::yield_now().await;
-        }
+        let read = |bytes: &[u8]| bytemuck::try_pod_read_unaligned(bytes).ok();
+        ring::follow(ring, read, |events| take(events, count(&lost))).await
     }
 }
 

@@ -6,6 +6,8 @@ pub mod events;
 pub mod hosts;
 pub mod memory;
 pub mod object;
+mod ring;
+pub mod snoop;
 
 use thiserror::Error;
 
@@ -50,9 +52,12 @@ pub enum KernelError {
     /// The programs' messages cannot be read.
     #[error("cannot read the kernel programs' diagnostics")]
     Log(#[source] Box<aya_log::Error>),
-    /// The programs' events cannot be waited for.
-    #[error("cannot wait for the kernel programs' events")]
-    Events(#[source] std::io::Error),
+    /// What the programs hand over cannot be waited for.
+    #[error("cannot wait for what the kernel programs tell")]
+    Ring(#[source] std::io::Error),
+    /// More resolvers than there is room for.
+    #[error("{0} resolvers for --dns-snoop, more than {most}", most = enforcer_ebpf::abi::dns::RESOLVERS)]
+    Resolvers(usize),
     /// The number of CPUs cannot be told.
     #[error("cannot tell how many CPUs there are")]
     Cpus(#[source] std::io::Error),

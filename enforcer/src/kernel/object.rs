@@ -1,6 +1,6 @@
 //! The loaded object: programs with their maps, sized for one image.
 
-use std::{mem::offset_of, os::fd::AsFd as _};
+use std::{mem::offset_of, net::IpAddr, os::fd::AsFd as _};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -9,10 +9,18 @@ use aya::{
     util::nr_cpus,
 };
 use enforcer_ebpf::abi::{
-    BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, POLICIES, Root, Words6, pseudo,
+    BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, POLICIES, Root, Words6, dns,
+    pseudo,
 };
 
-use super::{KernelError, diagnostics::Diagnostics, events::Events, hosts::Memory, memory::Mapped};
+use super::{
+    KernelError,
+    diagnostics::Diagnostics,
+    events::Events,
+    hosts::Memory,
+    memory::Mapped,
+    snoop::{self, Answers, Outcomes},
+};
 use crate::{
     compile::Image,
     net::image::{NetError, NetImage},
@@ -67,23 +75,47 @@ pub struct Object {
     map_bytes: u64,
 }
 
+/// What is asked of the programs beside judging.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'a> {
+    /// That they tell why frames are malformed: each costs time then.
+    pub diagnose: bool,
+    /// That they hand over these resolvers' answers.
+    pub resolvers: &'a [IpAddr],
+}
+
+/// What the programs tell beside events.
+#[derive(Default)]
+pub struct Told {
+    /// Why frames are malformed.
+    pub diagnostics: Option<Diagnostics>,
+    /// Resolvers' answers, and what became of others.
+    pub answers: Option<(Answers, Outcomes)>,
+}
+
 impl Object {
     /// Creates maps as large as the image needs, fills them, and loads the programs. Nothing is attached, and an error leaves nothing behind.
     ///
     /// # Errors
     /// If the kernel refuses a map, its memory or a program.
     pub fn load(image: &Image, net: &NetImage) -> Result<Self, KernelError> {
-        Self::load_bytes(PROGRAMS, image, net, Level::Off)
+        Self::load_bytes(PROGRAMS, image, net, Extras::default())
     }
 
-    /// [`Self::load`] with the programs' log calls in: each costs time for the packet that it is about.
+    /// [`Self::load`] with more than judging.
     ///
     /// # Errors
-    /// As [`Self::load`].
-    pub fn load_with_diagnostics(image: &Image, net: &NetImage) -> Result<(Self, Diagnostics), KernelError> {
-        let mut object = Self::load_bytes(PROGRAMS, image, net, Level::Debug)?;
-        let diagnostics = Diagnostics::of(&mut object.ebpf)?;
-        Ok((object, diagnostics))
+    /// As [`Self::load`]; if there are too many resolvers.
+    pub fn load_with(image: &Image, net: &NetImage, extras: Extras<'_>) -> Result<(Self, Told), KernelError> {
+        let mut object = Self::load_bytes(PROGRAMS, image, net, extras)?;
+        let mut told = Told::default();
+        if extras.diagnose {
+            told.diagnostics = Some(Diagnostics::of(&mut object.ebpf)?);
+        }
+        if !extras.resolvers.is_empty() {
+            told.answers = Some(snoop::begin(&mut object.ebpf, extras.resolvers)?);
+        }
+        Ok((object, told))
     }
 
     /// [`Self::load`] with the benchmark's object, which has the same maps and more.
@@ -92,10 +124,13 @@ impl Object {
     /// As [`Self::load`].
     #[cfg(feature = "bench")]
     pub fn load_bench(image: &Image, net: &NetImage) -> Result<Self, KernelError> {
-        Self::load_bytes(BENCH, image, net, Level::Off)
+        Self::load_bytes(BENCH, image, net, Extras::default())
     }
 
-    fn load_bytes(object: &[u8], image: &Image, net: &NetImage, level: Level) -> Result<Self, KernelError> {
+    fn load_bytes(object: &[u8], image: &Image, net: &NetImage, extras: Extras<'_>) -> Result<Self, KernelError> {
+        let level = if extras.diagnose { Level::Debug } else { Level::Off };
+        // What is not asked for takes no memory.
+        let snoops = |elements: u32| if extras.resolvers.is_empty() { 1 } else { elements };
         let size = |values: usize| u32::try_from(values).unwrap_or(u32::MAX).max(1);
         let blocks = size(image.blocks.len());
         let hosts4 = size(image.hosts4.len());
@@ -121,6 +156,10 @@ impl Object {
             .map_max_entries("FRAGMENTS", FRAGMENTS)
             .map_max_entries("REPLIES", REPLIES)
             .map_max_entries("EVENTS", EVENTS)
+            .map_max_entries("RESOLVERS", snoops(dns::RESOLVERS))
+            .map_max_entries("QUERIES", snoops(snoop::QUERIES))
+            .map_max_entries("ASKERS", snoops(snoop::ASKERS))
+            .map_max_entries("ANSWERS", if extras.resolvers.is_empty() { 1 << 12 } else { snoop::ANSWERS })
             .load(object)
             .map_err(KernelError::Load)?;
         let map_bytes = map_bytes(&ebpf);
@@ -316,7 +355,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
 }
 
 /// Takes maps out of a loaded object by their names.
-struct Take<'a>(&'a mut Ebpf);
+pub(super) struct Take<'a>(pub(super) &'a mut Ebpf);
 
 impl Take<'_> {
     fn raw(&mut self, name: &'static str) -> Result<Map, KernelError> {
@@ -327,7 +366,10 @@ impl Take<'_> {
         Mapped::new(self.raw(name)?, name, elements)
     }
 
-    fn map<M: TryFrom<Map, Error = aya::maps::MapError>>(&mut self, name: &'static str) -> Result<M, KernelError> {
+    pub(super) fn map<M: TryFrom<Map, Error = aya::maps::MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<M, KernelError> {
         self.raw(name)?.try_into().map_err(|source| KernelError::Map { name, source })
     }
 }
@@ -347,6 +389,9 @@ const MAPS: &[&str] = &[
     "FRAGMENTS",
     "REPLIES",
     "EVENTS",
+    "QUERIES",
+    "ASKERS",
+    "ANSWERS",
 ];
 
 /// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.

@@ -43,6 +43,8 @@ pub struct Limits {
 pub enum How {
     /// A client asked for the name.
     Asked,
+    /// A client asked another server, whose answer passed.
+    Snooped,
     /// It was asked for ahead of its clients.
     Resolved,
     /// It was, and resolvers do not tell of it any more.

@@ -1,4 +1,4 @@
-//! Real resolvers on the internet, with zones of the lab's own.
+//! Real resolvers on the internet or the gateway, with zones of the lab's own.
 
 use std::{
     fmt::Write as _,
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{Lab, certificate::Certificate, dns};
+use super::{Lab, Namespace, certificate::Certificate, dns};
 
 /// A running resolver; dropping it stops it.
 pub struct Resolver {
@@ -38,6 +38,11 @@ impl Resolver {
 
     /// The same with more lines of configuration.
     pub fn dnsmasq_with(lab: &Lab, address: &str, more: &str) -> Result<Self> {
+        Self::dnsmasq_in(lab, &lab.internet, address, more)
+    }
+
+    /// The same in some namespace, such as the gateway.
+    pub fn dnsmasq_in(lab: &Lab, place: &Namespace, address: &str, more: &str) -> Result<Self> {
         // A line of its configuration has at most 1,024 characters.
         let text = |letter: &str| format!(",{}", letter.repeat(200)).repeat(3);
         let mut config = format!(
@@ -56,7 +61,7 @@ impl Resolver {
         }
         config += more;
         let file = lab.file(&format!("dnsmasq-{address}"), &config)?;
-        Self::start(lab, address, &["dnsmasq", "--keep-in-foreground", "-C"], &file)
+        Self::start(lab, place, address, &["dnsmasq", "--keep-in-foreground", "-C"], &file)
     }
 
     /// Starts unbound on one of the internet's addresses.
@@ -104,14 +109,14 @@ impl Resolver {
             )?;
         }
         let file = lab.file(&format!("unbound-{address}"), &config)?;
-        Self::start(lab, address, &["unbound", "-d", "-c"], &file)
+        Self::start(lab, &lab.internet, address, &["unbound", "-d", "-c"], &file)
     }
 
-    fn start(lab: &Lab, address: &str, command: &[&str], config: &Path) -> Result<Self> {
+    fn start(lab: &Lab, place: &Namespace, address: &str, command: &[&str], config: &Path) -> Result<Self> {
         let log = config.with_extension("log");
         let output = File::create(&log)?;
         let child = Command::new("ip")
-            .args(["netns", "exec", lab.internet.name()])
+            .args(["netns", "exec", place.name()])
             .args(command)
             .arg(config)
             .stdin(Stdio::null())

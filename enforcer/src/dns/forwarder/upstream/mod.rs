@@ -22,7 +22,12 @@ use tokio::{
     time,
 };
 
-use super::{counters::Counters, flights::Flights, health::Health, query::Query};
+use super::{
+    counters::{Counters, Snapshot},
+    flights::Flights,
+    health::Health,
+    query::Query,
+};
 use crate::dns::Question;
 use fault::Fault;
 use line::Line;
@@ -102,6 +107,11 @@ impl Upstreams {
             error: lock(fault).as_ref().map(ToString::to_string),
         };
         each.map(condition).collect()
+    }
+
+    /// What came of asking them, and of what else counts there.
+    pub fn counters(&self) -> Snapshot {
+        self.counters.snapshot()
     }
 
     /// When any of them last said how things are.
