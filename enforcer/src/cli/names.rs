@@ -54,7 +54,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         } else {
             super::print(&render(&known))?;
         }
-        while arguments.watch {
+        if !arguments.watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        loop {
             tokio::time::sleep(PAUSE).await;
             let now = list().await?;
             let (changes, time) = (changes(&known, &now), Timestamp::now().round(Unit::Second)?);
@@ -68,7 +71,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             known = now;
         }
-        Ok(ExitCode::SUCCESS)
     })
 }
 

@@ -6,6 +6,7 @@ mod hooks;
 mod learning;
 mod record;
 mod snoop;
+mod source;
 
 use std::{
     collections::HashMap,
@@ -18,23 +19,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use enforcer_ebpf::abi::{self, PolicyId, pseudo};
-use futures_util::future::BoxFuture;
+use enforcer_ebpf::abi::{self, PolicyId};
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, broadcast, watch},
+    sync::{Notify, watch},
     time,
 };
 
 use crate::{
     api::{
         server::{self, Source},
-        types::{self, Counters, Event, PseudoCounter, Resolved, RuleCounter, Status},
+        types::{RuleCounter, Status},
     },
     compile::{self, Image, Limits},
     dns::{
-        DnsPolicy, Name,
+        DnsPolicy,
         forwarder::{
             Forwarder,
             upstream::{Server, Upstreams},
@@ -381,51 +381,5 @@ impl State {
             eprintln!("enforcer: {warning}");
         }
         self.warnings = warnings;
-    }
-}
-
-impl Source for Controller {
-    fn status(&self) -> Status {
-        let mut status = self.status.clone();
-        status.uptime_seconds = self.since.elapsed().as_secs();
-        status.events_lost = self.record.lost();
-        status.schedules = self.schedule.names(self.schedule.moments.at(Timestamp::now()));
-        let state = self.state();
-        status.hooks = state.hooks.status();
-        status.warnings.clone_from(&state.warnings);
-        status.names = self.names_status(&state);
-        status
-    }
-
-    fn counters(&self) -> Counters {
-        let values = self.state().object.counters();
-        let (first, rest) = values.split_at(pseudo::COUNT as usize);
-        let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
-            name: (*name).into(),
-            packets: value.packets,
-            bytes: value.bytes,
-        });
-        let rules = self.names.iter().zip(rest).filter_map(|(name, value)| {
-            Some(RuleCounter { packets: value.packets, bytes: value.bytes, ..name.clone()? })
-        });
-        Counters { rules: rules.collect(), pseudo: pseudo.collect() }
-    }
-
-    fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
-        self.record.follow()
-    }
-
-    fn events_lost(&self) -> u64 {
-        self.record.lost()
-    }
-
-    fn resolve(&self, name: Name) -> BoxFuture<'_, Result<Resolved, String>> {
-        Box::pin(self.resolve(name))
-    }
-
-    fn names(&self) -> types::Names {
-        let State { object, learning, .. } = &*self.state();
-        let list = |learning: &Learning| learning.list(object, Instant::now());
-        types::Names { names: learning.as_ref().map(list).unwrap_or_default() }
     }
 }

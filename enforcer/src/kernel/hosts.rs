@@ -10,7 +10,7 @@ use enforcer_ebpf::{
     classify,
 };
 
-use super::{memory::Mapped, object::Raw};
+use super::{memory::Mapped, take::Raw};
 use crate::compile::addresses::Tables;
 
 /// The maps that an image fills.

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod object;
 mod ring;
 pub mod snoop;
+mod take;
 
 use thiserror::Error;
 

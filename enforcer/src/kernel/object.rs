@@ -20,6 +20,7 @@ use super::{
     hosts::Memory,
     memory::Mapped,
     snoop::{self, Answers, Outcomes},
+    take::{Raw, Take},
 };
 use crate::{
     compile::Image,
@@ -43,14 +44,6 @@ static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/
 
 #[cfg(feature = "bench")]
 static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
-
-/// An ABI value as aya wants map keys and values.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub(super) struct Raw<T>(pub(super) T);
-
-// SAFETY: the type is transparent over one that any bytes make.
-unsafe impl<T: bytemuck::Pod> aya::Pod for Raw<T> {}
 
 /// What the programs log, as aya's log crates number it.
 #[derive(Clone, Copy)]
@@ -352,26 +345,6 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
         loaded.map_err(|source| KernelError::Program { program: name.to_owned(), source })?;
     }
     Ok(())
-}
-
-/// Takes maps out of a loaded object by their names.
-pub(super) struct Take<'a>(pub(super) &'a mut Ebpf);
-
-impl Take<'_> {
-    fn raw(&mut self, name: &'static str) -> Result<Map, KernelError> {
-        self.0.take_map(name).ok_or(KernelError::Map { name, source: aya::maps::MapError::KeyNotFound })
-    }
-
-    fn array<T: bytemuck::Pod>(&mut self, name: &'static str, elements: u32) -> Result<Mapped<T>, KernelError> {
-        Mapped::new(self.raw(name)?, name, elements)
-    }
-
-    pub(super) fn map<M: TryFrom<Map, Error = aya::maps::MapError>>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<M, KernelError> {
-        self.raw(name)?.try_into().map_err(|source| KernelError::Map { name, source })
-    }
 }
 
 /// The product's own maps; the benchmark's object has more.

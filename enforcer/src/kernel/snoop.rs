@@ -11,7 +11,7 @@ use enforcer_ebpf::abi::{
     dns::{RESOLVERS, outcome},
 };
 
-use super::{KernelError, object::Take, ring};
+use super::{KernelError, ring, take::Take};
 
 /// Queries remembered until they are answered.
 pub(super) const QUERIES: u32 = 65_536;

@@ -1,0 +1,79 @@
+//! What the gateway knows of interfaces and addresses, apart from any policy.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{NET_WORDS, flow, pseudo};
+
+/// Leaf of the network tries: what the gateway knows of an address from its own interfaces and routes.
+pub mod place {
+    /// Zone bits: which LAN the routing table leads to; 0 is none.
+    pub const ZONE: u32 = 0xff;
+    /// An address of the gateway itself.
+    pub const OWN: u32 = 1 << 8;
+    /// Reached without leaving: connected LAN, multicast, broadcast, link-local.
+    pub const LOCAL: u32 = 1 << 9;
+    /// Link-local: a valid source on any LAN.
+    pub const LINK_LOCAL: u32 = 1 << 10;
+    /// IPv6: prefixes longer than this /64 say more of a destination; ask the `PLACES6` map.
+    pub const BELOW: u32 = 1 << 11;
+    /// IPv6: they say more of a source, too.
+    pub const ZONES_BELOW: u32 = 1 << 12;
+    /// IPv6: single addresses in this /64 are no sources; those whose bit is set in [`super::Net::hosts6`] may be among them.
+    pub const HOSTS_BELOW: u32 = 1 << 13;
+}
+
+/// Interfaces that `NET` can describe; an interface's cell is its index modulo this.
+pub const INTERFACES: usize = 4096;
+
+/// One interface's cell in `NET`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Interface {
+    /// The whole interface index; 0 is an empty cell.
+    pub index: u32,
+    /// The LAN it belongs to, 1 to 255; 0 for a WAN.
+    pub zone: u8,
+    /// 1 if frames carry no link-layer header (ppp, tun, WireGuard).
+    pub layer3: u8,
+    /// 1 if whatever comes in by it has been judged: a program is on it, or on every port of it.
+    pub judged: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Its link-layer address, in network byte order; zero if it has none.
+    pub mac: [u16; 3],
+    /// Zero.
+    pub padding: u16,
+}
+
+/// What follows the gateway's interfaces, addresses and routes as they change, apart from any policy.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Net {
+    /// IPv4 places by the upper 16 bits; blocks are in `words`.
+    pub place4: [u32; 1 << 16],
+    /// IPv6 places.
+    pub place6: [u32; 1 << 16],
+    /// A bit per upper 16 bits of an IPv4 destination: a local or own address lies below.
+    pub local4: [u32; 1 << 11],
+    /// The same for IPv6.
+    pub local6: [u32; 1 << 11],
+    /// A bit per hash of a single IPv6 address that `PLACES6` knows: most clients' addresses are told from it without a search.
+    pub hosts6: [u32; 64],
+    /// Interfaces by index modulo [`INTERFACES`].
+    pub interfaces: [Interface; INTERFACES],
+    /// 1 if sources must belong behind the interface they came from.
+    pub strict_sources: u32,
+    /// 1 if replies to connections from outside may pass: an inbound rule exists.
+    pub replies: u32,
+    /// Seconds after its last packet for which a connection from outside is remembered, by [`Flow::state`].
+    pub timeouts: [u32; flow::STATES],
+    /// Zero.
+    pub reserved: u32,
+    /// Epoch that host cells are stamped with.
+    pub epoch: u32,
+    /// Verdict words by pseudo rule: the policy's word on what no rule names.
+    pub pseudo: [u32; 16],
+    /// Blocks of the tries.
+    pub words: [u32; NET_WORDS],
+}
+const _: () = assert!(pseudo::COUNT <= 16);
