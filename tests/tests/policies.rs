@@ -1,12 +1,18 @@
 //! The ready policies, each by a table of what its clients reach.
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+};
 
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
-    Lab, Plan, awake, probe,
+    Lab, Plan, awake,
+    dns::A,
+    names, probe,
     probe::Outcome::{self, Answered, Refused, Silence},
-    product::Enforcer,
+    resolver::Resolver,
     root,
     server::Servers,
 };
@@ -14,7 +20,7 @@ use enforcer_tests::lab::{
 /// Addresses of the internet beside the lab's own: push notifications, and notarization.
 const MORE: [&str; 3] = ["17.249.1.1", "2620:149:a44::5", "17.248.130.1"];
 
-/// Client's address, destination, protocol and port, and what the client sees.
+/// Client's address, destination as an address or a name, protocol and port, and what the client sees.
 type Row = (&'static str, &'static str, &'static str, Outcome);
 
 const CLIENT: &str = "10.1.0.2";
@@ -35,15 +41,27 @@ fn holds(policy: &str, table: &[Row]) -> Result<()> {
     let _servers = Servers::start(&lab.internet, &[22, 80, 443, 2197, 5223, 8443], &[123, 443, 3478])?;
     let path = root().join("policies").join(policy);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let enforcer = Enforcer::start(&lab, &text, "--lan lan0 --wan wan0")?;
+    // Each name has an address of a content network.
+    let is_name = |to: &str| to.parse::<IpAddr>().is_err();
+    let names: BTreeSet<&str> = table.iter().map(|(_, to, ..)| *to).filter(|to| is_name(to)).collect();
+    let addresses: BTreeMap<&str, String> =
+        names.into_iter().zip((40..).map(|host| format!("203.0.113.{host}"))).collect();
+    let records: String = addresses.iter().map(|(name, address)| format!("host-record={name},{address}\n")).collect();
+    lab.internet.run("ip route add local 203.0.113.0/24 dev lo")?;
+    let _resolver = Resolver::dnsmasq_with(&lab, "17.1.2.3", &records)?;
+    let enforcer = names::start(&lab, &text)?;
     let _awake = awake(&lab.client)?;
     let mut wrong = Vec::new();
     for &(from, to, port, expected) in table {
         let (protocol, number) = port.split_once('/').context("protocol and port")?;
         let number = number.parse()?;
+        let address = addresses.get(to).map_or(to, String::as_str);
+        if is_name(to) {
+            assert_eq!(names::ask(&lab, to, A)?, 0, "{to}");
+        }
         let seen = match protocol {
-            "tcp" => probe::tcp_from(&lab.client, from, to, number)?,
-            "udp" => probe::echo(&lab.client, from, to, number, 48)?,
+            "tcp" => probe::tcp_from(&lab.client, from, address, number)?,
+            "udp" => probe::echo(&lab.client, from, address, number, 48)?,
             other => anyhow::bail!("no probe for {other}"),
         };
         if seen != expected {
@@ -71,6 +89,12 @@ fn everything_apple() -> Result<()> {
             (CLIENT, "203.0.113.9", "tcp/443", Refused),
             (CLIENT, "203.0.113.9", "udp/443", Refused),
             (CLIENT6, "2001:db8:bad::1", "tcp/443", Refused),
+            (CLIENT, "albert.apple.com", "tcp/443", Answered),
+            (CLIENT, "updates.cdn-apple.com", "tcp/443", Answered),
+            (CLIENT, "ocsp.digicert.com", "tcp/80", Answered),
+            (CLIENT, "is1-ssl.mzstatic.com", "tcp/443", Answered),
+            (CLIENT, "updates.cdn-apple.com", "tcp/22", Refused),
+            (CLIENT, "www.example.org", "tcp/443", Refused),
         ],
     )
 }
@@ -89,6 +113,7 @@ fn apples_own_networks() -> Result<()> {
             (CLIENT, "17.1.2.3", "tcp/8443", Silence),
             (CLIENT, "203.0.113.9", "tcp/443", Silence),
             (CLIENT6, "2001:db8:bad::1", "tcp/443", Silence),
+            (CLIENT, "updates.cdn-apple.com", "tcp/443", Silence),
         ],
     )
 }
@@ -108,6 +133,11 @@ fn the_least_for_managed_devices() -> Result<()> {
             (CLIENT, "17.1.2.3", "udp/443", Refused),
             (CLIENT, "203.0.113.9", "tcp/443", Refused),
             (CLIENT6, "2620:149::5", "tcp/443", Refused),
+            (CLIENT, "albert.apple.com", "tcp/443", Answered),
+            (CLIENT, "updates.cdn-apple.com", "tcp/443", Answered),
+            (CLIENT, "ocsp.digicert.com", "tcp/80", Answered),
+            (CLIENT, "is1-ssl.mzstatic.com", "tcp/443", Refused),
+            (CLIENT, "www.example.org", "tcp/443", Refused),
         ],
     )
 }
@@ -124,6 +154,11 @@ fn a_school() -> Result<()> {
             (CLIENT, "203.0.113.9", "tcp/443", Refused),
             // Neither a pupil's nor a teacher's address.
             (STRANGER, "17.249.1.1", "tcp/5223", Refused),
+            (CLIENT, "albert.apple.com", "tcp/443", Answered),
+            (CLIENT, "updates.cdn-apple.com", "tcp/443", Answered),
+            (CLIENT, "ocsp.digicert.com", "tcp/80", Answered),
+            (STRANGER, "updates.cdn-apple.com", "tcp/443", Refused),
+            (CLIENT, "www.example.org", "tcp/443", Refused),
         ],
     )
 }
@@ -141,6 +176,11 @@ fn a_kiosk() -> Result<()> {
             (CLIENT6, "2001:db8:bad::1", "tcp/443", Silence),
             (STRANGER, "203.0.113.9", "tcp/443", Silence),
             (STRANGER, "17.249.1.1", "tcp/5223", Silence),
+            (CLIENT, "albert.apple.com", "tcp/443", Answered),
+            (CLIENT, "updates.cdn-apple.com", "tcp/443", Answered),
+            (CLIENT, "ocsp.digicert.com", "tcp/80", Answered),
+            (CLIENT, "is1-ssl.mzstatic.com", "tcp/443", Silence),
+            (STRANGER, "updates.cdn-apple.com", "tcp/443", Silence),
         ],
     )
 }
@@ -158,6 +198,11 @@ fn apple_without_consumer_services() -> Result<()> {
             (CLIENT, "17.1.2.3", "tcp/443", Refused),
             (CLIENT, "203.0.113.9", "tcp/443", Refused),
             (CLIENT6, "2620:149::5", "tcp/443", Refused),
+            (CLIENT, "albert.apple.com", "tcp/443", Answered),
+            (CLIENT, "updates.cdn-apple.com", "tcp/443", Answered),
+            (CLIENT, "ocsp.digicert.com", "tcp/80", Answered),
+            (CLIENT, "is1-ssl.mzstatic.com", "tcp/443", Answered),
+            (CLIENT, "www.example.org", "tcp/443", Refused),
         ],
     )
 }

@@ -44,7 +44,7 @@ enum Command {
         /// Seed of the first policy, to see a difference again
         #[arg(long)]
         seed: Option<u64>,
-        /// Instead, a target of tests/fuzz: frame, policy or catalog
+        /// Instead, a target of tests/fuzz: frame, policy, catalog or dns
         #[arg(long, conflicts_with_all = ["packets", "seed"])]
         target: Option<String>,
         /// How long
