@@ -149,8 +149,8 @@ pub struct Message {
     pub is_answer: bool,
     /// Whether it says that there is more by TCP.
     pub truncated: bool,
-    /// Hash of its one question; case makes no difference, as resolvers need not keep it. Who could make another question with the same hash is the
-    /// resolver itself.
+    /// Hash of its one question; case makes no difference, as resolvers need not keep it. It has no key: who asks can make two
+    /// questions with one hash. What is learned is the answer's own question, which the resolver made an answer to.
     pub question: u64,
 }
 

@@ -1,10 +1,5 @@
 //! Questions that a policy denies, by the product's own DNS server and on the way to real addresses.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
 use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
     Lab, awake,
@@ -13,6 +8,7 @@ use enforcer_tests::lab::{
         rcodes::{NXDOMAIN, REFUSED},
     },
     forwarder::SERVER,
+    names::wait,
     probe::{self, Outcome::*},
     product::Enforcer,
     resolver::Resolver,
@@ -55,16 +51,6 @@ fn known(enforcer: &Enforcer) -> Result<Vec<String>> {
         format!("{} {} {}", of("name"), of("address"), of("how"))
     };
     Ok(json["names"].as_array().context("no names")?.iter().map(text).collect())
-}
-
-/// Waits until a condition holds.
-fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !condition()? {
-        ensure!(start.elapsed() < Duration::from_secs(30), "{what}: not in time");
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
 }
 
 #[test]

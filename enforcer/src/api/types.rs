@@ -115,6 +115,8 @@ pub struct NameAddress {
     pub name: String,
     /// The address.
     pub address: IpAddr,
+    /// Whether packets to it are matched: there may be no room in the tables, or no rule about what it drains for.
+    pub matched: bool,
     /// For how long it counts; nothing if it drains: connections that stand go on.
     pub seconds_left: Option<u64>,
     /// What it is a destination of.

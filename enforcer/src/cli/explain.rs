@@ -140,7 +140,7 @@ fn in_force(socket: &Path) -> Result<Policy> {
 /// Names that have addresses for new connections.
 fn by_address(names: &Names) -> BTreeMap<IpAddr, BTreeSet<Name>> {
     let mut known: BTreeMap<IpAddr, BTreeSet<Name>> = BTreeMap::new();
-    for entry in names.names.iter().filter(|entry| entry.seconds_left.is_some()) {
+    for entry in names.names.iter().filter(|entry| entry.seconds_left.is_some() && entry.matched) {
         if let Ok(name) = entry.name.parse() {
             known.entry(entry.address).or_default().insert(name);
         }

@@ -80,7 +80,11 @@ fn render(names: &Names) -> String {
         vec![
             entry.name.clone(),
             entry.address.to_string(),
-            entry.seconds_left.map_or_else(|| "draining".to_owned(), super::status::duration),
+            match entry.seconds_left {
+                _ if !entry.matched => "not matched".to_owned(),
+                Some(left) => super::status::duration(left),
+                None => "draining".to_owned(),
+            },
             entry.used_seconds.map_or_else(|| "-".to_owned(), |used| format!("{} ago", super::status::duration(used))),
             match entry.how {
                 How::Asked => "asked",
@@ -129,6 +133,7 @@ mod tests {
         let entry = |name: &str, left: Option<u64>, services: &[&str]| NameAddress {
             name: name.into(),
             address: [203, 0, 113, 1].into(),
+            matched: true,
             seconds_left: left,
             services: services.iter().map(|&service| service.into()).collect(),
             how: How::Asked,

@@ -1,7 +1,7 @@
 //! What is known of names, on disk: what is new at once, all of it now and then.
 
 use std::{
-    future,
+    future, io,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,8 +10,8 @@ use tokio::{task::spawn_blocking, time};
 use super::{Controller, learning::Learning};
 use crate::names::store::{Record, Store};
 
-/// How often all is saved.
-const SAVE: Duration = Duration::from_secs(5);
+/// How often all is saved. What comes between is noted; flash lasts longer so.
+const SAVE: Duration = Duration::from_secs(60);
 /// A client waits no longer for the disk than this.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -50,9 +50,11 @@ impl Controller {
     async fn save_names(&self, store: &Store) {
         loop {
             time::sleep(SAVE).await;
-            if let Some(records) = self.all_names(store) {
-                let store = store.clone();
-                let saved = spawn_blocking(move || save(&store, records)).await;
+            let store = store.clone();
+            // First: what is noted from there on may not be among the records.
+            let prepared = spawn_blocking(move || (store.prepare(), store)).await;
+            if let (Ok((prepared, store)), Some(records)) = (prepared, self.changed()) {
+                let saved = spawn_blocking(move || said(prepared.and_then(|()| store.save(records)))).await;
                 self.saved(saved.unwrap_or(false));
             }
         }
@@ -60,16 +62,14 @@ impl Controller {
 
     /// Brings the disk up to date, now.
     pub fn save(&self, store: &Store) {
-        if let Some(records) = self.all_names(store) {
-            save(store, records);
+        let prepared = store.prepare();
+        if let Some(records) = self.changed() {
+            said(prepared.and_then(|()| store.save(records)));
         }
     }
 
     /// All that is to be saved, if anything has changed.
-    fn all_names(&self, store: &Store) -> Option<Vec<Record>> {
-        if let Err(error) = store.prepare() {
-            eprintln!("enforcer: {error}");
-        }
+    fn changed(&self) -> Option<Vec<Record>> {
         self.state().learning.as_mut()?.changed(Instant::now(), today())
     }
 
@@ -81,8 +81,7 @@ impl Controller {
 }
 
 /// Whether that could be done; if not, it is said.
-fn save(store: &Store, records: Vec<Record>) -> bool {
-    let saved = store.save(records);
+fn said(saved: io::Result<()>) -> bool {
     if let Err(error) = &saved {
         eprintln!("enforcer: names' addresses are not kept over a restart: {error}");
     }

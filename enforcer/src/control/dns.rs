@@ -128,7 +128,8 @@ impl Controller {
             interval.tick().await;
             let now = Instant::now();
             let upstreams = self.upstreams.get().cloned();
-            let heard = upstreams.as_ref().and_then(|upstreams| upstreams.heard());
+            let asked = upstreams.as_ref().and_then(|upstreams| upstreams.heard());
+            let heard = asked.max(self.snooping.as_ref().and_then(Snooping::heard));
             // While no resolver is heard, clients cannot ask again: nothing that they may have ends.
             let deaf = heard.is_none_or(|heard| now >= heard + HEARD);
             let mut due = None;
@@ -144,10 +145,10 @@ impl Controller {
     }
 
     pub fn learn(&self, answer: &Answer, how: How) {
-        if let State { object, learning: Some(learning), .. } = &mut *self.state() {
-            learning.learn(object, &answer.question.name, how, &answer.addresses, Instant::now());
+        let State { object, learning: Some(learning), .. } = &mut *self.state() else { return };
+        if learning.learn(object, &answer.question.name, how, &answer.addresses, Instant::now()) {
+            self.fresh.notify_one();
         }
-        self.fresh.notify_one();
     }
 
     /// Asks for a name's addresses of both families, and learns them. An error says what is wrong.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,7 @@ const FEW: usize = 4;
 pub struct Learning {
     patterns: Patterns<ServiceId>,
     /// Services by their names, for people.
-    services: Vec<String>,
+    services: Arc<[String]>,
     nat64: Vec<Ipv6Net>,
     learned: Learned,
     addresses: Addresses,
@@ -87,11 +88,18 @@ impl Learning {
         }
     }
 
-    /// A name has these addresses, each for some seconds. When this returns, the kernel knows.
-    pub fn learn(&mut self, object: &mut Object, name: &Name, how: How, addresses: &[(IpAddr, u32)], now: Instant) {
+    /// A name has these addresses, each for some seconds. When this returns, the kernel knows. Whether the name is any service's.
+    pub fn learn(
+        &mut self,
+        object: &mut Object,
+        name: &Name,
+        how: How,
+        addresses: &[(IpAddr, u32)],
+        now: Instant,
+    ) -> bool {
         let services: Vec<ServiceId> = self.matches(name).into_iter().collect();
         if services.is_empty() {
-            return;
+            return false;
         }
         let inner: Vec<(IpAddr, u32)> =
             addresses.iter().map(|&(address, ttl)| (nat64::inside(&self.nat64, address), ttl)).collect();
@@ -107,6 +115,7 @@ impl Learning {
             self.fresh.extend(inner.iter().filter_map(claim));
         }
         self.apply(object, changes);
+        true
     }
 
     /// A name of which an address's time is over.
@@ -209,24 +218,14 @@ impl Learning {
         self.patterns.matches(name).copied().collect()
     }
 
-    /// All addresses with their names, by name.
-    pub fn list(&self, object: &Object, now: Instant) -> Vec<NameAddress> {
-        let service = |id: &ServiceId| self.services[id.0 as usize].clone();
-        let used = |address| {
-            let idle = idle(&self.addresses, self.epoch, object, address);
-            (idle < self.epoch * UNUSED.into()).then_some(idle.as_secs())
+    /// All addresses with their names, to be put into words where nobody waits for that.
+    pub fn listing(&self, object: &Object, now: Instant) -> Listing {
+        let entry = |entry: Entry| {
+            let idle = idle(&self.addresses, self.epoch, object, entry.address);
+            let used = (idle < self.epoch * UNUSED.into()).then_some(idle);
+            Listed { matched: idle != Duration::MAX, used, entry }
         };
-        let shown = |Entry { name, address, left, services, how }: Entry| NameAddress {
-            name: name.to_string(),
-            address,
-            seconds_left: left.map(|left| left.as_secs()),
-            services: services.iter().map(service).collect(),
-            how,
-            used_seconds: used(address),
-        };
-        let mut list: Vec<NameAddress> = self.learned.entries(now).map(shown).collect();
-        list.sort_unstable_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
-        list
+        Listing { entries: self.learned.entries(now).map(entry).collect(), services: Arc::clone(&self.services) }
     }
 
     /// How many there are, and how many the kernel's tables had no room for.
@@ -240,4 +239,36 @@ fn idle(addresses: &Addresses, epoch: Duration, object: &Object, address: IpAddr
     let since =
         |last: Option<u16>| last.map_or(Duration::ZERO, |last| epoch * object.epoch().wrapping_sub(last).into());
     addresses.epochs(object.tables(), address).into_iter().map(since).min().unwrap_or(Duration::MAX)
+}
+
+/// What is known at a moment.
+pub struct Listing {
+    entries: Vec<Listed>,
+    services: Arc<[String]>,
+}
+
+struct Listed {
+    entry: Entry,
+    matched: bool,
+    used: Option<Duration>,
+}
+
+impl Listing {
+    /// In words, by name.
+    pub fn names(self) -> Vec<NameAddress> {
+        let service = |id: &ServiceId| self.services[id.0 as usize].clone();
+        let shown =
+            |Listed { entry: Entry { name, address, left, services, how }, matched, used }: Listed| NameAddress {
+                name: name.to_string(),
+                address,
+                matched,
+                seconds_left: left.map(|left| left.as_secs()),
+                services: services.iter().map(service).collect(),
+                how,
+                used_seconds: used.map(|used| used.as_secs()),
+            };
+        let mut names: Vec<NameAddress> = self.entries.into_iter().map(shown).collect();
+        names.sort_unstable_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+        names
+    }
 }

@@ -52,7 +52,7 @@ use crate::{
         image::{NetError, Roles, Words},
         watch as netlink,
     },
-    policy::{Policy, ScheduleId, words},
+    policy::{Dns, Policy, ScheduleId, words},
 };
 use dns::Asking;
 use hooks::Hooks;
@@ -104,6 +104,9 @@ pub async fn run(options: &Options) -> Result<()> {
         eprintln!(
             "enforcer: rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
         );
+    }
+    if options.dns_listen.is_empty() && policy.dns != Dns::default() {
+        eprintln!("enforcer: [dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
     }
     let limits = Limits::default();
     let limits = Limits { learned: if learns { limits.learned } else { 0 }, ..limits };

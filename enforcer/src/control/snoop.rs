@@ -3,7 +3,11 @@
 use std::{
     future,
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -12,7 +16,7 @@ use enforcer_ebpf::abi::dns::outcome;
 use super::Controller;
 use crate::{
     api::types::Snooped,
-    dns::Answer,
+    dns::{Answer, ResponseCode},
     kernel::snoop::{Answers, Outcomes},
     names::How,
 };
@@ -23,11 +27,17 @@ pub struct Snooping {
     outcomes: Outcomes,
     /// Of those that the kernel took.
     unreadable: AtomicU64,
+    /// When an answer last said how things are.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl Snooping {
     pub fn new(resolvers: Vec<IpAddr>, outcomes: Outcomes) -> Self {
-        Self { resolvers, outcomes, unreadable: AtomicU64::new(0) }
+        Self { resolvers, outcomes, unreadable: AtomicU64::new(0), heard: Mutex::default() }
+    }
+
+    pub fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn status(&self) -> Snooped {
@@ -56,8 +66,14 @@ impl Controller {
         let (Some(answers), Some(snooping)) = (answers, &self.snooping) else { return future::pending().await };
         // The kernel has compared the question with what was asked.
         let take = |message: &[u8]| match Answer::read(message) {
-            Ok(answer) if answer.addresses.is_empty() => {}
-            Ok(answer) => self.learn(&answer, How::Snooped),
+            Ok(answer) => {
+                if matches!(answer.rcode, ResponseCode::NoError | ResponseCode::NXDomain) {
+                    *snooping.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                }
+                if !answer.addresses.is_empty() {
+                    self.learn(&answer, How::Snooped);
+                }
+            }
             Err(_) => {
                 snooping.unreadable.fetch_add(1, Ordering::Relaxed);
             }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use super::{Controller, State, learning::Learning};
+use super::{Controller, State, learning::Listing};
 use crate::{
     api::{
         server::Source,
@@ -56,8 +56,10 @@ impl Source for Controller {
     }
 
     fn names(&self) -> Names {
-        let State { object, learning, .. } = &*self.state();
-        let list = |learning: &Learning| learning.list(object, Instant::now());
-        Names { names: learning.as_ref().map(list).unwrap_or_default() }
+        let listing = {
+            let State { object, learning, .. } = &*self.state();
+            learning.as_ref().map(|learning| learning.listing(object, Instant::now()))
+        };
+        Names { names: listing.map(Listing::names).unwrap_or_default() }
     }
 }

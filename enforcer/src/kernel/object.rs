@@ -122,7 +122,7 @@ impl Object {
 
     fn load_bytes(object: &[u8], image: &Image, net: &NetImage, extras: Extras<'_>) -> Result<Self, KernelError> {
         let level = if extras.diagnose { Level::Debug } else { Level::Off };
-        // What is not asked for takes no memory.
+        // What is not asked for takes next to no memory.
         let snoops = |elements: u32| if extras.resolvers.is_empty() { 1 } else { elements };
         let size = |values: usize| u32::try_from(values).unwrap_or(u32::MAX).max(1);
         let blocks = size(image.blocks.len());
@@ -157,7 +157,7 @@ impl Object {
             .map_err(KernelError::Load)?;
         let map_bytes = map_bytes(&ebpf);
         // While the object still holds all of its maps, and before anything is attached.
-        load_programs(&mut ebpf)?;
+        load_programs(&mut ebpf, !extras.resolvers.is_empty())?;
 
         let mut mapped = Take(&mut ebpf);
         let mut roots = mapped.array::<Root>("ROOTS", size(image.roots.len()))?;
@@ -335,8 +335,9 @@ impl Object {
     }
 }
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
-    for (name, program) in ebpf.programs_mut() {
+/// Those that snoop only if they are asked for: no kernel need take what is not used.
+fn load_programs(ebpf: &mut Ebpf, snoops: bool) -> Result<(), KernelError> {
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| snoops || !name.starts_with("snoop_")) {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
@@ -365,6 +366,9 @@ const MAPS: &[&str] = &[
     "QUERIES",
     "ASKERS",
     "ANSWERS",
+    "MESSAGE",
+    "RESOLVERS",
+    "OUTCOMES",
 ];
 
 /// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.

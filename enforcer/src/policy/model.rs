@@ -6,8 +6,6 @@ use ipnet::{IpNet, Ipv6Net};
 
 pub use enforcer_ebpf::abi::Action;
 
-pub use crate::dns::forwarder::Decision;
-
 use crate::catalog::Pattern;
 
 /// Index into [`Policy::services`].
@@ -265,6 +263,19 @@ impl NameTimes {
             ("lifetime", &mut self.lifetime),
         ]
     }
+}
+
+/// What becomes of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Upstreams are asked.
+    Forward,
+    /// There is no such name (NXDOMAIN).
+    NxDomain,
+    /// The name has the unspecified address, and nothing else.
+    Zero,
+    /// The client is refused.
+    Refuse,
 }
 
 /// What becomes of clients' questions for names that they are not allowed; all others are forwarded.

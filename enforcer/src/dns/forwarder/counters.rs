@@ -77,7 +77,7 @@ counters! {
     timeouts,
     /// Queries that were not sent, but waited for the answer to an equal one.
     joined,
-    /// Queries for which there was no turn beside others for the same name in time.
+    /// Queries that were asked by TCP, as there were too many for the same name by datagram.
     crowded,
     /// Answers of an upstream that say that it cannot answer: the next was asked.
     at_a_loss,

@@ -27,6 +27,8 @@ use tokio::{
     time,
 };
 
+pub use crate::policy::Decision;
+
 use super::{Answer, Question};
 use counters::{Counters, Snapshot};
 use places::Places;
@@ -35,19 +37,6 @@ use upstream::{Server, Transport, Upstreams};
 
 /// The largest datagram that is sure to pass in one piece (DNS flag day 2020).
 const MAX_PAYLOAD: u16 = 1232;
-
-/// What becomes of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Upstreams are asked.
-    Forward,
-    /// There is no such name (NXDOMAIN).
-    NxDomain,
-    /// The name has the unspecified address, and nothing else.
-    Zero,
-    /// The client is refused.
-    Refuse,
-}
 
 /// What the forwarder is told by the policy, and tells it.
 pub trait Hooks: Send + Sync + 'static {

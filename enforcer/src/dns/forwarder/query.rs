@@ -42,12 +42,17 @@ impl Disguised {
 
     /// Whether a message answers it: with its id, and its very question.
     pub fn is_answered_by(&self, message: &[u8]) -> bool {
+        self.is_answered_in_any_case_by(message) && message[HEADER..self.end] == self.bytes[HEADER..self.end]
+    }
+
+    /// The same, but for the case of letters: enough where nobody can forge an answer.
+    pub fn is_answered_in_any_case_by(&self, message: &[u8]) -> bool {
         message.len() >= self.end
             && message[..2] == self.bytes[..2]
             // A response to a query with one question.
             && message[2] & 0xf8 == 0x80
             && message[4..6] == [0, 1]
-            && message[HEADER..self.end] == self.bytes[HEADER..self.end]
+            && message[HEADER..self.end].eq_ignore_ascii_case(&self.bytes[HEADER..self.end])
     }
 }
 

@@ -84,7 +84,7 @@ impl Protocol for Https {
             }
         })?;
         let message = Vec::from(body.to_bytes());
-        if !sent.is_answered_by(&message) {
+        if !sent.is_answered_in_any_case_by(&message) {
             self.counters.mismatched.add();
             return Err(Failure::Final(Fault::new("what it sends does not answer the query")));
         }

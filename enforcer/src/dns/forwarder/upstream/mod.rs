@@ -27,6 +27,7 @@ use super::{
     flights::Flights,
     health::Health,
     query::Query,
+    reply,
 };
 use crate::dns::Question;
 use fault::Fault;
@@ -129,7 +130,7 @@ impl Upstreams {
         // If who asks for all goes away, the next does it.
         let asking = flight.shared.get_or_init(async || {
             let answer = match transport {
-                Transport::Udp => self.in_turn(query).await,
+                Transport::Udp => self.by_datagram(query).await,
                 Transport::Tcp => self.ask_each(query, transport).await,
             };
             // An answer is for those who waited for it; this is no cache.
@@ -139,16 +140,16 @@ impl Upstreams {
         asking.await.clone()
     }
 
-    /// Asks when few others ask for the same question in another form.
-    async fn in_turn(&self, query: &Query) -> Option<Vec<u8>> {
+    /// Asks by datagram, unless so many others do for the same question that one more would help who forges answers: then by TCP, where nobody can
+    /// who does not see the connection.
+    async fn by_datagram(&self, query: &Query) -> Option<Vec<u8>> {
         let forms = self.forms.join(query.question.clone(), || Semaphore::new(FORMS));
-        let Ok(turn) = time::timeout(self.patience, forms.shared.acquire()).await else {
+        let Ok(_turn) = forms.shared.try_acquire() else {
             self.counters.crowded.add();
-            return None;
+            let answer = self.ask_each(query, Transport::Tcp).await?;
+            return Some(reply::fit(query, answer));
         };
-        let answer = self.ask_each(query, Transport::Udp).await;
-        drop(turn);
-        answer
+        self.ask_each(query, Transport::Udp).await
     }
 
     async fn ask_each(&self, query: &Query, transport: Transport) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::{
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{
-    super::{counters::Counters, query::Query, stream},
+    super::{counters::Counters, query::Query, reply, stream},
     MAX_MESSAGE,
 };
 
@@ -30,6 +30,10 @@ pub async fn by_udp(upstream: SocketAddr, query: &Query, counters: &Counters) ->
                 message.shrink_to_fit();
                 return Ok(message);
             }
+            // Some resolvers lose the case of letters.
+            Ok(_) if sent.is_answered_in_any_case_by(&message) => {
+                return Ok(reply::fit(query, by_tcp(upstream, query, counters).await?));
+            }
             // The true answer may still come.
             Ok(_) => counters.mismatched.add(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -45,7 +49,7 @@ pub async fn by_tcp(upstream: SocketAddr, query: &Query, counters: &Counters) ->
     stream::write(&mut connection, sent.bytes()).await?;
     loop {
         let message = stream::read(&mut connection).await?;
-        if sent.is_answered_by(&message) {
+        if sent.is_answered_in_any_case_by(&message) {
             return Ok(message);
         }
         counters.mismatched.add();

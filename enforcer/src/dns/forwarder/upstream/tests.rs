@@ -7,10 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, runtime::Runtime, task::JoinSet, time};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Runtime,
+    task::JoinSet,
+    time,
+};
 
 use super::{FORMS, Transport, Upstreams};
-use crate::dns::forwarder::{counters::Counters, query::Query};
+use crate::dns::forwarder::{counters::Counters, query::Query, stream};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,18 +118,65 @@ fn if_who_asks_for_others_goes_away_they_still_get_the_answer() {
 }
 
 #[test]
-fn one_question_in_many_forms_has_few_under_way() {
+fn one_question_in_many_forms_has_few_datagrams_under_way_and_nobody_waits() {
+    const DELAY: Duration = Duration::from_millis(200);
     Runtime::new().unwrap().block_on(async {
-        let (address, counts) = server(Duration::from_millis(50), |_| 0).await;
-        let (upstreams, _) = upstreams(&[address]);
+        let (address, counts) = server(DELAY, |_| 0).await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let message = stream::read(&mut stream).await.unwrap();
+                    time::sleep(DELAY).await;
+                    stream::write(&mut stream, &answer(&message, 3)).await.unwrap();
+                });
+            }
+        });
+        let (upstreams, counters) = upstreams(&[address]);
         let mut asking = JoinSet::new();
         for number in 0..40 {
             let upstreams = Arc::clone(&upstreams);
             let query = query(number, "www.example", Some(number));
-            asking.spawn(async move { upstreams.ask(&query, Transport::Udp).await.unwrap() });
+            asking.spawn(async move { upstreams.ask(&query, Transport::Udp).await.unwrap()[3] & 15 });
         }
-        asking.join_all().await;
-        assert_eq!((count(&counts), counts[2].load(Ordering::Relaxed)), (40, FORMS));
+        let codes = asking.join_all().await;
+        let by_tcp = codes.iter().filter(|code| **code == 3).count();
+        assert_eq!((count(&counts), counts[2].load(Ordering::Relaxed), by_tcp), (FORMS, FORMS, 40 - FORMS));
+        assert_eq!(counters.snapshot().crowded, by_tcp as u64);
+    });
+}
+
+#[test]
+fn a_resolver_that_loses_the_case_of_questions_is_asked_by_tcp() {
+    Runtime::new().unwrap().block_on(async {
+        let lower = |message: &[u8]| {
+            let mut message = answer(message, 0);
+            message[12..].make_ascii_lowercase();
+            message
+        };
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                socket.send_to(&lower(&buffer[..length]), from).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let message = stream::read(&mut stream).await.unwrap();
+                stream::write(&mut stream, &lower(&message)).await.unwrap();
+            }
+        });
+        let (upstreams, _) = upstreams(&[address]);
+        // Letters enough that one of them is in upper case.
+        let query = query(1, "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz.example", None);
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let mut got = upstreams.ask(&query, transport).await.unwrap();
+            query.claim(&mut got);
+            assert_eq!(got, answer(query.bytes(), 0), "{transport:?}");
+        }
     });
 }
 

@@ -123,7 +123,7 @@ impl Waiting {
     fn give(&self, message: Vec<u8>) -> bool {
         let Some(id) = message.first_chunk() else { return false };
         let mut waiting = self.lock();
-        let Some((_, giver)) = waiting.get_mut(id).filter(|(sent, _)| sent.is_answered_by(&message)) else {
+        let Some((_, giver)) = waiting.get_mut(id).filter(|(sent, _)| sent.is_answered_in_any_case_by(&message)) else {
             return false;
         };
         giver.take().is_some_and(|giver| giver.send(message).is_ok())
