@@ -235,6 +235,30 @@ fn a_crash_while_names_are_learned_forgets_none_that_a_client_has() -> Result<()
 }
 
 #[test]
+fn connections_that_drain_go_on_after_a_crash() -> Result<()> {
+    let lab = Lab::new()?;
+    let _resolver = resolver(&lab)?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let policy = format!("{POLICY}{SHORT}");
+    let mut enforcer = start(&lab, &policy)?;
+    let address = addresses(1).0;
+    ask(&lab, "n1.fresh.lab.example", A)?;
+    let mut stream = echo(&lab, SocketAddr::new(address.parse()?, 5223))?;
+    for crash in 0..3 {
+        wait("it drains", || {
+            assert!(says_again(&mut stream), "crash {crash}");
+            Ok(known(&enforcer, "n1.fresh.lab.example")?[0].ends_with("draining"))
+        })?;
+        assert_eq!(probe::tcp(&lab.client, &address, 443)?, Silence);
+        enforcer.kill()?;
+        enforcer = start(&lab, &policy)?;
+        assert!(says_again(&mut stream), "crash {crash}");
+    }
+    wait("it ends when nobody uses it", || Ok(known(&enforcer, "n1.fresh.lab.example")?.is_empty()))?;
+    enforcer.stop()
+}
+
+#[test]
 fn addresses_reach_the_kernel_as_fast_as_a_network_learns_them() -> Result<()> {
     const COUNT: u32 = 60_000;
     let policy = Policy::parse("names", POLICY, &Catalogs::default())?;

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     fs, io,
+    net::IpAddr,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -199,6 +200,9 @@ async fn resolve(State(source): State<Arc<dyn Source>>, body: Body) -> Result<Js
     let body = body.map_err(|_| bad("it did not come in time".into()))?.map_err(|error| bad(error.to_string()))?;
     let asked: Resolve = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let name: Name = asked.name.parse().map_err(|error: NotAName| bad(error.to_string()))?;
+    if asked.name.contains('*') || asked.name.parse::<IpAddr>().is_ok() {
+        return Err(bad(format!("{} is no one name", asked.name)));
+    }
     source.resolve(name).await.map(Json).map_err(|why| problem(StatusCode::BAD_GATEWAY, "not resolved", &why))
 }
 

@@ -1,6 +1,6 @@
 //! Names of hosts, exact or with a wildcard in front.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// A DNS name in lower case, or `*.` and one: that stands for all names below it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +11,7 @@ pub struct Pattern {
 }
 
 /// Why a text is no pattern. What is no name in DNS at all is [`dns::name::NotAName`](crate::dns::name::NotAName): that one takes more, such as a
-/// single label, numbers and any script.
+/// single label and numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "names are labels of letters, digits and hyphens with dots between them, such as \"www.apple.com\" or \"*.push.apple.com\""
@@ -34,10 +34,15 @@ impl Pattern {
 impl FromStr for Pattern {
     type Err = NotAPattern;
 
-    /// RFC 1035, 2.3.4: labels of 63 and names of 253 characters; at least two labels, the last one not a number, so that no address is
+    /// Names in other scripts become what DNS has for them (IDNA). RFC 1035, 2.3.4: labels of 63 and names of 253 characters; at least two labels, the last one not a number, so that no address is
     /// taken for a name.
     fn from_str(text: &str) -> Result<Self, NotAPattern> {
         let (wildcard, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
+        let name = if name.is_ascii() {
+            Cow::Borrowed(name)
+        } else {
+            Cow::Owned(idna::domain_to_ascii(name).map_err(|_| NotAPattern)?)
+        };
         let label = |label: &str| {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')

@@ -36,8 +36,14 @@ pub struct Arguments {
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let wanted: Option<Pattern> =
-        arguments.pattern.as_ref().map(|word| word.parse().with_context(|| format!("{word:?}"))).transpose()?;
+    let wanted: Option<Pattern> = arguments
+        .pattern
+        .as_ref()
+        .map(|word| {
+            let word = word.strip_suffix('.').unwrap_or(word);
+            word.parse().with_context(|| format!("{word:?}"))
+        })
+        .transpose()?;
     let wanted: Option<Patterns<()>> = wanted.map(|pattern| [(pattern, ())].into_iter().collect());
     let list = async || -> Result<Names> {
         let mut names: Names = client::get(&arguments.socket.socket, "/v1/names").await?;

@@ -48,14 +48,20 @@ impl Controller {
     }
 
     async fn save_names(&self, store: &Store) {
+        let mut well = true;
         loop {
             time::sleep(SAVE).await;
             let store = store.clone();
             // First: what is noted from there on may not be among the records.
             let prepared = spawn_blocking(move || (store.prepare(), store)).await;
             if let (Ok((prepared, store)), Some(records)) = (prepared, self.changed()) {
-                let saved = spawn_blocking(move || said(prepared.and_then(|()| store.save(records)))).await;
-                self.saved(saved.unwrap_or(false));
+                let saving = spawn_blocking(move || prepared.and_then(|()| store.save(records)));
+                let saved = saving.await.unwrap_or(Ok(()));
+                if well {
+                    say(&saved);
+                }
+                well = saved.is_ok();
+                self.saved(well);
             }
         }
     }
@@ -64,7 +70,7 @@ impl Controller {
     pub fn save(&self, store: &Store) {
         let prepared = store.prepare();
         if let Some(records) = self.changed() {
-            said(prepared.and_then(|()| store.save(records)));
+            say(&prepared.and_then(|()| store.save(records)));
         }
     }
 
@@ -80,12 +86,10 @@ impl Controller {
     }
 }
 
-/// Whether that could be done; if not, it is said.
-fn said(saved: io::Result<()>) -> bool {
-    if let Err(error) = &saved {
+fn say(saved: &io::Result<()>) {
+    if let Err(error) = saved {
         eprintln!("enforcer: names' addresses are not kept over a restart: {error}");
     }
-    saved.is_ok()
 }
 
 /// The time since 1970.

@@ -14,7 +14,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{Controller, Options, State, disk::today, snoop::Snooping};
+use super::{Controller, Options, State, disk::today, learning::exact_names, snoop::Snooping};
 use crate::{
     api::types::{NamesStatus, Resolved, ResolvedAddress, UpstreamStatus},
     dns::{
@@ -103,8 +103,7 @@ impl Controller {
     /// Serves clients, and asks for the policy's exact names ahead of them, until it is dropped.
     pub async fn serve_dns(&self, policy: &Policy) {
         let Some(upstreams) = self.upstreams.get() else { return future::pending().await };
-        let exact = policy.named().flat_map(|(_, service)| &service.names).filter(|name| !name.is_wildcard());
-        let exact: BTreeSet<Name> = exact.filter_map(|name| name.to_string().parse().ok()).collect();
+        let exact: BTreeSet<Name> = exact_names(policy).collect();
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let counts = seconds(policy.names.floor)..=seconds(policy.names.ceiling);
         let mut schedule = Schedule::new(exact, RATE, counts, Instant::now());
@@ -159,7 +158,8 @@ impl Controller {
         let ask = |kind| resolver::ask(upstreams, &name, kind);
         let (v4, v6) = tokio::join!(ask(RecordType::A), ask(RecordType::AAAA));
         let answers: Vec<Answer> = v4.into_iter().chain(v6).collect();
-        if answers.is_empty() {
+        let nothing = answers.iter().all(|answer| answer.addresses.is_empty());
+        if answers.is_empty() || (answers.len() < 2 && nothing) {
             return Err("no resolver has an answer".into());
         }
         let mut resolved =

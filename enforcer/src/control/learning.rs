@@ -44,6 +44,8 @@ pub struct Learning {
     learned: Learned,
     addresses: Addresses,
     live: Vec<Live>,
+    /// How long an address drains at most.
+    lifetime: Duration,
     epoch: Duration,
     next_epoch: Instant,
     /// Addresses that the kernel's tables had no room for.
@@ -76,9 +78,10 @@ impl Learning {
             patterns: named.collect(),
             services: policy.services.iter().map(|service| service.name.clone()).collect(),
             nat64: policy.nat64.clone(),
-            learned: Learned::new(limits),
+            learned: Learned::new(limits, exact_names(policy).collect()),
             addresses: Addresses::new(&policy.nat64),
             live,
+            lifetime: limits.lifetime,
             epoch,
             next_epoch: now + epoch,
             unplaced: 0,
@@ -136,7 +139,11 @@ impl Learning {
     }
 
     fn apply(&mut self, object: &mut Object, changes: Vec<Change>) {
-        let unused = object.epoch().wrapping_sub(UNUSED);
+        self.apply_from(object, changes, object.epoch().wrapping_sub(UNUSED));
+    }
+
+    /// New addresses begin as if they had been used in this epoch.
+    fn apply_from(&mut self, object: &mut Object, changes: Vec<Change>, epoch: u16) {
         for change in changes {
             let (address, services, draining) = match change {
                 Change::Live(address, services) => (address, services, false),
@@ -146,7 +153,7 @@ impl Learning {
                     continue;
                 }
             };
-            let stored = self.addresses.set(object.memory(), &mut self.live, address, &services, draining, unused);
+            let stored = self.addresses.set(object.memory(), &mut self.live, address, &services, draining, epoch);
             if let Err(NoRoom) = stored {
                 if self.unplaced == 0 {
                     eprintln!("enforcer: {address} is not matched: {NoRoom}");
@@ -161,10 +168,17 @@ impl Learning {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        let record = |Entry { name, address, left, .. }: Entry| {
-            Some(Record { name: name.to_string(), address, until: (today + left?).as_secs() })
+        // What drains is known by a time that is over: when it began to.
+        let until = |left, drains: Option<Duration>| match (left, drains) {
+            (Some(left), _) => today + left,
+            (None, drains) => (today + drains.unwrap_or_default()).saturating_sub(self.lifetime),
         };
-        Some(self.learned.entries(now).filter_map(record).collect())
+        let record = |Entry { name, address, left, drains, .. }: Entry| Record {
+            name: name.to_string(),
+            address,
+            until: until(left, drains).as_secs(),
+        };
+        Some(self.learned.entries(now).map(record).collect())
     }
 
     /// The disk does not know what it was told.
@@ -187,12 +201,20 @@ impl Learning {
         self.fresh.drain(..).map(record).collect()
     }
 
-    /// Takes what the disk knew: what has not ended yet, of names that this policy has.
+    /// Takes what the disk knew of names that this policy has. What has ended may have connections: it drains.
     pub fn restore(&mut self, object: &mut Object, records: Vec<Record>, now: Instant, today: Duration) {
         for Record { name, address, until } in records {
+            let Ok(name) = name.parse() else { continue };
             let left = u32::try_from(until.saturating_sub(today.as_secs())).unwrap_or(u32::MAX);
-            if let (1.., Ok(name)) = (left, name.parse()) {
+            if left > 0 {
                 self.learn(object, &name, How::Restored, &[(address, left)], now);
+                continue;
+            }
+            let services: Vec<ServiceId> = self.matches(&name).into_iter().collect();
+            let over = Duration::from_secs(today.as_secs().saturating_sub(until));
+            if let (Some(rest), false) = (self.lifetime.checked_sub(over), services.is_empty()) {
+                let changes = self.learned.drain_again(&name, &services, address, now + rest);
+                self.apply_from(object, changes, object.epoch());
             }
         }
     }
@@ -234,6 +256,12 @@ impl Learning {
     }
 }
 
+/// The names without an asterisk of services that rules name; some more than once.
+pub fn exact_names(policy: &Policy) -> impl Iterator<Item = Name> {
+    let names = policy.named().flat_map(|(_, service)| &service.names);
+    names.filter(|name| !name.is_wildcard()).filter_map(|name| name.to_string().parse().ok())
+}
+
 /// For how long no packet of a connection that stands has passed to an address. What is not known counts as used.
 fn idle(addresses: &Addresses, epoch: Duration, object: &Object, address: IpAddr) -> Duration {
     let since =
@@ -258,7 +286,7 @@ impl Listing {
     pub fn names(self) -> Vec<NameAddress> {
         let service = |id: &ServiceId| self.services[id.0 as usize].clone();
         let shown =
-            |Listed { entry: Entry { name, address, left, services, how }, matched, used }: Listed| NameAddress {
+            |Listed { entry: Entry { name, address, left, services, how, .. }, matched, used }: Listed| NameAddress {
                 name: name.to_string(),
                 address,
                 matched,

@@ -5,7 +5,7 @@
 //! what to do with the changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -33,8 +33,18 @@ pub struct Limits {
     pub lifetime: Duration,
     /// Addresses of a name.
     pub per_name: usize,
-    /// Claims and draining addresses together.
+    /// Claims and draining addresses together; a quarter of them drain at most.
     pub all: usize,
+}
+
+impl Limits {
+    fn draining(&self) -> usize {
+        self.all / 4
+    }
+
+    fn claims(&self) -> usize {
+        self.all - self.draining()
+    }
 }
 
 /// How an address became known.
@@ -73,6 +83,8 @@ pub struct Entry {
     pub address: IpAddr,
     /// For how long the name claims it; nothing if it drains.
     pub left: Option<Duration>,
+    /// For how long it drains at most.
+    pub drains: Option<Duration>,
     /// The services: of the name, or those that it drains for.
     pub services: Vec<ServiceId>,
     /// How it became known.
@@ -124,11 +136,17 @@ pub type Idle<'a> = &'a dyn Fn(IpAddr) -> Duration;
 /// All claims, and what drains.
 pub struct Learned {
     limits: Limits,
+    /// Names that the policy has without an asterisk: none of others takes their place.
+    exact: HashSet<Name>,
     names: HashMap<Name, Known>,
     live: HashMap<IpAddr, Live>,
     draining: BTreeMap<IpAddr, Draining>,
+    /// What drains by when it ends.
+    drains: BTreeSet<(Instant, IpAddr)>,
     /// All claims by when they end.
     order: BTreeSet<(Instant, Name, IpAddr)>,
+    /// Claims of names that are not exact, the first learned in front; and some that have ended.
+    queue: VecDeque<(Name, IpAddr)>,
     evicted: u64,
     refused: u64,
 }
@@ -136,13 +154,16 @@ pub struct Learned {
 impl Learned {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, exact: HashSet<Name>) -> Self {
         Self {
             limits,
+            exact,
             names: HashMap::new(),
             live: HashMap::new(),
             draining: BTreeMap::new(),
+            drains: BTreeSet::new(),
             order: BTreeSet::new(),
+            queue: VecDeque::new(),
             evicted: 0,
             refused: 0,
         }
@@ -198,8 +219,17 @@ impl Learned {
                 self.release(name, first, Some(now), idle, changes);
             }
         }
-        while self.order.len() + self.draining.len() >= self.limits.all {
-            self.make_room(idle, changes);
+        while self.order.len() >= self.limits.claims() {
+            self.make_room(now, idle, changes);
+        }
+        if !self.exact.contains(name) {
+            if self.queue.len() >= 2 * self.limits.all {
+                let names = &self.names;
+                self.queue.retain(|(name, address)| {
+                    names.get(name).is_some_and(|known| known.addresses.contains_key(address))
+                });
+            }
+            self.queue.push_back((name.clone(), address));
         }
         let fresh = || Known { services: services.into(), how, addresses: BTreeMap::new() };
         self.names.entry(name.clone()).or_insert_with(fresh).addresses.insert(address, until);
@@ -208,8 +238,9 @@ impl Learned {
         names.insert(name.clone());
         let before = counts.len();
         services.iter().for_each(|&service| *counts.entry(service).or_default() += 1);
-        if self.draining.remove(&address).is_some() || counts.len() > before {
-            changes.push(Change::Live(address, counts.keys().copied().collect()));
+        let (grows, services) = (counts.len() > before, counts.keys().copied().collect());
+        if self.end_drain(address) || grows {
+            changes.push(Change::Live(address, services));
         }
     }
 
@@ -248,27 +279,64 @@ impl Learned {
         match drain {
             Some(now) if idle(address) <= self.limits.idle => {
                 let end = now + self.limits.lifetime;
-                self.draining.insert(address, Draining { name: name.clone(), how, services: before.clone(), end });
-                changes.push(Change::Draining(address, before));
+                self.drain(address, Draining { name: name.clone(), how, services: before, end }, changes);
             }
             _ => changes.push(Change::Gone(address)),
         }
     }
 
-    /// Ends what is least missed: a claim that would end soon to an address that nobody uses; else what has drained for longest; else the first claim.
-    fn make_room(&mut self, idle: Idle<'_>, changes: &mut Vec<Change>) {
-        /// More claims are not looked at.
+    /// Lets an address drain, in place of the one that would end first if there are too many.
+    fn drain(&mut self, address: IpAddr, draining: Draining, changes: &mut Vec<Change>) {
+        if self.draining.len() >= self.limits.draining()
+            && let Some(&(_, first)) = self.drains.first()
+        {
+            self.evicted += 1;
+            self.end_drain(first);
+            changes.push(Change::Gone(first));
+        }
+        changes.push(Change::Draining(address, draining.services.clone()));
+        self.drains.insert((draining.end, address));
+        self.draining.insert(address, draining);
+    }
+
+    /// Whether it drained.
+    fn end_drain(&mut self, address: IpAddr) -> bool {
+        let Some(draining) = self.draining.remove(&address) else { return false };
+        self.drains.remove(&(draining.end, address))
+    }
+
+    /// Ends a claim: of those of names that are not exact, the one learned first to whose address nobody has been lately. Where all are used, the first's
+    /// connections stand.
+    fn make_room(&mut self, now: Instant, idle: Idle<'_>, changes: &mut Vec<Change>) {
+        /// So many that are used get a second chance.
         const LOOK: usize = 16;
         self.evicted += 1;
-        let unused = self.order.iter().take(LOOK).find(|(.., address)| idle(*address) > self.limits.idle);
-        if unused.is_none()
-            && let Some((&address, _)) = self.draining.iter().min_by_key(|(_, draining)| draining.end)
-        {
-            self.draining.remove(&address);
-            changes.push(Change::Gone(address));
-        } else if let Some((_, name, address)) = unused.or(self.order.first()).cloned() {
-            self.release(&name, address, None, idle, changes);
+        let mut chances = LOOK.min(self.queue.len());
+        while let Some((name, address)) = self.queue.pop_front() {
+            if self.until(&name, address).is_none() {
+                continue;
+            }
+            if chances > 0 && idle(address) <= self.limits.idle {
+                chances -= 1;
+                self.queue.push_back((name, address));
+                continue;
+            }
+            return self.release(&name, address, Some(now), idle, changes);
         }
+        if let Some((_, name, address)) = self.order.first().cloned() {
+            self.release(&name, address, Some(now), idle, changes);
+        }
+    }
+
+    /// Addresses of a name that may have been draining before the last start: until that is known, they do.
+    pub fn drain_again(&mut self, name: &Name, services: &[ServiceId], address: IpAddr, end: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if is_public(address) && !self.live.contains_key(&address) {
+            self.end_drain(address);
+            let draining = Draining { name: name.clone(), how: How::Restored, services: services.into(), end };
+            self.drain(address, draining, &mut changes);
+        }
+        changes
     }
 
     /// A name of which a claim's time is over.
@@ -286,14 +354,14 @@ impl Learned {
         {
             self.release(&name, address, Some(now), idle, &mut changes);
         }
-        let limit = self.limits.idle;
-        self.draining.retain(|&address, draining| {
-            let goes_on = draining.end > now && idle(address) <= limit;
-            if !goes_on {
-                changes.push(Change::Gone(address));
-            }
-            goes_on
-        });
+        let over = |(&address, draining): (&IpAddr, &Draining)| {
+            (draining.end <= now || idle(address) > self.limits.idle).then_some(address)
+        };
+        let over: Vec<IpAddr> = self.draining.iter().filter_map(over).collect();
+        for address in over {
+            self.end_drain(address);
+            changes.push(Change::Gone(address));
+        }
         changes
     }
 
@@ -316,14 +384,16 @@ impl Learned {
                 name: name.clone(),
                 address,
                 left: Some(end.saturating_duration_since(now)),
+                drains: None,
                 services: known.services.to_vec(),
                 how: known.how,
             })
         });
-        let draining = self.draining.iter().map(|(&address, draining)| Entry {
+        let draining = self.draining.iter().map(move |(&address, draining)| Entry {
             name: draining.name.clone(),
             address,
             left: None,
+            drains: Some(draining.end.saturating_duration_since(now)),
             services: draining.services.clone(),
             how: draining.how,
         });

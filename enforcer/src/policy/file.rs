@@ -204,6 +204,11 @@ impl<'a> PolicyReader<'a> {
         let mut names = NameTimes::default();
         if let Some(table) = self.reader.table(table, "names") {
             self.seconds(table, &mut names.named(), "a time");
+            let NameTimes { floor, ceiling, .. } = names;
+            if let (true, Some(value)) = (floor > ceiling, table.get("ceiling").or_else(|| table.get("floor"))) {
+                let help = "write a ceiling that is at least the floor";
+                self.reader.wrong(value.span(), format!("the floor, {floor}, is above the ceiling, {ceiling}"), help);
+            }
         }
         names
     }

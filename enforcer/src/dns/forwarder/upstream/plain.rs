@@ -1,11 +1,14 @@
 //! Asking in clear, by UDP and TCP (RFC 1035).
 
 use std::{
-    io,
+    future, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    sync::Notify,
+};
 
 use super::{
     super::{counters::Counters, query::Query, reply, stream},
@@ -21,24 +24,40 @@ pub async fn by_udp(upstream: SocketAddr, query: &Query, counters: &Counters) ->
     socket.connect(upstream).await?;
     let sent = query.disguised();
     socket.send(sent.bytes()).await?;
-    loop {
-        // Thousands may wait; only who has something to read takes memory for it.
-        socket.readable().await?;
-        let mut message = Vec::with_capacity(MAX_MESSAGE);
-        match socket.try_recv_buf(&mut message) {
-            Ok(_) if sent.is_answered_by(&message) => {
-                message.shrink_to_fit();
-                return Ok(message);
+    let folded = Notify::new();
+    let listening = async {
+        loop {
+            // Thousands may wait; only who has something to read takes memory for it.
+            socket.readable().await?;
+            let mut message = Vec::with_capacity(MAX_MESSAGE);
+            match socket.try_recv_buf(&mut message) {
+                Ok(_) if sent.is_answered_by(&message) => {
+                    message.shrink_to_fit();
+                    return Ok(message);
+                }
+                // The true answer may still come.
+                Ok(_) => {
+                    counters.mismatched.add();
+                    if sent.is_answered_in_any_case_by(&message) {
+                        folded.notify_one();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
-            // Some resolvers lose the case of letters.
-            Ok(_) if sent.is_answered_in_any_case_by(&message) => {
-                return Ok(reply::fit(query, by_tcp(upstream, query, counters).await?));
-            }
-            // The true answer may still come.
-            Ok(_) => counters.mismatched.add(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
         }
+    };
+    // Some resolvers lose the case of letters: by TCP, it need not be kept.
+    let by_tcp = async {
+        folded.notified().await;
+        match by_tcp(upstream, query, counters).await {
+            Ok(answer) => Ok(reply::fit(query, answer)),
+            Err(_) => future::pending().await,
+        }
+    };
+    tokio::select! {
+        answer = listening => answer,
+        answer = by_tcp => answer,
     }
 }
 
