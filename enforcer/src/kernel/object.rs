@@ -312,7 +312,16 @@ impl Object {
     /// # Errors
     /// If there is none of this name.
     pub fn xdp(&mut self, program: &'static str) -> Result<&mut Xdp, KernelError> {
-        self.program(program)
+        Self::program(&mut self.ebpf, program)
+    }
+
+    /// A loaded XDP program, and the tables to store in while it runs.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    #[cfg(feature = "bench")]
+    pub fn beside(&mut self, program: &'static str) -> Result<(&mut Xdp, &mut Memory), KernelError> {
+        Ok((Self::program(&mut self.ebpf, program)?, &mut self.memory))
     }
 
     /// A loaded TC program.
@@ -320,15 +329,14 @@ impl Object {
     /// # Errors
     /// If there is none of this name.
     pub fn classifier(&mut self, program: &'static str) -> Result<&mut SchedClassifier, KernelError> {
-        self.program(program)
+        Self::program(&mut self.ebpf, program)
     }
 
-    fn program<'a, P>(&'a mut self, program: &'static str) -> Result<&'a mut P, KernelError>
+    fn program<'a, P>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut P, KernelError>
     where
         &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
     {
-        self.ebpf
-            .program_mut(program)
+        ebpf.program_mut(program)
             .ok_or(ProgramError::NotLoaded)
             .and_then(TryInto::try_into)
             .map_err(|source| KernelError::Program { program: program.to_owned(), source })

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use aya::programs::{TestRun as _, TestRunOptions};
 use enforcer::{
-    compile::{self, Limits},
+    compile::{self, Limits, Live},
     kernel::{memory::Mapped, object::Object},
     net::{
         Facts, NetImage,
@@ -27,6 +27,7 @@ const TARGET_WORDS: usize = 1 << 20;
 /// A policy loaded with the benchmark's programs, and what loading took.
 pub struct Bench {
     object: Object,
+    live: Vec<Live>,
     targets: Mapped<Block>,
     /// Policy to tables.
     pub compile: Duration,
@@ -60,7 +61,7 @@ impl Bench {
     /// Compiles and loads.
     pub fn new(policy: &Policy, sample_ms: f64) -> Result<Self> {
         let start = Instant::now();
-        let image = compile::compile(policy, &Limits::default(), 0x9e37_79b9)?;
+        let mut image = compile::compile(policy, &Limits::default(), 0x9e37_79b9)?;
         let compile = start.elapsed();
         let net = lab_net(image.words)?;
         let start = Instant::now();
@@ -68,7 +69,8 @@ impl Bench {
         let load = start.elapsed();
         let targets = Mapped::new(object.take_map("TARGETS")?, "TARGETS", (TARGET_WORDS / 256) as u32)?;
         let map_bytes = object.map_bytes();
-        Ok(Self { object, targets, compile, load, map_bytes, sample_ms })
+        let live = std::mem::take(&mut image.live);
+        Ok(Self { object, live, targets, compile, load, map_bytes, sample_ms })
     }
 
     /// The kernel's own structures, to be filled for comparison.
@@ -127,8 +129,7 @@ impl Bench {
         // Warms caches up, and tells how many runs make a sample.
         let mut repeats = Vec::new();
         for &program in &all {
-            let (nanoseconds, _) = self.sample(program, frame, 200_000)?;
-            repeats.push((self.sample_ms * 1e6 / nanoseconds) as u32);
+            repeats.push(self.repeats(program, frame)?);
         }
         let mut above = vec![Vec::with_capacity(ROUNDS); programs.len()];
         let mut returned = vec![0; programs.len()];
@@ -143,6 +144,17 @@ impl Bench {
         Ok(above.into_iter().map(median).zip(returned).collect())
     }
 
+    /// How many runs of a program make a sample; its caches are warm then.
+    pub fn repeats(&mut self, program: &'static str, frame: &[u8]) -> Result<u32> {
+        let (nanoseconds, _) = self.sample(program, frame, 200_000)?;
+        Ok((self.sample_ms * 1e6 / nanoseconds) as u32)
+    }
+
+    /// What is loaded, and what its class tables grow by.
+    pub fn parts(&mut self) -> (&mut Object, &mut [Live]) {
+        (&mut self.object, &mut self.live)
+    }
+
     /// Nanoseconds per run by the clock on the wall: the kernel's own figure is cut to whole ones. A call waits for a grace period or two at its
     /// ends, a few milliseconds; samples are long enough to drown that.
     fn sample(&mut self, program: &'static str, frame: &[u8], repeat: u32) -> Result<(f64, u32)> {
@@ -154,7 +166,8 @@ impl Bench {
     }
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
+/// The middle one.
+pub fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_unstable_by(f64::total_cmp);
     samples[samples.len() / 2]
 }
@@ -169,6 +182,17 @@ pub fn stay_on_this_cpu() -> Result<()> {
     };
     anyhow::ensure!(!refused, "cannot stay on one CPU: {}", std::io::Error::last_os_error());
     Ok(())
+}
+
+/// Lets this thread run on every CPU but the one it is on, where the packets are; on all, if there is no other.
+pub fn leave_this_cpu() {
+    // SAFETY: plain data, for which zero bytes are an empty set; the calls only read it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let own = usize::try_from(libc::sched_getcpu()).unwrap_or(0);
+        (0..libc::CPU_SETSIZE as usize).filter(|cpu| *cpu != own).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    }
 }
 
 /// A TCP SYN of the benchmark's client to port 443.

@@ -1,4 +1,5 @@
 //! The benchmark's parts: what is measured, and how.
 
+pub mod learning;
 pub mod measure;
 pub mod sets;

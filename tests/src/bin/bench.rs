@@ -7,6 +7,7 @@ use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
 use clap::Parser;
 use enforcer::policy::{Action, Policy};
 use enforcer_tests::bench::{
+    learning,
     measure::{Bench, frame, stay_on_this_cpu},
     sets,
 };
@@ -39,6 +40,8 @@ const HIT: &str = "IPv4 hosts, hit";
 const MISS: &str = "IPv4 hosts, miss";
 const RULES: &str = "rules over 100,000 IPv4 prefixes";
 const BOTH: &str = "1M prefixes and 1M hosts";
+const QUIET: &str = "IPv4 prefixes, names learned aside";
+const LEARNING: &str = "IPv4 prefixes, names learned";
 
 const DROP: u32 = 1;
 const PASS: u32 = 2;
@@ -120,6 +123,18 @@ fn main() -> Result<()> {
         let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), arguments.sample_ms)?;
         aim(&mut bench, &both, &mut rng);
         add(row(BOTH, both.len(), &mut bench, false, PASS, &[])?);
+    }
+    if wanted(LEARNING) {
+        let nets = sets::prefixes(&mut rng, 1000, false);
+        let mut policy = sets::one_rule(nets.clone(), Action::Allow);
+        policy.services[0].names.push("*.example.org".parse()?);
+        let mut bench = Bench::new(&policy, arguments.sample_ms)?;
+        aim(&mut bench, &nets, &mut rng);
+        let (times, rate) = learning::time(&mut bench, &policy, "rewrite4", "judge4", &frame(false)?)?;
+        for (what, nanoseconds) in [QUIET, LEARNING].into_iter().zip(times) {
+            add(figures(what, nets.len(), &bench, [Some(nanoseconds), None, None]));
+        }
+        println!("{rate:.0} addresses were learned, and as many forgotten, a second");
     }
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows)?)?;
