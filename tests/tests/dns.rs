@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use enforcer::dns::{
-    forwarder::{Decision, Limits, counters::Counters, upstream::Upstreams},
+    forwarder::{Decision, Limits, upstream::Upstreams},
     resolver::{self, schedule::Schedule},
 };
 use enforcer_tests::lab::{
@@ -194,8 +194,7 @@ fn the_kernel_knows_before_the_client() -> Result<()> {
 fn exact_names_are_asked_for_until_they_are_known() -> Result<()> {
     let lab = Lab::new()?;
     let address = SocketAddr::from(([17, 1, 2, 3], 53));
-    let counters = Arc::new(Counters::new(&[address]));
-    let upstreams = Arc::new(Upstreams::new(vec![address.into()], None, Duration::from_millis(300), counters)?);
+    let upstreams = Arc::new(Upstreams::new(vec![address.into()], None, Duration::from_millis(300))?);
     let names = ["www", "many", "nothing"].map(|name| format!("{name}.lab.example").parse().unwrap());
     let mut schedule = Schedule::new(names, 100, Duration::from_secs(60)..=Duration::from_secs(86_400), Instant::now());
     let learned = Mutex::new(Vec::new());

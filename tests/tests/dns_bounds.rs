@@ -14,7 +14,7 @@ use enforcer_tests::lab::{
         self, A, PATIENCE, TXT,
         rcodes::{FORMERR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL},
     },
-    forwarder::{Record, Running, SERVER},
+    forwarder::{Record, Running, SERVER, ask_at_once},
     resolver::Resolver,
     upstream::Upstream,
 };
@@ -120,26 +120,7 @@ fn a_thousand_queries_at_once_are_answered() -> Result<()> {
     })?;
     let limits = Limits { queries_per_client: COUNT.into(), upstream: PATIENCE, ..Limits::default() };
     let running = Running::configured(&lab, vec![upstream.address], limits, Record::default())?;
-    let ids = lab.client.enter(|| {
-        let socket = dns::bind("0.0.0.0:0".parse()?)?;
-        socket.connect(SERVER)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        for number in 0..COUNT {
-            let mut query = dns::query(&format!("n{number}.lab.example"), A);
-            query[..2].copy_from_slice(&number.to_be_bytes());
-            socket.send(&query)?;
-        }
-        let mut ids = Vec::new();
-        let mut buffer = [0; 512];
-        while ids.len() < COUNT.into() {
-            socket.recv(&mut buffer)?;
-            let id = u16::from_be_bytes([buffer[0], buffer[1]]);
-            let name = format!("n{id}");
-            assert_eq!(&buffer[13..13 + name.len()], name.as_bytes());
-            ids.push(id);
-        }
-        Ok(ids)
-    });
+    let ids = ask_at_once(&lab, COUNT, "lab.example");
     let counters = running.counters();
     let mut ids = ids.with_context(|| format!("{counters:?}"))?;
     assert_eq!((distinct(&mut ids), counters.answers), (usize::from(COUNT), u64::from(COUNT)));

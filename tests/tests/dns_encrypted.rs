@@ -14,7 +14,7 @@ use enforcer_tests::lab::{
     Lab,
     certificate::Authority,
     dns::{self, A, PATIENCE, TXT, rcodes::SERVFAIL},
-    forwarder::{Running, SERVER},
+    forwarder::{Running, SERVER, ask_at_once},
     product::Enforcer,
     resolver::{HUGE, Resolver},
 };
@@ -128,33 +128,7 @@ fn many_queries_share_a_connection() -> Result<()> {
     for (upstream, port) in [(tls(), 853), (https(), 443)] {
         let limits = Limits { queries_per_client: COUNT.into(), ..Limits::default() };
         let running = Running::encrypted(&lab, &[upstream], &authority.file, limits)?;
-        let ids = lab.client.enter(|| {
-            let socket = dns::bind("0.0.0.0:0".parse()?)?;
-            socket.connect(SERVER)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            for number in 0..COUNT {
-                let mut query = dns::query(&format!("n{number}.wild.lab.example"), A);
-                query[..2].copy_from_slice(&number.to_be_bytes());
-                socket.send(&query)?;
-            }
-            let mut ids = Vec::new();
-            let mut buffer = [0; 512];
-            while ids.len() < COUNT.into() {
-                socket.recv(&mut buffer)?;
-                let id = u16::from_be_bytes([buffer[0], buffer[1]]);
-                let name = format!("n{id}");
-                assert_eq!(&buffer[13..13 + name.len()], name.as_bytes());
-                assert_eq!(
-                    (dns::rcode(&buffer), buffer[7]),
-                    (0, 1),
-                    "{id} {:?} {:?}",
-                    running.errors(),
-                    running.counters()
-                );
-                ids.push(id);
-            }
-            Ok(ids)
-        });
+        let ids = ask_at_once(&lab, COUNT, "wild.lab.example");
         let mut ids = ids.with_context(|| format!("{:?}, {:?}", running.counters(), running.errors()))?;
         ids.sort_unstable();
         ids.dedup();

@@ -8,7 +8,7 @@ use enforcer_tests::lab::{
         rcodes::{NXDOMAIN, REFUSED},
     },
     forwarder::SERVER,
-    names::wait,
+    names::{known, wait},
     probe::{self, Outcome::*},
     product::Enforcer,
     resolver::Resolver,
@@ -41,16 +41,6 @@ fn rcode(lab: &Lab, name: &str, kind: u16) -> Result<u8> {
 
 fn status(enforcer: &Enforcer) -> Result<Value> {
     Ok(serde_json::from_str(&enforcer.ask("status --json")?)?)
-}
-
-/// Names' addresses that are known.
-fn known(enforcer: &Enforcer) -> Result<Vec<String>> {
-    let json: Value = serde_json::from_str(&enforcer.ask("names --json")?)?;
-    let text = |entry: &Value| {
-        let of = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        format!("{} {} {}", of("name"), of("address"), of("how"))
-    };
-    Ok(json["names"].as_array().context("no names")?.iter().map(text).collect())
 }
 
 #[test]
@@ -102,7 +92,7 @@ services = ["wild", "bad"]
     assert_eq!(rcode(&lab, "1.0.1.10.in-addr.arpa", 12)?, REFUSED, "no rule speaks of it");
     assert_eq!(rcode(&lab, "edge.cdn.example", A)?, NOERROR, "only watched");
     assert_eq!(rcode(&lab, "good.wild.lab.example", A)?, NOERROR);
-    assert!(known(&enforcer)?.contains(&"good.wild.lab.example 203.0.113.50 asked".to_owned()));
+    assert!(known(&enforcer, "")?.contains(&"good.wild.lab.example 203.0.113.50 asked live".to_owned()));
     let queries = &status(&enforcer)?["names"]["queries"];
     assert_eq!((&queries["nxdomain"], &queries["refused"], &queries["zero"]), (&20.into(), &12.into(), &0.into()));
     enforcer.stop()
@@ -163,8 +153,8 @@ services = ["apple/*"]
     }
     // Though no client hears of them, their addresses are known, and denied before all of Apple's network is allowed.
     wait("the relay's addresses", || {
-        let known = known(&enforcer)?;
-        Ok(RELAY.iter().all(|address| known.iter().any(|line| line.ends_with(&format!(" {address} resolved")))))
+        let known = known(&enforcer, "")?;
+        Ok(RELAY.iter().all(|address| known.iter().any(|line| line.ends_with(&format!(" {address} resolved live")))))
     })?;
     for address in RELAY {
         assert_eq!(probe::tcp(&lab.client, address, 443)?, Refused, "{address}");
@@ -213,7 +203,7 @@ services = ["tag:dns-elsewhere"]
     for (address, port) in [("203.0.113.9", 853), ("17.1.2.3", 53)] {
         assert_eq!(probe::udp(&lab.client, address, port, 48)?, Refused, "{address} {port}");
     }
-    wait("the resolver's address", || Ok(known(&enforcer)?.iter().any(|line| line.contains(" 203.0.113.9 "))))?;
+    wait("the resolver's address", || Ok(known(&enforcer, "")?.iter().any(|line| line.contains(" 203.0.113.9 "))))?;
     assert_eq!(probe::tcp(&lab.client, "203.0.113.9", 443)?, Refused);
     assert_eq!(probe::tcp(&lab.client, "17.253.4.5", 443)?, Answered);
     enforcer.stop()

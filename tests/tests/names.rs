@@ -17,7 +17,7 @@ use enforcer::{
 };
 use enforcer_tests::lab::{
     Lab,
-    dns::{self, A, AAAA, rcodes::SERVFAIL},
+    dns::{self, A, AAAA, PATIENCE, rcodes::SERVFAIL},
     forwarder::SERVER,
     names::{FRESH, POLICY, SHORT, addresses, ask, known, resolver, start, wait},
     probe::{self, Outcome::*},
@@ -51,6 +51,34 @@ fn the_first_packet_to_a_fresh_name_passes() -> Result<()> {
     );
     let status = enforcer.ask("status")?;
     assert!(status.contains("17.1.2.3:53 well, 0 failures"), "{status}");
+    enforcer.stop()
+}
+
+#[test]
+fn to_learn_and_to_note_takes_little_time() -> Result<()> {
+    let lab = Lab::new()?;
+    let dnsmasq = resolver(&lab)?;
+    let enforcer = start(&lab, POLICY)?;
+    // Asked directly, the query need not cross the gateway: that is part of what is measured.
+    let mut times = [(&lab.gateway, dnsmasq.address, Vec::new()), (&lab.client, SERVER, Vec::new())];
+    for number in 1..=FRESH {
+        let query = dns::query(&format!("n{number}.fresh.lab.example"), A);
+        for (place, server, times) in &mut times {
+            let (server, query) = (*server, &query);
+            times.push(place.enter(|| {
+                let start = Instant::now();
+                dns::ask_udp(server, query, PATIENCE)?;
+                Ok(start.elapsed())
+            })?);
+        }
+    }
+    let [direct, through] = times.map(|(_, _, mut times)| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    });
+    println!("median of {FRESH} fresh names: {direct:?} asked directly, {through:?} through the product");
+    assert!(through < direct + Duration::from_millis(2), "{direct:?} directly, {through:?} through the product");
+    assert_eq!(known(&enforcer, "*.fresh.lab.example")?.len(), FRESH as usize);
     enforcer.stop()
 }
 

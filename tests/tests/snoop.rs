@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
     Lab, Namespace, Plan,
     dns::{self, A, AAAA, PATIENCE, TXT},
-    names::wait,
+    names::{known, wait},
     probe::{self, Outcome::*},
     product::Enforcer,
     resolver::Resolver,
@@ -75,16 +75,6 @@ fn start(lab: &Lab, policy: &str, lans: &str, resolvers: &[&str], upstream: &str
     Enforcer::start(lab, policy, &arguments)
 }
 
-/// Names, addresses and how they are known, of a pattern's names.
-fn known(enforcer: &Enforcer, pattern: &str) -> Result<Vec<String>> {
-    let json: Value = serde_json::from_str(&enforcer.ask(&format!("names --json {pattern}"))?)?;
-    let text = |entry: &Value| {
-        let of = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        format!("{} {} {}", of("name"), of("address"), of("how"))
-    };
-    Ok(json["names"].as_array().context("no names")?.iter().map(text).collect())
-}
-
 /// How often answers had some outcome.
 fn outcome(enforcer: &Enforcer, outcome: &str) -> Result<u64> {
     let status: Value = serde_json::from_str(&enforcer.ask("status --json")?)?;
@@ -113,7 +103,7 @@ fn learns(lab: &Lab, enforcer: &Enforcer, servers: [&str; 2]) -> Result<()> {
         }
         assert_eq!(
             known(enforcer, &name)?,
-            [format!("{name} {} snooped", addresses[0]), format!("{name} {} snooped", addresses[1])]
+            [format!("{name} {} snooped live", addresses[0]), format!("{name} {} snooped live", addresses[1])]
         );
     }
     let early = enforcer.counters()?["default"] - 2;
@@ -137,7 +127,7 @@ fn learns_of_the_gateways_own(plan: Plan, lans: &str) -> Result<()> {
     wait("an exact name is known", || Ok(known(&enforcer, "www.lab.example")?.len() == 2))?;
     enforcer.stop()?;
     let enforcer = start(&lab, POLICY, lans, &own, "10.1.0.1:53")?;
-    assert_eq!(known(&enforcer, "n1.fresh.lab.example")?[0], "n1.fresh.lab.example 203.0.114.1 restored");
+    assert_eq!(known(&enforcer, "n1.fresh.lab.example")?[0], "n1.fresh.lab.example 203.0.114.1 restored live");
     assert_eq!(probe::tcp(&lab.client, "203.0.114.1", 443)?, Answered);
     enforcer.stop()
 }
@@ -265,7 +255,10 @@ fn an_answer_that_is_not_the_resolvers_to_the_very_query_teaches_nothing() -> Re
     for _ in 0..2 {
         resolver.send_to(&answer, SocketAddr::new(client.0.parse()?, client.1))?;
     }
-    wait("learned", || Ok(known(&enforcer, "*.wild.lab.example")? == ["a.wild.lab.example 203.0.113.50 snooped"]))?;
+    wait(
+        "learned",
+        || Ok(known(&enforcer, "*.wild.lab.example")? == ["a.wild.lab.example 203.0.113.50 snooped live"]),
+    )?;
     wait("the second is none", || Ok(outcome(&enforcer, "unasked")? == 5))?;
     assert_eq!(outcome(&enforcer, "taken")?, 1);
 
@@ -278,6 +271,26 @@ fn an_answer_that_is_not_the_resolvers_to_the_very_query_teaches_nothing() -> Re
     assert_eq!(known(&enforcer, "c.wild.lab.example")?, [""; 0]);
     own.send_to(&asked.answer, client)?;
     wait("learned", || Ok(known(&enforcer, "c.wild.lab.example")?.len() == 1))?;
+    enforcer.stop()
+}
+
+#[test]
+fn what_is_heard_lets_addresses_end_though_enforcers_own_resolver_is_silent() -> Result<()> {
+    let lab = Lab::new()?;
+    let own = socket(&lab.gateway, "10.1.0.1", 53)?;
+    // Nobody answers there.
+    let policy = format!("{POLICY}\n[names]\nfloor = 12\nceiling = 12\ngrace = 1\n");
+    let enforcer = start(&lab, &policy, "lan0", &["10.1.0.1"], "17.253.4.5:53")?;
+    let learn = |name: &str| -> Result<()> {
+        let Asked { port, answer, .. } = ask(&lab.client, "10.1.0.2", &own, name)?;
+        own.send_to(&answer, SocketAddr::new("10.1.0.2".parse()?, port))?;
+        wait(name, || Ok(known(&enforcer, name)?.len() == 1))
+    };
+    learn("a.wild.lab.example")?;
+    thread::sleep(Duration::from_secs(16));
+    assert_eq!(known(&enforcer, "a.wild.lab.example")?.len(), 1, "it ended while nobody was heard");
+    learn("b.wild.lab.example")?;
+    wait("the first ends", || Ok(known(&enforcer, "a.wild.lab.example")?.is_empty()))?;
     enforcer.stop()
 }
 
@@ -410,10 +423,9 @@ fn floods_of_queries_and_of_forged_answers_do_not_keep_another_clients_answer_fr
     let took = start.elapsed();
     ensure!(took < Duration::from_secs(9), "the flood took {took:?}: the victim's query is forgotten by then");
     resolver.send_to(&asked.answer, client)?;
-    wait(
-        "learned",
-        || Ok(known(&enforcer, "*.wild.lab.example")? == ["victim.wild.lab.example 203.0.113.50 snooped"]),
-    )?;
+    wait("learned", || {
+        Ok(known(&enforcer, "*.wild.lab.example")? == ["victim.wild.lab.example 203.0.113.50 snooped live"])
+    })?;
     let (forged, over_limit) = (outcome(&enforcer, "forged")?, outcome(&enforcer, "over_limit")?);
     println!("{took:?}: {over_limit} queries over limits, {forged} forged answers");
     // Some of a flood may be lost on its way.

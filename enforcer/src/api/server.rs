@@ -44,7 +44,7 @@ const CONNECTIONS: usize = 64;
 /// Streams among them, which have no end: the other places are for short requests.
 const STREAMS: usize = 48;
 /// A client that has not sent its request's headers, or its body, by then is cut off.
-const HEADER_TIME: Duration = Duration::from_secs(5);
+const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Bytes of a request's body.
 const MAX_BODY: usize = 4096;
 /// How often a stream sends.
@@ -179,7 +179,7 @@ pub async fn serve(socket: &Socket, source: Arc<dyn Source>) {
 async fn connection(stream: UnixStream, router: Router) -> hyper::Result<()> {
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(REQUEST_TIME)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await
@@ -196,7 +196,7 @@ fn follow(source: Arc<dyn Source>) -> impl Stream<Item = Result<Event, Infallibl
 
 async fn resolve(State(source): State<Arc<dyn Source>>, body: Body) -> Result<Json<Resolved>, Response> {
     let bad = |detail: String| problem(StatusCode::BAD_REQUEST, "not a name", &detail);
-    let body = time::timeout(HEADER_TIME, body::to_bytes(body, MAX_BODY)).await;
+    let body = time::timeout(REQUEST_TIME, body::to_bytes(body, MAX_BODY)).await;
     let body = body.map_err(|_| bad("it did not come in time".into()))?.map_err(|error| bad(error.to_string()))?;
     let asked: Resolve = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let name: Name = asked.name.parse().map_err(|error: NotAName| bad(error.to_string()))?;

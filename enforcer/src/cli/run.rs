@@ -52,44 +52,31 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments {
-        lans,
-        wans,
-        policy,
-        xdp,
-        diagnose,
-        dns_listen,
-        dns_snoop,
-        dns_upstream,
-        dns_ca,
-        state,
-        socket: Socket { socket },
-    } = arguments;
     let mut seen: Vec<&String> = Vec::new();
-    for name in lans.iter().chain(&wans) {
+    for name in arguments.lans.iter().chain(&arguments.wans) {
         if seen.contains(&name) {
             bail!("{name} is named twice: an interface is one LAN or one WAN");
         }
         seen.push(name);
     }
-    if !dns_upstream.is_empty() && dns_listen.is_empty() && dns_snoop.is_empty() {
+    if !arguments.dns_upstream.is_empty() && arguments.dns_listen.is_empty() && arguments.dns_snoop.is_empty() {
         bail!("--dns-upstream is for learning names: say where clients ask with --dns-listen or --dns-snoop");
     }
-    if let Some(address) = dns_snoop.iter().find(|address| !is_asked(**address)) {
+    if let Some(address) = arguments.dns_snoop.iter().find(|address| !is_asked(**address)) {
         bail!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask");
     }
     let options = control::Options {
-        lans,
-        wans,
-        policy,
-        xdp,
-        diagnose,
-        dns_listen,
-        dns_snoop,
-        dns_upstream,
-        dns_ca,
-        state,
-        socket,
+        lans: arguments.lans,
+        wans: arguments.wans,
+        policy: arguments.policy,
+        xdp: arguments.xdp,
+        diagnose: arguments.diagnose,
+        dns_listen: arguments.dns_listen,
+        dns_snoop: arguments.dns_snoop,
+        dns_upstream: arguments.dns_upstream,
+        dns_ca: arguments.dns_ca,
+        state: arguments.state,
+        socket: arguments.socket.socket,
     };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

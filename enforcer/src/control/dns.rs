@@ -21,7 +21,6 @@ use crate::{
         Answer, Name, Question, RecordType,
         forwarder::{
             Config, Decision, Forwarder, Hooks, Limits,
-            counters::Counters,
             upstream::{Condition, Server, Upstreams},
         },
         resolver::{self, schedule::Schedule},
@@ -77,9 +76,7 @@ impl Controller {
         }
         let limits = Limits::default();
         let asked = if listen.is_empty() {
-            let addresses: Vec<SocketAddr> = upstreams.iter().map(|upstream| upstream.address).collect();
-            let counters = Arc::new(Counters::new(&addresses));
-            Arc::new(Upstreams::new(upstreams, ca.as_deref(), limits.upstream, counters)?)
+            Arc::new(Upstreams::new(upstreams, ca.as_deref(), limits.upstream)?)
         } else {
             let config = Config { listen, upstreams, ca, limits };
             let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;

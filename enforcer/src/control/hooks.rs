@@ -11,6 +11,7 @@ use crate::{
         KernelError,
         attach::{self, Attached},
         object::Object,
+        snoop,
     },
     net::{Facts, image::Roles},
 };
@@ -73,7 +74,7 @@ impl Hooks {
         wans.chain(lans)
             .map(|(role, hook)| HookStatus {
                 interface: hook.interface.clone(),
-                role: if hook.program.starts_with("snoop") { "snoop".into() } else { role.into() },
+                role: if snoop::PROGRAMS.contains(&hook.program) { "snoop".into() } else { role.into() },
                 hook: hook.hook.to_string(),
             })
             .collect()

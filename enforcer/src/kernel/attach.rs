@@ -9,7 +9,7 @@ use aya::programs::{
 };
 use serde::Serialize;
 
-use super::{KernelError, object::Object};
+use super::{KernelError, object::Object, snoop};
 
 /// How clients' frames are caught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -101,8 +101,8 @@ pub fn lan(object: &mut Object, interface: &str, layer3: bool, mode: XdpMode) ->
 /// As [`lan`].
 pub fn snoop(object: &mut Object, interface: &str) -> Result<Vec<Attached>, KernelError> {
     Ok(vec![
-        tcx(object, interface, "snoop_answers", Hook::TcxEgress)?,
-        tcx(object, interface, "snoop_queries", Hook::TcxIngress)?,
+        tcx(object, interface, snoop::EGRESS, Hook::TcxEgress)?,
+        tcx(object, interface, snoop::INGRESS, Hook::TcxIngress)?,
     ])
 }
 

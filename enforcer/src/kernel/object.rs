@@ -345,7 +345,7 @@ impl Object {
 
 /// Those that snoop only if they are asked for: no kernel need take what is not used.
 fn load_programs(ebpf: &mut Ebpf, snoops: bool) -> Result<(), KernelError> {
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| snoops || !name.starts_with("snoop_")) {
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| snoops || !snoop::PROGRAMS.contains(name)) {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),

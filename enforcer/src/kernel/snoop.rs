@@ -20,6 +20,13 @@ pub(super) const ASKERS: u32 = 16_384;
 /// Bytes of the answers' ring buffer, a power of two: thousands of usual answers.
 pub(super) const ANSWERS: u32 = 1 << 20;
 
+/// The program at a LAN's egress.
+pub(super) const EGRESS: &str = "snoop_answers";
+/// The one at its ingress.
+pub(super) const INGRESS: &str = "snoop_queries";
+/// Those that are there only if somebody is to be heard.
+pub const PROGRAMS: [&str; 2] = [EGRESS, INGRESS];
+
 /// The answers' ring buffer.
 pub struct Answers(RingBuf<MapData>);
 

@@ -15,7 +15,11 @@ use enforcer::dns::{
 };
 use tokio::runtime::Runtime;
 
-use super::{Lab, resolver::Resolver};
+use super::{
+    Lab,
+    dns::{self, A, PATIENCE},
+    resolver::Resolver,
+};
 
 /// Where clients ask.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), 53);
@@ -112,4 +116,30 @@ impl Running {
     pub fn last_learned(&self) -> Option<Instant> {
         self.record.learned.lock().unwrap().last().map(|(when, ..)| *when)
     }
+}
+
+/// Asks for the addresses of `n0`, `n1`, … in a zone before any answer is read; the ids of the answers, each of which is the name's number and has one
+/// address.
+pub fn ask_at_once(lab: &Lab, count: u16, zone: &str) -> Result<Vec<u16>> {
+    lab.client.enter(|| {
+        let socket = dns::bind("0.0.0.0:0".parse()?)?;
+        socket.connect(SERVER)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        for number in 0..count {
+            let mut query = dns::query(&format!("n{number}.{zone}"), A);
+            query[..2].copy_from_slice(&number.to_be_bytes());
+            socket.send(&query)?;
+        }
+        let mut ids = Vec::new();
+        let mut buffer = [0; 512];
+        while ids.len() < count.into() {
+            socket.recv(&mut buffer)?;
+            let id = u16::from_be_bytes([buffer[0], buffer[1]]);
+            let name = format!("n{id}");
+            assert_eq!(&buffer[13..13 + name.len()], name.as_bytes());
+            assert_eq!((dns::rcode(&buffer), buffer[7]), (0, 1), "{id}");
+            ids.push(id);
+        }
+        Ok(ids)
+    })
 }

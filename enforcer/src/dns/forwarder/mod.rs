@@ -142,16 +142,14 @@ impl<H: Hooks> Forwarder<H> {
             tcp.push(Arc::new(tcp::bind(address).map_err(refused)?));
         }
         let limits = config.limits;
-        let addresses: Vec<SocketAddr> = config.upstreams.iter().map(|upstream| upstream.address).collect();
-        let counters = Arc::new(Counters::new(&addresses));
-        let upstreams = Upstreams::new(config.upstreams, config.ca.as_deref(), limits.upstream, Arc::clone(&counters))?;
+        let upstreams = Upstreams::new(config.upstreams, config.ca.as_deref(), limits.upstream)?;
         let shared = Shared {
             hooks,
+            counters: Arc::clone(&upstreams.counters),
             upstreams: Arc::new(upstreams),
             limits,
             queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_network),
             connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_network),
-            counters,
         };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
     }

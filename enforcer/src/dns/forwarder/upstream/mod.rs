@@ -11,6 +11,7 @@ mod trust;
 
 use std::{
     io,
+    net::SocketAddr,
     path::Path,
     slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -64,7 +65,7 @@ pub struct Upstreams {
     flights: Flights<(Transport, Box<[u8]>), Outcome>,
     forms: Flights<Question, Semaphore>,
     patience: Duration,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// How an upstream is.
@@ -83,12 +84,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// If there are no CAs and one is encrypted, or a name and a path make no URL.
-    pub fn new(
-        servers: Vec<Server>,
-        ca: Option<&Path>,
-        patience: Duration,
-        counters: Arc<Counters>,
-    ) -> io::Result<Self> {
+    pub fn new(servers: Vec<Server>, ca: Option<&Path>, patience: Duration) -> io::Result<Self> {
+        let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+        let counters = Arc::new(Counters::new(&addresses));
         let trust = if servers.iter().any(Server::is_encrypted) { Trust::load(ca)? } else { Trust::none() };
         let health = [(); 2].map(|()| Mutex::new(Health::new(servers.len(), patience)));
         let lines = servers.into_iter().map(|server| Line::new(server, &trust, Arc::clone(&counters)));

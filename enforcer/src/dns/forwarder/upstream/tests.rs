@@ -20,9 +20,10 @@ use crate::dns::forwarder::{counters::Counters, query::Query, stream};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn upstreams(addresses: &[SocketAddr]) -> (Arc<Upstreams>, Arc<Counters>) {
-    let counters = Arc::new(Counters::new(addresses));
     let servers = addresses.iter().map(|&address| address.into()).collect();
-    (Arc::new(Upstreams::new(servers, None, PATIENCE, Arc::clone(&counters)).unwrap()), counters)
+    let upstreams = Upstreams::new(servers, None, PATIENCE).unwrap();
+    let counters = Arc::clone(&upstreams.counters);
+    (Arc::new(upstreams), counters)
 }
 
 /// For the addresses of a name, with an EDNS option that says nothing but a number.
