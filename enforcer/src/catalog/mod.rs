@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 pub use pattern::Pattern;
 
-use crate::policy::{Diagnostics, FileError, PortMatch, Source};
+use crate::policy::{Diagnostics, FileError, Files, PortMatch, Source};
 
 /// One vendor's services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,19 +132,17 @@ impl Default for Catalogs {
 }
 
 impl Catalogs {
-    /// The program's own, and what lies in the folder `catalog` beside a policy; a file `apple.toml` there counts instead of the program's.
+    /// The program's own, and what lies in the folder `catalog` beside a policy, wherever its files are; a file `apple.toml` there counts instead of the program's.
     ///
     /// # Errors
     /// If a file there cannot be read or has mistakes.
-    pub fn beside(policy: &Path) -> Result<Self, FileError> {
+    pub fn beside(files: &dyn Files, policy: &Path) -> Result<Self, FileError> {
         let folder = policy.parent().unwrap_or(Path::new("")).join("catalog");
         let mut catalogs = Self::default();
-        let Ok(listed) = std::fs::read_dir(&folder) else { return Ok(catalogs) };
-        let mut paths: Vec<_> = listed.filter_map(Result::ok).map(|entry| entry.path()).collect();
-        paths.sort_unstable();
+        let paths = files.list(&folder);
         for path in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "toml")) {
             let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
-            let Source { name: file, text, .. } = Source::read(path)?;
+            let Source { name: file, text, .. } = files.read(path)?;
             let catalog = Catalog::parse(name, &file, &text)?;
             catalogs.0.retain(|other| other.name != catalog.name);
             catalogs.0.push(catalog);

@@ -10,7 +10,7 @@ use crate::{
     catalog::{Catalogs, Pattern},
     compile::{self, Limits, Usage},
     control,
-    policy::{FileError, Policy},
+    policy::{FileError, Policy, files::Disk},
 };
 
 #[derive(clap::Args)]
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         other => other?,
     };
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
-    let warnings = advise(&policy, &Catalogs::beside(&arguments.policy)?);
+    let warnings = advise(&policy, &Catalogs::beside(&Disk, &arguments.policy)?);
     let exposures = exposures(&policy);
     if arguments.json {
         let (usage, names) = (&image.usage, names(&policy));

@@ -22,7 +22,7 @@ use crate::{
     dns::Name,
     explain::{Explanation, Question, explain, know},
     moments::Moments,
-    policy::{Policy, PortMatch, nat64, words},
+    policy::{Bundle, Policy, PortMatch, nat64, words},
 };
 
 #[derive(clap::Args)]
@@ -130,8 +130,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// The policy of the running controller, as it was loaded.
 fn in_force(socket: &Path) -> Result<Policy> {
     let status: Status = super::block_on(client::get(socket, "/v1/status"))?;
-    let (policy, sha256) = Policy::load_with_hash(Path::new(&status.policy))?;
-    if sha256 != status.policy_sha256 {
+    let (bundle, policy) = Bundle::load(Path::new(&status.policy))?;
+    if bundle.sha256() != status.policy_sha256 {
         bail!("{} has changed since it was put in force", status.policy);
     }
     Ok(policy)

@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::catalog::{Catalog, Catalogs, Entry, Host, Service};
+use crate::{
+    catalog::{Catalog, Catalogs, Entry, Host, Service},
+    policy::files::Disk,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -21,7 +24,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let catalogs = arguments.policy.as_deref().map_or_else(|| Ok(Catalogs::default()), Catalogs::beside)?;
+    let catalogs = arguments
+        .policy
+        .as_deref()
+        .map_or_else(|| Ok(Catalogs::default()), |policy| Catalogs::beside(&Disk, policy))?;
     let wanted = arguments.name.as_deref().unwrap_or("*");
     let found = catalogs.find(wanted);
     if found.is_empty() {

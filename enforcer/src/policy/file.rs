@@ -3,11 +3,11 @@
 use std::{collections::HashMap, ops::Range, path::Path};
 
 use ipnet::{IpNet, Ipv6Net};
-use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
 use super::{
     diagnostics::Diagnostics,
+    files::{Disk, Files},
     includes::{self, File},
     keys,
     model::{Action, Dns, NameTimes, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
@@ -28,21 +28,18 @@ impl Policy {
     /// # Errors
     /// If any of them cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        Ok(Self::load_with_hash(path)?.0)
+        Self::load_from(&Disk, path)
     }
 
-    /// As [`Self::load`]; and the SHA-256, in hexadecimal, of the policy's text behind the texts of what it includes.
+    /// The same, from wherever files are.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_with_hash(path: &Path) -> Result<(Self, String), FileError> {
-        let catalogs = Catalogs::beside(path)?;
+    pub fn load_from(files: &dyn Files, path: &Path) -> Result<Self, FileError> {
+        let catalogs = Catalogs::beside(files, path)?;
         let shelf = includes::shelf();
-        let files = includes::read(Source::read(path)?, Some(path), &shelf)?;
-        let mut hash = Sha256::new();
-        files.iter().for_each(|file| hash.update(&file.source.text));
-        let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((PolicyReader::read(&files, &catalogs)?, hash))
+        let root = files.read(path)?;
+        Ok(PolicyReader::read(&includes::read(root, Some((files, path)), &shelf)?, &catalogs)?)
     }
 
     /// Parses a policy's text, whose rules may name services of catalogues; `name` is what mistakes are reported for.

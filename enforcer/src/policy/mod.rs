@@ -4,6 +4,7 @@ mod diagnostics;
 mod display;
 mod exempt;
 mod file;
+pub mod files;
 pub mod format;
 mod includes;
 pub mod keys;
@@ -19,6 +20,7 @@ mod variables;
 pub mod words;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use files::{Bundle, Files};
 pub use model::{
     Action, Decision, Dns, Log, NameTimes, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service,
     ServiceId, Timeouts, Transport,

@@ -1,0 +1,174 @@
+//! A policy's files, wherever they are: on disk, or together as they are sent and kept.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Policy,
+    source::{FileError, Source},
+};
+
+/// Where files are read from.
+pub trait Files {
+    /// A file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is too large or no text.
+    fn read(&self, path: &Path) -> Result<Source, FileError>;
+    /// One path for one file, whatever it is called; a file that is not there keeps its own.
+    fn real(&self, path: &Path) -> PathBuf;
+    /// The files of a folder, in order; none if there is no such folder.
+    fn list(&self, folder: &Path) -> Vec<PathBuf>;
+}
+
+/// The file system.
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> Result<Source, FileError> {
+        Source::read(path)
+    }
+
+    fn real(&self, path: &Path) -> PathBuf {
+        fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    }
+
+    fn list(&self, folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+/// A policy with all that it is made of: its file, those that it includes, and the catalogues beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The policy's own file.
+    pub path: PathBuf,
+    /// Texts by the paths by which they are read.
+    pub files: BTreeMap<PathBuf, String>,
+}
+
+impl Bundle {
+    /// Reads a policy from disk, and takes along whatever it is made of.
+    ///
+    /// # Errors
+    /// If a file cannot be read or has mistakes.
+    pub fn load(path: &Path) -> Result<(Self, Policy), FileError> {
+        let noting = Noting::default();
+        let policy = Policy::load_from(&noting, path)?;
+        Ok((Self { path: path.to_owned(), files: noting.0.into_inner() }, policy))
+    }
+
+    /// The policy.
+    ///
+    /// # Errors
+    /// If a file is missing or has mistakes.
+    pub fn policy(&self) -> Result<Policy, FileError> {
+        Policy::load_from(self, &self.path)
+    }
+
+    /// SHA-256 in hexadecimal: of the policy's text, and behind it those of its other files in the order of their paths.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.files.get(&self.path).map_or("", String::as_str));
+        self.files.iter().filter(|(path, _)| **path != self.path).for_each(|(_, text)| hash.update(text));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Files for Bundle {
+    fn read(&self, path: &Path) -> Result<Source, FileError> {
+        let name = path.display().to_string();
+        match self.files.get(path) {
+            Some(text) => Ok(Source::new(&name, text.clone())),
+            None => Err(FileError::Read(name, io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    fn real(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
+
+    fn list(&self, folder: &Path) -> Vec<PathBuf> {
+        self.files.keys().filter(|path| path.parent() == Some(folder)).cloned().collect()
+    }
+}
+
+/// The file system, and what was read from it.
+#[derive(Default)]
+struct Noting(RefCell<BTreeMap<PathBuf, String>>);
+
+impl Files for Noting {
+    fn read(&self, path: &Path) -> Result<Source, FileError> {
+        let source = Disk.read(path)?;
+        self.0.borrow_mut().insert(path.to_owned(), source.text.clone());
+        Ok(source)
+    }
+
+    fn real(&self, path: &Path) -> PathBuf {
+        Disk.real(path)
+    }
+
+    fn list(&self, folder: &Path) -> Vec<PathBuf> {
+        Disk.list(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_the_policy_that_was_on_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(&path, text).expect("a file");
+            path
+        };
+        let path = file(
+            "policy.toml",
+            "include = [\"more/servers.toml\"]\ndefault = \"drop\"\n[[rule]]\naction = \"allow\"\nservices = [\"mail\", \"own/one\"]\n",
+        );
+        file("more/servers.toml", "[[service]]\nname = \"mail\"\nto = [\"192.0.2.1\"]\nports = [\"tcp/25\"]\n");
+        file(
+            "catalog/own.toml",
+            "title = \"Own\"\nsource = \"us\"\ndate = \"2026\"\n[[service]]\nname = \"one\"\ntitle = \"One\"\npurpose = \"p\"\n[[service.entry]]\nhosts = [\"192.0.2.2\"]\nports = [\"tcp/1\"]\n",
+        );
+        let (bundle, policy) = Bundle::load(&path).expect("a policy");
+        fs::remove_dir_all(folder.path()).expect("to be removed");
+        let sent: Bundle = serde_json::from_str(&serde_json::to_string(&bundle).expect("JSON")).expect("a bundle");
+        assert_eq!(sent, bundle);
+        let services = |policy: &Policy| policy.services.iter().map(|service| service.name.clone()).collect::<Vec<_>>();
+        assert_eq!(services(&sent.policy().expect("the same")), services(&policy));
+        assert_eq!(services(&policy), ["mail", "own/one"]);
+        assert_eq!(bundle.files.len(), 3);
+    }
+
+    #[test]
+    fn a_bundle_without_a_file_says_which() {
+        let bundle =
+            Bundle { path: "p.toml".into(), files: [("p.toml".into(), "include = [\"q.toml\"]\n".into())].into() };
+        let error = bundle.policy().expect_err("no q.toml").to_string();
+        assert!(error.contains("cannot read q.toml"), "{error}");
+        let gone = Bundle::default().policy().expect_err("nothing").to_string();
+        assert!(gone.contains("cannot read"), "{gone}");
+    }
+
+    #[test]
+    fn the_hash_of_one_file_is_the_files_own() {
+        let bundle = Bundle { path: "p".into(), files: [("p".into(), "abc".into())].into() };
+        assert_eq!(bundle.sha256(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}
