@@ -102,7 +102,8 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, packet: &Packet<A
         verdict = Verdict::new(Action::Allow, pseudo::REPLY);
     }
     if packet.fragment.is_part() && verdict.action().passes() {
-        maps.remember_fragment(&fragment_key(packet), &FragmentHead { verdict, end: packet.fragment.end });
+        let head = FragmentHead { verdict, end: packet.fragment.end, generation: maps::cell(&net.generation) };
+        maps.remember_fragment(&fragment_key(packet), &head);
     }
     Some(verdict)
 }
@@ -139,7 +140,11 @@ fn reply_key<A: Address>(packet: &Packet<A>) -> FlowKey {
 #[inline(always)]
 fn later_fragment<A: Address>(maps: &impl Maps, net: &Net, packet: &Packet<A>) -> Verdict {
     match maps.fragment(&fragment_key(packet)) {
-        Some(head) if packet.fragment.start >= head.end => head.verdict,
+        Some(head) if packet.fragment.start >= head.end => {
+            // Counters of another policy are numbered otherwise.
+            let current = head.generation == maps::cell(&net.generation);
+            if current { head.verdict } else { Verdict::new(Action::Allow, pseudo::EARLIER) }
+        }
         _ => word(net, pseudo::FRAGMENT),
     }
 }

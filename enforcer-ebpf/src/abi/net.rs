@@ -67,8 +67,8 @@ pub struct Net {
     pub replies: u32,
     /// Seconds after its last packet for which a connection from outside is remembered, by [`Flow::state`].
     pub timeouts: [u32; flow::STATES],
-    /// Zero.
-    pub reserved: u32,
+    /// Number of the set of tables that this is part of: what outlives a policy says by it whose it is.
+    pub generation: u32,
     /// Epoch that host cells are stamped with.
     pub epoch: u32,
     /// Verdict words by pseudo rule: the policy's word on what no rule names.

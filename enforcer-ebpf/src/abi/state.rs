@@ -4,6 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Verdict, Words6};
 
+/// Version of what is here and in [`super::dns`]: raised when a type changes its meaning, so that another version's maps are not taken for these.
+pub const STATE_VERSION: u32 = 1;
+
 /// Key of the fragment table.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -26,6 +29,8 @@ pub struct FragmentHead {
     pub verdict: Verdict,
     /// Where its payload ended, in bytes of the whole: a later fragment starts there or behind.
     pub end: u32,
+    /// The [`super::Net::generation`] that the verdict's numbers are of.
+    pub generation: u32,
 }
 
 /// Key of the reply table: a connection from outside, seen from the inside.

@@ -111,8 +111,10 @@ pub mod pseudo {
     pub const ICMP_ERROR: u32 = 11;
     /// IPv4 source routes and IPv6 routing headers.
     pub const SOURCE_ROUTE: u32 = 12;
+    /// A later fragment of a packet whose head another policy allowed, before this one.
+    pub const EARLIER: u32 = 13;
     /// How many there are.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 14;
     /// Their names, by index, as operators read them.
     pub const NAMES: [&str; COUNT as usize] = [
         "default",
@@ -128,10 +130,12 @@ pub mod pseudo {
         "fault",
         "icmp-error",
         "source-route",
+        "earlier-policy",
     ];
 }
 
-/// A rule's counter on one CPU. `COUNTERS` has all counters of the first CPU, then those of the next.
+/// A rule's counter on one CPU. `COUNTERS` has all counters of the first CPU, then those of the next, and behind the last CPU's those that user space
+/// carries over from the policy before, which no program adds to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counter {

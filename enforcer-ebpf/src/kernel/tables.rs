@@ -38,6 +38,9 @@ static LONG6: LpmTrie<LongKey, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREA
 // Not a per-CPU map: its values lie behind a pointer each, and cannot be mapped.
 #[map]
 static COUNTERS: Array<Counter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// What each counter counts, as a hash by which the next policy's are found: for user space alone.
+#[map]
+static IDENTITIES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Counters of one CPU, which user space sets before loading.
 #[unsafe(no_mangle)]
 static COUNTERS_PER_CPU: Global<u32> = Global::new(0);
