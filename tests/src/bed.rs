@@ -72,7 +72,7 @@ impl Bed {
             let id = ids.iter().find(named).with_context(|| format!("lan_xdp has no map {name}"))?;
             Ok(MapData::from_id(*id)?)
         };
-        let counters = object.counters().len() * aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let counters = object.counters().sums().len() * aya::util::nr_cpus().map_err(|(_, error)| error)?;
         Ok(Self {
             roots: Mapped::new(Map::Array(map("ROOTS")?), "ROOTS", POLICIES as u32)?,
             blocks: Mapped::new(Map::Array(map("BLOCKS")?), "BLOCKS", ROOM as u32)?,
@@ -176,7 +176,7 @@ impl Bed {
 
     /// What has been counted under the policy in force, by the names that the oracle uses.
     pub fn counted(&self) -> impl Iterator<Item = (&str, u64)> {
-        let packets = self.object.counters().into_iter().map(|counter| counter.packets);
+        let packets = self.object.counters().sums().into_iter().map(|counter| counter.packets);
         self.names.iter().map(String::as_str).zip(packets)
     }
 }

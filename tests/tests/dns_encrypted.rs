@@ -275,9 +275,8 @@ fn the_status_says_why_an_upstream_is_not_well() -> Result<()> {
     let Encrypted { resolver: _resolver, authority } = encrypted(&lab)?;
     let other = Authority::new(&lab, "other")?;
     let start = |ca: &Path, upstream: &str| {
-        let (ca, state) = (ca.display(), lab.path("state"));
-        let state = state.display();
-        let dns = format!("--dns-listen {SERVER} --dns-upstream {upstream} --dns-ca {ca} --state {state}");
+        let ca = ca.display();
+        let dns = format!("--dns-listen {SERVER} --dns-upstream {upstream} --dns-ca {ca}");
         Enforcer::start(&lab, "default = \"drop\"\n", &format!("--lan lan0 --wan wan0 {dns}"))
     };
     let enforcer = start(&other.file, &tls())?;

@@ -19,9 +19,8 @@ use serde_json::Value;
 const NOERROR: u8 = 0;
 
 fn start(lab: &Lab, policy: &str) -> Result<Enforcer> {
-    let state = lab.path("state");
     let dns = format!("--dns-listen {SERVER} --dns-listen [fd00:1::1]:53 --dns-upstream 17.1.2.3:53");
-    Enforcer::start(lab, policy, &format!("--lan lan0 --wan wan0 {dns} --state {}", state.display()))
+    Enforcer::start(lab, policy, &format!("--lan lan0 --wan wan0 {dns}"))
 }
 
 /// A client's question by UDP and TCP, which are answered alike; the answer.

@@ -166,18 +166,6 @@ fn filters_of_tc_still_see_what_goes_on() -> Result<()> {
 }
 
 #[test]
-fn stopping_detaches_and_everything_passes_again() -> Result<()> {
-    let lab = Lab::new()?;
-    let _servers = Servers::start(&lab.internet, &[80], &[])?;
-    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Silence);
-    enforcer.stop()?;
-    assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Answered);
-    assert!(!lab.path("socket").exists());
-    Ok(())
-}
-
-#[test]
 fn a_second_controller_and_mistaken_arguments_are_refused_and_change_nothing() -> Result<()> {
     let lab = Lab::new()?;
     let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;

@@ -67,8 +67,7 @@ fn on_gateway(lab: &Lab) -> Result<Resolver> {
 }
 
 fn start(lab: &Lab, policy: &str, lans: &str, resolvers: &[&str], upstream: &str) -> Result<Enforcer> {
-    let mut arguments =
-        format!("--lan {lans} --wan wan0 --dns-upstream {upstream} --state {}", lab.path("state").display());
+    let mut arguments = format!("--lan {lans} --wan wan0 --dns-upstream {upstream}");
     for resolver in resolvers {
         write!(arguments, " --dns-snoop {resolver}")?;
     }

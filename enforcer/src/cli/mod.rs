@@ -24,6 +24,9 @@ pub const DENIED: u8 = 3;
 /// Exit code of `diff` for policies that differ in effect.
 pub const CHANGED: u8 = 4;
 
+/// Where pins are, unless somewhere else is named.
+const PINS: &str = "/sys/fs/bpf/enforcer";
+
 #[derive(Parser)]
 #[command(
     name = "enforcer",

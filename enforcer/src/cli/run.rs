@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::Socket;
-use crate::{control, dns::forwarder::upstream::Server, kernel::attach::XdpMode};
+use crate::{
+    control::{self, Fail, OnExit},
+    dns::forwarder::upstream::Server,
+    kernel::attach::XdpMode,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -44,7 +48,16 @@ pub struct Arguments {
     /// CA certificates (PEM) by which encrypted upstreams are known, instead of the system's
     #[arg(long = "dns-ca", value_name = "FILE", requires = "dns_upstream")]
     dns_ca: Option<PathBuf>,
-    /// Where names' addresses are kept over a restart
+    /// Where the kernel's programs are kept when this process ends: in a BPF file system
+    #[arg(long, default_value = super::PINS, value_name = "DIR")]
+    pins: PathBuf,
+    /// Whether the kernel goes on enforcing when this process is told to end; when it crashes, it does
+    #[arg(long = "on-exit", value_enum, default_value_t, value_name = "WHAT")]
+    on_exit: OnExit,
+    /// What becomes of packets of a named interface that is there without its programs, as one that has just come back
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    fail: Fail,
+    /// Where policies and names' addresses are kept over a restart
     #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
     state: PathBuf,
     #[command(flatten)]
@@ -76,6 +89,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         dns_upstream: arguments.dns_upstream,
         dns_ca: arguments.dns_ca,
         state: arguments.state,
+        pins: arguments.pins,
+        on_exit: arguments.on_exit,
+        fail: arguments.fail,
         socket: arguments.socket.socket,
     };
     tokio::runtime::Builder::new_multi_thread()

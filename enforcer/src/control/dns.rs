@@ -26,7 +26,6 @@ use crate::{
         resolver::{self, schedule::Schedule},
     },
     names::{How, store::Store},
-    policy::Policy,
 };
 
 /// Questions a second that are asked ahead of clients.
@@ -48,7 +47,8 @@ impl Hooks for Asking {
             return Decision::Forward;
         }
         self.0.upgrade().map_or(Decision::Forward, |controller| {
-            controller.answers.decide(client, &question.name, controller.schedule.now())
+            let in_force = controller.in_force();
+            in_force.answers.decide(client, &question.name, in_force.schedule.now())
         })
     }
 
@@ -98,21 +98,35 @@ impl Controller {
     }
 
     /// Serves clients, and asks for the policy's exact names ahead of them, until it is dropped.
-    pub async fn serve_dns(&self, policy: &Policy) {
+    pub async fn serve_dns(&self) {
         let Some(upstreams) = self.upstreams.get() else { return future::pending().await };
-        let exact: BTreeSet<Name> = exact_names(policy).collect();
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let counts = seconds(policy.names.floor)..=seconds(policy.names.ceiling);
-        let mut schedule = Schedule::new(exact, RATE, counts, Instant::now());
-        let resolving = resolver::run(&mut schedule, upstreams, async |answer, kept| {
-            self.learn(answer, if kept { How::Kept } else { How::Resolved });
-        });
+        let mut changed = self.changed.subscribe();
+        let resolving = async {
+            loop {
+                tokio::select! {
+                    () = self.ask_ahead(upstreams) => {}
+                    _ = changed.changed() => {}
+                }
+            }
+        };
         let serving = async {
             if let Some(forwarder) = self.forwarder.get() {
                 forwarder.run().await;
             }
         };
         tokio::join!(serving, resolving);
+    }
+
+    /// Asks for the exact names of the policy in force.
+    async fn ask_ahead(&self, upstreams: &Arc<Upstreams>) {
+        let in_force = self.in_force();
+        let policy = &in_force.policy;
+        let exact: BTreeSet<Name> = exact_names(policy).collect();
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let counts = seconds(policy.names.floor)..=seconds(policy.names.ceiling);
+        let mut schedule = Schedule::new(exact, RATE, counts, Instant::now());
+        let learned = async |answer: &Answer, kept| self.learn(answer, if kept { How::Kept } else { How::Resolved });
+        resolver::run(&mut schedule, upstreams, learned).await;
     }
 
     /// Lets addresses end when their time is over.

@@ -1,6 +1,6 @@
 //! Which programs are on which interfaces.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 
@@ -10,11 +10,32 @@ use crate::{
     kernel::{
         KernelError,
         attach::{self, Attached},
+        guard::{self, GuardError},
         object::Object,
+        pins::Pins,
         snoop,
     },
-    net::{Facts, image::Roles},
+    net::{Facts, facts::Interface, image::Roles},
 };
+
+/// Lets nothing be forwarded by interfaces whose index no programs are on.
+pub fn guard(options: &Options, facts: &Facts, is_hooked: impl Fn(u32) -> bool) -> Result<(), GuardError> {
+    let interface = |name: &String| facts.named(name).filter(|interface| is_hooked(interface.index));
+    let guarded = |name| (String::as_str(name), interface(name).map_or(0, |interface| interface.index));
+    let lans: Vec<guard::Guarded<'_>> = options.lans.iter().map(guarded).collect();
+    let wans: Vec<guard::Guarded<'_>> = options.wans.iter().map(guarded).collect();
+    let bridged = options.lans.iter().any(|name| facts.named(name).is_some_and(|lan| lan.master.is_some()));
+    guard::install(&lans, &wans, bridged)
+}
+
+/// What came of following the network.
+#[derive(Default)]
+pub struct Followed {
+    /// Names of interfaces that programs have been attached to.
+    pub attached: Vec<String>,
+    /// What could not be done.
+    pub problems: Vec<anyhow::Error>,
+}
 
 /// Programs on the configured interfaces, by the index that the interface had when they were attached.
 #[derive(Default)]
@@ -24,17 +45,38 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// On all of them, or on none.
-    pub fn attach(object: &mut Object, options: &Options, facts: &Facts) -> Result<Self> {
+    /// On all of them, or on none: then what an earlier controller put on interfaces stays. Else the earlier one's programs are replaced, or taken off
+    /// where none is to be any more.
+    pub fn attach(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
         let mut hooks = Self::default();
-        hooks.follow(object, options, facts).into_iter().next().map_or(Ok(hooks), Err)
+        // What may fail comes first; a link that is there takes another program.
+        let problem = hooks.follow(object, pins, options, facts).problems.into_iter().next();
+        let replaced = problem.map_or(Ok(()), Err).and_then(|()| {
+            let mut taken = hooks.all_mut().filter(|hook| hook.taken);
+            Ok(taken
+                .try_for_each(|hook| hook.replace(object).inspect_err(|error| hook.unpin_if(attach::is_gone(error))))?)
+        });
+        if let Err(error) = replaced {
+            hooks.into_all().for_each(Attached::undo);
+            // The link of an interface that is gone: another one has its index.
+            let again = error.downcast_ref().is_some_and(attach::is_gone);
+            return if again { Self::attach(object, pins, options, facts) } else { Err(error) };
+        }
+        for pin in fs::read_dir(pins.links())?.filter_map(|pin| Some(pin.ok()?.path())) {
+            if !hooks.all().any(|hook| hook.is_at(&pin)) {
+                fs::remove_file(&pin)?;
+            }
+        }
+        Ok(hooks)
     }
 
-    /// Attaches to interfaces that have come, or come back under another index, and forgets those that are gone. Gives what could not be done.
-    pub fn follow(&mut self, object: &mut Object, options: &Options, facts: &Facts) -> Vec<anyhow::Error> {
-        let mut problems = Vec::new();
-        self.lans.retain(|&index, _| facts.indexed(index).is_some());
-        self.wans.retain(|&index, _| facts.indexed(index).is_some());
+    /// Attaches to interfaces that have come, or come back under another index, and forgets those that are gone.
+    pub fn follow(&mut self, object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Followed {
+        let Followed { mut attached, mut problems } = Followed::default();
+        for hooks in [&mut self.lans, &mut self.wans] {
+            let gone: Vec<u32> = hooks.keys().copied().filter(|&index| facts.indexed(index).is_none()).collect();
+            gone.iter().filter_map(|index| hooks.remove(index)).flatten().for_each(Attached::detach);
+        }
         // WANs first: while only they are hooked, the gateway's own packets are judged, and clients' pass as before.
         for (names, is_lan) in [(&options.wans, false), (&options.lans, true)] {
             for name in names {
@@ -51,21 +93,51 @@ impl Hooks {
                 if hooks.contains_key(&interface.index) {
                     continue;
                 }
-                let attached = match is_lan {
-                    true => lan(object, options, name, interface.layer3),
-                    false => attach::wan(object, name),
+                let made = match is_lan {
+                    true => lan(object, pins, options, interface),
+                    false => attach::wan(object, pins, interface),
                 };
-                match attached {
-                    Ok(attached) => drop(hooks.insert(interface.index, attached)),
+                match made {
+                    Ok(made) => {
+                        hooks.insert(interface.index, made);
+                        attached.push(name.clone());
+                    }
                     Err(error) => problems.push(error.into()),
                 }
             }
         }
-        problems
+        Followed { attached, problems }
+    }
+
+    /// Lets nothing be forwarded past the programs.
+    pub fn guard(&self, options: &Options, facts: &Facts) -> Result<(), GuardError> {
+        guard(options, facts, |index| self.lans.contains_key(&index) || self.wans.contains_key(&index))
+    }
+
+    /// Puts another set's programs in the place of all; on an error, the old ones are where they were.
+    pub fn replace(&mut self, old: &mut Object, new: &mut Object) -> Result<(), KernelError> {
+        let mut replaced = 0;
+        let refused = self.all_mut().try_for_each(|hook| hook.replace(new).map(|()| replaced += 1));
+        refused.inspect_err(|_| {
+            for hook in self.all_mut().take(replaced) {
+                if let Err(error) = hook.replace(old) {
+                    eprintln!("enforcer: {}: the policy before is not back in force: {error}", hook.interface);
+                }
+            }
+        })
+    }
+
+    pub fn detach(&mut self) {
+        std::mem::take(self).into_all().for_each(Attached::detach);
     }
 
     pub fn roles(&self) -> Roles {
         Roles { lans: self.lans.keys().copied().collect(), wans: self.wans.keys().copied().collect() }
+    }
+
+    /// Whether all would outlive this process.
+    pub fn are_pinned(&self) -> bool {
+        self.all().all(Attached::is_pinned)
     }
 
     pub fn status(&self) -> Vec<HookStatus> {
@@ -80,14 +152,28 @@ impl Hooks {
             .collect()
     }
 
-    pub fn detach(&mut self) {
-        self.lans.clear();
-        self.wans.clear();
+    fn all(&self) -> impl Iterator<Item = &Attached> {
+        self.wans.values().chain(self.lans.values()).flatten()
+    }
+
+    fn into_all(self) -> impl Iterator<Item = Attached> {
+        let Self { lans, wans } = self;
+        lans.into_values().chain(wans.into_values()).flatten()
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Attached> {
+        self.wans.values_mut().chain(self.lans.values_mut()).flatten()
     }
 }
 
-fn lan(object: &mut Object, options: &Options, name: &str, layer3: bool) -> Result<Vec<Attached>, KernelError> {
-    let mut attached = if options.dns_snoop.is_empty() { Vec::new() } else { attach::snoop(object, name)? };
-    attached.extend(attach::lan(object, name, layer3, options.xdp)?);
+fn lan(object: &mut Object, pins: &Pins, options: &Options, on: &Interface) -> Result<Vec<Attached>, KernelError> {
+    let mut attached = if options.dns_snoop.is_empty() { Vec::new() } else { attach::snoop(object, pins, on)? };
+    match attach::lan(object, pins, on, options.xdp) {
+        Ok(more) => attached.extend(more),
+        Err(error) => {
+            attached.into_iter().for_each(Attached::undo);
+            return Err(error);
+        }
+    }
     Ok(attached)
 }

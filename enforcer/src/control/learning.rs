@@ -39,7 +39,7 @@ const FEW: usize = 4;
 pub struct Learning {
     patterns: Patterns<ServiceId>,
     /// Services by their names, for people.
-    services: Arc<[String]>,
+    names_of_services: Arc<[String]>,
     nat64: Vec<Ipv6Net>,
     learned: Learned,
     addresses: Addresses,
@@ -62,21 +62,11 @@ impl Learning {
     /// Nothing is known yet. `live` are the class tables of the policy's image.
     pub fn new(policy: &Policy, live: Vec<Live>, now: Instant) -> Self {
         let named = policy.named().flat_map(|(id, service)| service.names.iter().map(move |name| (name.clone(), id)));
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let NameTimes { floor, ceiling, grace, idle, lifetime } = policy.names;
-        let limits = Limits {
-            floor: seconds(floor),
-            ceiling: seconds(ceiling),
-            grace: seconds(grace),
-            idle: seconds(idle),
-            lifetime: seconds(lifetime),
-            per_name: PER_NAME,
-            all: Tables::default().learned,
-        };
+        let limits = limits(policy);
         let epoch = (limits.idle / EPOCHS_IDLE).clamp(Duration::from_secs(1), EPOCH);
         Self {
             patterns: named.collect(),
-            services: policy.services.iter().map(|service| service.name.clone()).collect(),
+            names_of_services: policy.services.iter().map(|service| service.name.clone()).collect(),
             nat64: policy.nat64.clone(),
             learned: Learned::new(limits, exact_names(policy).collect()),
             addresses: Addresses::new(&policy.nat64),
@@ -91,6 +81,26 @@ impl Learning {
         }
     }
 
+    /// The same under another policy, of which nothing is in its tables yet. Addresses keep the time of their last use.
+    pub fn under(&self, policy: &Policy, live: Vec<Live>, old: &Object, new: &mut Object, now: Instant) -> Self {
+        let mut next = Self::new(policy, live, now);
+        new.set_epoch(old.epoch());
+        let (learned, changes) =
+            self.learned.under(limits(policy), exact_names(policy).collect(), |name| next.services(name), now);
+        next.learned = learned;
+        for change in changes {
+            let idle = idle(&self.addresses, self.epoch, old, change.address());
+            let epochs = idle.as_secs() / next.epoch.as_secs();
+            let epochs = u16::try_from(epochs).unwrap_or(UNUSED).min(UNUSED);
+            next.apply_from(new, vec![change], old.epoch().wrapping_sub(epochs));
+        }
+        next.unplaced += self.unplaced;
+        next.changed = true;
+        next.fresh.clone_from(&self.fresh);
+        next.learned_count = self.learned_count;
+        next
+    }
+
     /// A name has these addresses, each for some seconds. When this returns, the kernel knows. Whether the name is any service's.
     pub fn learn(
         &mut self,
@@ -100,7 +110,7 @@ impl Learning {
         addresses: &[(IpAddr, u32)],
         now: Instant,
     ) -> bool {
-        let services: Vec<ServiceId> = self.matches(name).into_iter().collect();
+        let services = self.services(name);
         if services.is_empty() {
             return false;
         }
@@ -129,7 +139,7 @@ impl Learning {
     /// Ends what is over, with `hold` only what drains; and begins an epoch when it is time.
     pub fn sweep(&mut self, object: &mut Object, now: Instant, hold: bool) {
         while self.next_epoch <= now {
-            object.advance_epoch();
+            object.set_epoch(object.epoch().wrapping_add(1));
             self.next_epoch += self.epoch;
         }
         let idle = |address| idle(&self.addresses, self.epoch, object, address);
@@ -210,7 +220,7 @@ impl Learning {
                 self.learn(object, &name, How::Restored, &[(address, left)], now);
                 continue;
             }
-            let services: Vec<ServiceId> = self.matches(&name).into_iter().collect();
+            let services = self.services(&name);
             let over = Duration::from_secs(today.as_secs().saturating_sub(until));
             if let (Some(rest), false) = (self.lifetime.checked_sub(over), services.is_empty()) {
                 let changes = self.learned.drain_again(&name, &services, address, now + rest);
@@ -233,11 +243,12 @@ impl Learning {
 
     /// The services that a name is of.
     pub fn services_of(&self, name: &Name) -> Vec<String> {
-        self.matches(name).iter().map(|id| self.services[id.0 as usize].clone()).collect()
+        self.services(name).iter().map(|id| self.names_of_services[id.0 as usize].clone()).collect()
     }
 
-    fn matches(&self, name: &Name) -> BTreeSet<ServiceId> {
-        self.patterns.matches(name).copied().collect()
+    fn services(&self, name: &Name) -> Vec<ServiceId> {
+        let services: BTreeSet<ServiceId> = self.patterns.matches(name).copied().collect();
+        services.into_iter().collect()
     }
 
     /// All addresses with their names, to be put into words where nobody waits for that.
@@ -247,12 +258,30 @@ impl Learning {
             let used = (idle < self.epoch * UNUSED.into()).then_some(idle);
             Listed { matched: idle != Duration::MAX, used, entry }
         };
-        Listing { entries: self.learned.entries(now).map(entry).collect(), services: Arc::clone(&self.services) }
+        Listing {
+            entries: self.learned.entries(now).map(entry).collect(),
+            services: Arc::clone(&self.names_of_services),
+        }
     }
 
     /// How many there are, and how many the kernel's tables had no room for.
     pub fn counts(&self) -> (Counts, u64) {
         (self.learned.counts(), self.unplaced)
+    }
+}
+
+/// For how long addresses count under a policy, and how many there is room for.
+fn limits(policy: &Policy) -> Limits {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let NameTimes { floor, ceiling, grace, idle, lifetime } = policy.names;
+    Limits {
+        floor: seconds(floor),
+        ceiling: seconds(ceiling),
+        grace: seconds(grace),
+        idle: seconds(idle),
+        lifetime: seconds(lifetime),
+        per_name: PER_NAME,
+        all: Tables::default().learned,
     }
 }
 

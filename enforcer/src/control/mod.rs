@@ -2,63 +2,88 @@
 
 mod disk;
 mod dns;
+mod history;
 mod hooks;
+mod inforce;
 mod learning;
+mod predecessor;
 mod record;
+mod reload;
 mod snoop;
 mod source;
+mod start;
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     io::Write as _,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use enforcer_ebpf::abi::{self, PolicyId};
+use enforcer_ebpf::abi;
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
+    task::AbortHandle,
     time,
 };
 
 use crate::{
-    api::{
-        server::{self, Source},
-        types::{RuleCounter, Status},
-    },
-    compile::{self, Image, Limits},
-    dns::{
-        DnsPolicy,
-        forwarder::{
-            Forwarder,
-            upstream::{Server, Upstreams},
-        },
+    api::server::{self, Source},
+    dns::forwarder::{
+        Forwarder,
+        upstream::{Server, Upstreams},
     },
     events::{self, Names},
     kernel::{
         attach::XdpMode,
+        diagnostics::Diagnostics,
         events::Events,
-        object::{Extras, Object, Told},
+        guard,
+        object::{Extras, Object},
+        pins::Pins,
     },
-    moments::Moments,
     net::{
         self, Facts, NetImage,
-        image::{NetError, Roles, Words},
-        watch as netlink,
+        image::{NetError, Roles},
+        watch::{self as netlink, Told},
     },
-    policy::{Dns, Policy, ScheduleId, words},
+    policy::Dns,
 };
 use dns::Asking;
-use hooks::Hooks;
+use history::History;
+use hooks::{Followed, Hooks};
+use inforce::InForce;
 use learning::Learning;
+use predecessor::Predecessor;
 use record::Record;
+use reload::{Pending, Reloads};
 use snoop::Snooping;
+
+/// What becomes of what is enforced when the controller stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnExit {
+    /// The kernel goes on enforcing.
+    #[default]
+    Keep,
+    /// All programs are taken off their interfaces.
+    Detach,
+}
+
+/// What becomes of packets of an interface that is there without its programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fail {
+    /// They pass, until the programs are on it.
+    #[default]
+    Open,
+    /// They are not forwarded.
+    Closed,
+}
 
 /// What `enforcer run` is told.
 #[derive(Clone, Debug)]
@@ -81,26 +106,45 @@ pub struct Options {
     pub dns_upstream: Vec<Server>,
     /// CAs, in PEM, by which encrypted upstreams are known; if none, the system's.
     pub dns_ca: Option<PathBuf>,
-    /// Where names' addresses are kept over a restart.
+    /// Where policies and names' addresses are kept over a restart.
     pub state: PathBuf,
+    /// Where the kernel's programs are kept over a restart: a directory of a BPF file system.
+    pub pins: PathBuf,
+    /// When the controller stops.
+    pub on_exit: OnExit,
+    /// Where no program is.
+    pub fail: Fail,
     /// The API's socket.
     pub socket: PathBuf,
 }
 
-/// Puts the policy in force, serves the API, follows the network, and detaches on SIGINT or SIGTERM.
+impl Options {
+    /// Whether addresses of names become known.
+    const fn learns(&self) -> bool {
+        !self.dns_listen.is_empty() || !self.dns_snoop.is_empty()
+    }
+}
+
+/// Puts a policy in force, serves the API and follows the network, until SIGINT or SIGTERM. What an earlier controller has left in force is so until this one's
+/// takes its place.
 ///
 /// # Errors
-/// If anything of the start fails; nothing stays attached then.
+/// If anything of the start fails; what was in force is so still, and nothing else stays attached.
 pub async fn run(options: &Options) -> Result<()> {
-    // Before anything is attached: from here on, a signal detaches what was.
+    // Before anything is attached: from here on, a signal is no abrupt end.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // The end of the session that started it is no reason to stop.
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let (policy, sha256) = Policy::load_with_hash(&options.policy)?;
-    let learns = !options.dns_listen.is_empty() || !options.dns_snoop.is_empty();
-    if !learns && policy.named().next().is_some() {
+    let socket = server::bind(&options.socket)
+        .with_context(|| format!("cannot serve the API on {}", options.socket.display()))?;
+    let pins = Pins::open(&options.pins)?;
+    let folder = &options.state;
+    let history = History::open(folder)
+        .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
+    let (mut in_force, mut image) = start::in_force(options, &history)?;
+    let policy = &in_force.policy;
+    if !options.learns() && policy.named().next().is_some() {
         eprintln!(
             "enforcer: rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
         );
@@ -108,95 +152,102 @@ pub async fn run(options: &Options) -> Result<()> {
     if options.dns_listen.is_empty() && policy.dns != Dns::default() {
         eprintln!("enforcer: [dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
     }
-    let limits = Limits::default();
-    let limits = Limits { learned: if learns { limits.learned } else { 0 }, ..limits };
-    let mut image = compile::compile(&policy, &limits, seed())?;
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     let roles = roles(options, &facts)?;
     if let Some(problem) = net::image::problems(&facts, &roles).into_iter().next() {
         return Err(problem.into());
     }
-    let net = NetImage::new(&facts, &roles, image.words)?;
-    let socket = server::bind(&options.socket)
-        .with_context(|| format!("cannot serve the API on {}", options.socket.display()))?;
-
-    let extras = Extras { diagnose: options.diagnose, resolvers: &options.dns_snoop };
-    let (mut object, Told { diagnostics, answers }) = Object::load_with(&image, &net, extras)?;
-    let (answers, outcomes) = answers.unzip();
-    let schedule = Schedule::of(&policy)?;
-    object.set_moment(schedule.moments.at(Timestamp::now()));
+    let net = NetImage::new(&facts, &roles, in_force.words)?;
+    for map in pins.fit(!options.dns_snoop.is_empty()) {
+        eprintln!("enforcer: {map} begins empty: what an earlier controller has left is laid out otherwise");
+    }
+    let identities = in_force.identities();
+    let extras = Extras {
+        pins: Some(&pins),
+        identities: &identities,
+        diagnose: options.diagnose,
+        resolvers: &options.dns_snoop,
+    };
+    let (mut object, told) = Object::load_with(&image, &net, extras)?;
+    let set = object.set();
+    object.set_moment(in_force.schedule.moment());
     let events = object.events()?;
-    let learning = learns.then(|| Learning::new(&policy, std::mem::take(&mut image.live), Instant::now()));
+    let (answers, outcomes) = told.answers.unzip();
+    let predecessor = start::predecessor(&pins, &object);
+    let now = Instant::now();
+    let learning = options.learns().then(|| Learning::new(policy, std::mem::take(&mut image.live), now));
+    in_force.number = start::keep(options, &history, &in_force);
+    let in_force = Arc::new(in_force);
     let controller = Arc::new(Controller {
-        status: Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            policy: std::path::absolute(&options.policy)?.display().to_string(),
-            policy_sha256: sha256,
-            uptime_seconds: 0,
-            hooks: Vec::new(),
-            services: policy.services.len(),
-            rules: policy.lan.rules.len() + policy.router.rules.len() + policy.inbound.rules.len(),
-            prefixes: image.usage.prefixes4 + image.usage.prefixes6,
-            hosts: image.usage.hosts4 + image.usage.hosts6,
-            map_bytes: object.map_bytes(),
-            schedules: Vec::new(),
-            events_lost: 0,
-            warnings: Vec::new(),
-            names: None,
-        },
-        since: Instant::now(),
-        names: names(&policy, &image),
-        words: image.words,
-        schedule,
-        answers: DnsPolicy::new(&policy),
+        options: options.clone(),
+        since: now,
+        pins,
+        history,
+        in_force: RwLock::new(Arc::clone(&in_force)),
         record: Record::default(),
         state: Mutex::new(State {
             object,
+            predecessor,
             hooks: Hooks::default(),
             learning,
             interfaces: Arc::new(names_of(&facts)),
+            facts: facts.clone(),
+            reader: None,
             warnings: Vec::new(),
+            pins_lost: false,
+            unhooked: Duration::ZERO,
         }),
+        applying: tokio::sync::Mutex::default(),
+        pending: Mutex::default(),
+        reloads: Reloads::default(),
+        changed: watch::Sender::new(0),
+        ended: Notify::new(),
         upstreams: OnceLock::new(),
         forwarder: OnceLock::new(),
         fresh: Notify::new(),
         noted: watch::Sender::new(0),
         snooping: outcomes.map(|outcomes| Snooping::new(options.dns_snoop.clone(), outcomes)),
     });
-    let store = if learns { Some(controller.begin_dns(options)?) } else { None };
-    controller.state().attach(options, &facts)?;
+    let attached = || -> Result<_> {
+        let store = options.learns().then(|| controller.begin_dns(options)).transpose()?;
+        controller.state().attach(&controller.pins, options, &facts)?;
+        Ok(store)
+    };
+    let store = attached().inspect_err(|_| controller.pins.forget(set))?;
+    controller.tell(&in_force, events, told.diagnostics);
+    controller.end_predecessor_later();
     say(&format!(
         "enforcing {} on {} (socket {})",
-        options.policy.display(),
+        in_force.bundle.path.display(),
         options.lans.join(", "),
         options.socket.display()
     ));
 
-    if let Some(diagnostics) = diagnostics {
-        // A flood of messages must not keep the controller from its work.
-        std::thread::spawn(|| diagnostics.follow());
-    }
-    let (sender, changes) = watch::channel(facts);
+    let (sender, changes) = watch::channel(Told { facts, since: now });
     tokio::select! {
         () = follow_netlink(sender) => {}
-        () = controller.follow(changes, options) => {}
+        () = controller.follow(changes) => {}
         () = controller.keep_time() => {}
-        result = controller.record(events) => result?,
-        () = controller.serve_dns(&policy) => {}
+        () = controller.serve_dns() => {}
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
-        () = async { while hangup.recv().await.is_some() {} } => {}
+        () = async {
+            while hangup.recv().await.is_some() {
+                if let Err(error) = controller.reload().await {
+                    eprintln!("enforcer: the policy in force stays: {error:#}");
+                }
+            }
+        } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = controller.ended.notified() => {}
     }
-    controller.state().hooks.detach();
     if let Some(store) = &store {
         controller.save(store);
     }
-    say("detached");
-    Ok(())
+    controller.end(options.on_exit)
 }
 
 /// Tells the operator, if somebody is there to read it.
@@ -205,7 +256,7 @@ fn say(line: &str) {
 }
 
 /// Follows the network for good: a socket that fails is opened anew, and all facts are read again.
-async fn follow_netlink(sender: watch::Sender<Facts>) {
+async fn follow_netlink(sender: watch::Sender<Told>) {
     loop {
         match netlink::follow(&sender) {
             Ok(following) => following.await,
@@ -235,25 +286,12 @@ fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
     })
 }
 
-/// The counters of rules, still zero. Inbound rules open flows, they count nothing.
-fn names(policy: &Policy, image: &Image) -> Vec<Option<RuleCounter>> {
-    let name = |(id, counted): &(PolicyId, compile::Counted)| {
-        let (part, rules) = match id {
-            PolicyId::Lan => ("lan", &policy.lan),
-            PolicyId::Router => ("router", &policy.router),
-            PolicyId::Inbound => return None,
-        };
-        let rule = &rules.rules[counted.rule.0 as usize];
-        Some(RuleCounter {
-            policy: part.into(),
-            rule: rule.label(),
-            service: counted.service.map(|id| policy.services[id.0 as usize].name.clone()),
-            action: words::name(policy.effect(rule)).into(),
-            packets: 0,
-            bytes: 0,
-        })
-    };
-    image.counters.iter().map(name).collect()
+/// What is wrong when the BPF file system is gone.
+fn pins_lost(pins: &Path) -> String {
+    format!(
+        "the pins in {} are gone: the kernel enforces only for as long as this controller runs; mount the BPF file system and start it again",
+        pins.display()
+    )
 }
 
 /// Names of interfaces by index.
@@ -261,39 +299,23 @@ fn names_of(facts: &Facts) -> HashMap<u32, String> {
     facts.interfaces.iter().map(|interface| (interface.index, interface.name.clone())).collect()
 }
 
-/// The policy's schedules and the moments that they make.
-struct Schedule {
-    moments: Moments,
-    names: Vec<String>,
-}
-
-impl Schedule {
-    fn of(policy: &Policy) -> Result<Self> {
-        let moments = Moments::of(policy).map_err(|count| anyhow::anyhow!("{count} combinations of schedules"))?;
-        Ok(Self { moments, names: policy.schedules.iter().map(|schedule| schedule.name.clone()).collect() })
-    }
-
-    /// Those that apply now.
-    fn now(&self) -> &[ScheduleId] {
-        &self.moments.sets()[self.moments.at(Timestamp::now())]
-    }
-
-    /// The names of those that apply at a moment.
-    fn names(&self, moment: usize) -> Vec<String> {
-        self.moments.sets()[moment].iter().map(|id| self.names[id.0 as usize].clone()).collect()
-    }
-}
-
 struct Controller {
-    status: Status,
+    options: Options,
     since: Instant,
-    names: Vec<Option<RuleCounter>>,
-    words: Words,
-    schedule: Schedule,
-    /// What clients' questions are answered with.
-    answers: DnsPolicy,
+    pins: Pins,
+    history: History,
+    /// Written only while the state is locked: its object and this are of one policy.
+    in_force: RwLock<Arc<InForce>>,
     record: Record,
     state: Mutex<State>,
+    /// Held while a policy is put in force.
+    applying: tokio::sync::Mutex<()>,
+    pending: Mutex<Option<Pending>>,
+    reloads: Reloads,
+    /// How often another policy was put in force.
+    changed: watch::Sender<u64>,
+    /// Somebody wants the controller to end, and nothing to stay.
+    ended: Notify,
     /// The resolvers that are asked, if names are learned.
     upstreams: OnceLock<Arc<Upstreams>>,
     forwarder: OnceLock<Forwarder<Asking>>,
@@ -306,13 +328,23 @@ struct Controller {
 
 struct State {
     object: Object,
+    /// The set before, for as long as it may still count.
+    predecessor: Option<Predecessor>,
     hooks: Hooks,
     /// What names stand for, if they are learned.
     learning: Option<Learning>,
     /// Names of interfaces by index.
     interfaces: Arc<HashMap<u32, String>>,
+    /// The network as it was last told.
+    facts: Facts,
+    /// Who takes down the kernel's events.
+    reader: Option<AbortHandle>,
     /// What of the network's last change could not be followed.
     warnings: Vec<String>,
+    /// Links are not pinned any more.
+    pins_lost: bool,
+    /// For how long interfaces that came back were there without programs.
+    unhooked: Duration,
 }
 
 impl Controller {
@@ -320,10 +352,20 @@ impl Controller {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn follow(&self, mut changes: watch::Receiver<Facts>, options: &Options) {
+    fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_in_force(&self, in_force: &Arc<InForce>) {
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(in_force);
+    }
+
+    async fn follow(&self, mut changes: watch::Receiver<Told>) {
         while changes.changed().await.is_ok() {
-            let facts = changes.borrow_and_update().clone();
-            self.state().follow(&facts, options, self.words);
+            let told = changes.borrow_and_update().clone();
+            // Another policy may be put in force meanwhile, behind the lock.
+            let mut state = self.state();
+            state.follow(&self.pins, told, &self.options, &self.in_force());
         }
     }
 
@@ -333,22 +375,62 @@ impl Controller {
         interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            self.state().object.set_moment(self.schedule.moments.at(Timestamp::now()));
+            let mut state = self.state();
+            state.object.set_moment(self.in_force().schedule.moment());
+            state.look_at_pins(&self.options.pins);
         }
     }
 
-    /// Takes down the kernel's events.
-    async fn record(&self, events: Events) -> Result<()> {
+    /// Lets what a set's programs tell be heard, in place of what the set before tells: soon nothing.
+    fn tell(self: &Arc<Self>, in_force: &Arc<InForce>, events: Events, diagnostics: Option<Diagnostics>) {
+        let controller = Arc::clone(self);
+        let of = Arc::clone(in_force);
+        let reader = tokio::spawn(async move {
+            if let Err(error) = controller.record(&of, events).await {
+                eprintln!("enforcer: events are not told any more: {error}");
+            }
+        });
+        if let Some(before) = self.state().reader.replace(reader.abort_handle()) {
+            tokio::spawn(async move {
+                time::sleep(reload::GRACE).await;
+                before.abort();
+            });
+        }
+        if let Some(diagnostics) = diagnostics {
+            let of = Arc::downgrade(in_force);
+            // A flood of messages must not keep the controller from its work.
+            std::thread::spawn(move || diagnostics.follow(|| of.strong_count() > 0));
+        }
+    }
+
+    /// Takes down the kernel's events, which number rules as a policy does.
+    async fn record(&self, in_force: &InForce, events: Events) -> Result<()> {
         let take = |events: &[abi::Event], lost: u64| {
             let interfaces = Arc::clone(&self.state().interfaces);
             let interface = |index: u32| interfaces.get(&index).cloned();
             let called =
                 |address| self.state().learning.as_ref().map_or(Vec::new(), |learning| learning.names_of(address));
             let now = (monotonic(), Timestamp::now());
-            let names = Names { rules: &self.names, interface: &interface, called: &called, now };
+            let names = Names { rules: &in_force.counters, interface: &interface, called: &called, now };
             self.record.add(events.iter().map(|event| events::describe(event, &names)), lost);
         };
         Ok(events.follow(take).await?)
+    }
+
+    /// Leaves the kernel to itself, or takes everything off it.
+    fn end(&self, on_exit: OnExit) -> Result<()> {
+        let mut state = self.state();
+        state.end_predecessor(&self.pins);
+        match on_exit {
+            OnExit::Keep => say("stopped; the kernel goes on enforcing, until `enforcer detach`"),
+            OnExit::Detach => {
+                state.hooks.detach();
+                self.pins.remove()?;
+                guard::remove()?;
+                say("detached");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -362,21 +444,61 @@ fn monotonic() -> u64 {
 
 impl State {
     /// Attaches the programs to all interfaces, or to none.
-    fn attach(&mut self, options: &Options, facts: &Facts) -> Result<()> {
-        self.hooks = Hooks::attach(&mut self.object, options, facts)?;
+    fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
+        let earlier = pins.interfaces();
+        match options.fail {
+            Fail::Open => guard::remove().unwrap_or_else(|error| eprintln!("enforcer: {error}")),
+            Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
+        }
+        for name in
+            options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
+        {
+            if !earlier.is_empty() && options.fail == Fail::Open {
+                eprintln!(
+                    "enforcer: {name} has come since the controller before: what came from it was not judged until now"
+                );
+            }
+        }
+        self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        if options.fail == Fail::Closed {
+            self.hooks.guard(options, facts)?;
+        }
         Ok(())
     }
 
+    /// Tells once if what is enforced would not outlive this process any more.
+    fn look_at_pins(&mut self, pins: &Path) {
+        let lost = !self.hooks.are_pinned();
+        if lost && !self.pins_lost {
+            eprintln!("enforcer: {}", pins_lost(pins));
+        }
+        self.pins_lost = lost;
+    }
+
     /// Programs first, then the tables that trust what they have judged.
-    fn follow(&mut self, facts: &Facts, options: &Options, words: Words) {
-        self.interfaces = Arc::new(names_of(facts));
+    fn follow(&mut self, pins: &Pins, Told { facts, since }: Told, options: &Options, in_force: &InForce) {
+        self.interfaces = Arc::new(names_of(&facts));
         let mut warnings: Vec<String> = Vec::new();
-        let problems = self.hooks.follow(&mut self.object, options, facts);
+        let before = self.hooks.roles();
+        let Followed { attached, problems } = self.hooks.follow(&mut self.object, pins, options, &facts);
+        for name in attached {
+            let unhooked = since.elapsed();
+            self.unhooked += unhooked;
+            let what = if options.fail == Fail::Open { "not judged" } else { "not forwarded" };
+            eprintln!("enforcer: {name} is back: for {} ms, what came from it was {what}", unhooked.as_millis());
+        }
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
+        if options.fail == Fail::Closed
+            && before != self.hooks.roles()
+            && let Err(error) = self.hooks.guard(options, &facts)
+        {
+            warnings.push(error.to_string());
+        }
         let roles = self.hooks.roles();
-        warnings.extend(net::image::problems(facts, &roles).iter().map(ToString::to_string));
-        let updated =
-            NetImage::new(facts, &roles, words).map_err(Into::into).and_then(|net| self.object.update_net(&net));
+        warnings.extend(net::image::problems(&facts, &roles).iter().map(ToString::to_string));
+        let updated = NetImage::new(&facts, &roles, in_force.words)
+            .map_err(Into::into)
+            .and_then(|net| self.object.update_net(&net));
         if let Err(error) = updated {
             warnings.push(format!("a change of addresses or routes is not followed: {error}"));
         }
@@ -384,5 +506,6 @@ impl State {
             eprintln!("enforcer: {warning}");
         }
         self.warnings = warnings;
+        self.facts = facts;
     }
 }

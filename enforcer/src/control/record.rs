@@ -31,9 +31,9 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Adds events, oldest first; `lost` is how many the kernel has not told so far, in all.
+    /// Adds events, oldest first; `lost` is how many more the kernel has not told.
     pub fn add(&self, events: impl Iterator<Item = Event>, lost: u64) {
-        self.lost.store(lost, Ordering::Relaxed);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             // Nobody follows: that is no error.

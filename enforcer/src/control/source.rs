@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use enforcer_ebpf::abi::pseudo;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use super::{Controller, State, learning::Listing};
+use super::{Controller, State, learning::Listing, pins_lost};
 use crate::{
     api::{
         server::Source,
@@ -18,26 +17,47 @@ use crate::{
 
 impl Source for Controller {
     fn status(&self) -> Status {
-        let mut status = self.status.clone();
-        status.uptime_seconds = self.since.elapsed().as_secs();
-        status.events_lost = self.record.lost();
-        status.schedules = self.schedule.names(self.schedule.moments.at(Timestamp::now()));
         let state = self.state();
-        status.hooks = state.hooks.status();
-        status.warnings.clone_from(&state.warnings);
-        status.names = self.names_status(&state);
-        status
+        let in_force = self.in_force();
+        let (policy, usage) = (&in_force.policy, in_force.usage);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            policy: std::path::absolute(&in_force.bundle.path).unwrap_or_default().display().to_string(),
+            policy_sha256: in_force.sha256.clone(),
+            uptime_seconds: self.since.elapsed().as_secs(),
+            hooks: state.hooks.status(),
+            services: policy.services.len(),
+            rules: policy.lan.rules.len() + policy.router.rules.len() + policy.inbound.rules.len(),
+            prefixes: usage.prefixes4 + usage.prefixes6,
+            hosts: usage.hosts4 + usage.hosts6,
+            map_bytes: state.object.map_bytes(),
+            schedules: in_force.schedule.names(),
+            events_lost: self.record.lost(),
+            warnings: state
+                .warnings
+                .iter()
+                .cloned()
+                .chain(state.pins_lost.then(|| pins_lost(&self.options.pins)))
+                .collect(),
+            names: self.names_status(&state),
+        }
     }
 
     fn counters(&self) -> Counters {
-        let values = self.state().object.counters();
+        let (values, in_force) = {
+            let State { object, predecessor, .. } = &*self.state();
+            if let Some(predecessor) = predecessor {
+                predecessor.carry_to(object.counters());
+            }
+            (object.counters().sums(), self.in_force())
+        };
         let (first, rest) = values.split_at(pseudo::COUNT as usize);
         let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
             name: (*name).into(),
             packets: value.packets,
             bytes: value.bytes,
         });
-        let rules = self.names.iter().zip(rest).filter_map(|(name, value)| {
+        let rules = in_force.counters.iter().zip(rest).filter_map(|(name, value)| {
             Some(RuleCounter { packets: value.packets, bytes: value.bytes, ..name.clone()? })
         });
         Counters { rules: rules.collect(), pseudo: pseudo.collect() }

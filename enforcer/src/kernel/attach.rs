@@ -1,15 +1,20 @@
-//! Programs on interfaces, by BPF links that detach when they are dropped.
+//! Programs on interfaces, by BPF links that are pinned: they stay when this process ends, and another set's programs take their place at once.
 
-use std::fmt;
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::{
     LinkOrder, ProgramError, TcAttachType, XdpMode as AyaMode,
-    tc::{SchedClassifierLink, TcAttachOptions},
-    xdp::XdpLink,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::TcAttachOptions,
 };
+use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
-use super::{KernelError, object::Object, snoop};
+use super::{KernelError, object::Object, pins::Pins, snoop};
+use crate::net::facts::Interface;
 
 /// How clients' frames are caught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -47,6 +52,20 @@ impl Hook {
             Self::TcxEgress => "TCX egress",
         }
     }
+
+    /// In a pin's name.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::TcxIngress => "tcx-ingress",
+            Self::TcxEgress => "tcx-egress",
+        }
+    }
+
+    const fn is_xdp(self) -> bool {
+        matches!(self, Self::XdpNative | Self::XdpGeneric)
+    }
 }
 
 impl fmt::Display for Hook {
@@ -55,7 +74,10 @@ impl fmt::Display for Hook {
     }
 }
 
-/// A program on an interface; dropping it detaches.
+/// The judge at a NIC's XDP hook, for frames in one buffer, and for frames in several.
+const XDP: [&str; 2] = ["lan_xdp", "lan_xdp_frags"];
+
+/// A program on an interface. Dropping it leaves it there.
 pub struct Attached {
     /// The interface's name when it was attached.
     pub interface: String,
@@ -63,78 +85,125 @@ pub struct Attached {
     pub hook: Hook,
     /// The program's name.
     pub program: &'static str,
-    _link: Link,
+    pin: PathBuf,
+    /// Whether an earlier controller's program was there before.
+    pub taken: bool,
+    /// Keeps the link should its pin be lost.
+    link: FdLink,
 }
 
-/// Detaches when it is dropped, whether the kernel gave a BPF link or, where it found none possible, aya attached by netlink.
-#[expect(dead_code, reason = "held to be dropped")]
-enum Link {
-    Xdp(XdpLink),
-    Tcx(SchedClassifierLink),
+impl Attached {
+    /// Puts the same program of another set in its place: a packet meets the one or the other.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was there stays.
+    pub fn replace(&mut self, object: &mut Object) -> Result<(), KernelError> {
+        let mut again = |program| {
+            // Of its own: on an error aya closes what it was given.
+            let link = PinnedLink::from_pin(&self.pin);
+            let link = link.map_err(|source| KernelError::Link { path: self.pin.clone(), source })?;
+            update(object, program, self.hook, link.into())
+                .map_err(|error| error.named(program, &self.interface, self.hook, &self.pin))
+        };
+        self.link = if self.hook.is_xdp() { either(again)? } else { again(self.program)? };
+        Ok(())
+    }
+
+    /// Whether it would outlive this process.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pin.exists()
+    }
+
+    /// Takes it off the interface, unless it is where an earlier controller's program was: that one's policy is not to end.
+    pub fn undo(self) {
+        if !self.taken {
+            self.detach();
+        }
+    }
+
+    /// Whether this is its pin.
+    #[must_use]
+    pub fn is_at(&self, pin: &Path) -> bool {
+        self.pin == pin
+    }
+
+    /// Takes it off the interface.
+    pub fn detach(self) {
+        self.unpin_if(true);
+    }
+
+    /// Removes the pin: what is attached is so only for as long as this value lives.
+    pub fn unpin_if(&self, wanted: bool) {
+        if wanted {
+            let _ = fs::remove_file(&self.pin);
+        }
+    }
 }
 
 /// Attaches the programs of a LAN: the judge at its ingress, the recorder of inbound connections at its egress. An interface with no
 /// link-layer header cannot carry XDP, so it goes straight to TCX under `auto`.
 ///
 /// # Errors
-/// If the kernel refuses; what was attached by this call is detached again.
-pub fn lan(object: &mut Object, interface: &str, layer3: bool, mode: XdpMode) -> Result<Vec<Attached>, KernelError> {
+/// If the kernel refuses; what was attached by this call is detached again, and what it found there stays.
+pub fn lan(object: &mut Object, pins: &Pins, on: &Interface, mode: XdpMode) -> Result<Vec<Attached>, KernelError> {
     let judge = match mode {
-        XdpMode::Native => xdp(object, interface, Hook::XdpNative)?,
-        XdpMode::Generic => xdp(object, interface, Hook::XdpGeneric)?,
-        XdpMode::Auto if layer3 => tcx(object, interface, "lan_ingress", Hook::TcxIngress)?,
-        XdpMode::Auto => match xdp(object, interface, Hook::XdpNative) {
+        XdpMode::Native => xdp(object, pins, on, Hook::XdpNative)?,
+        XdpMode::Generic => xdp(object, pins, on, Hook::XdpGeneric)?,
+        XdpMode::Auto if on.layer3 => put(object, pins, on, "lan_ingress", Hook::TcxIngress)?,
+        XdpMode::Auto => match xdp(object, pins, on, Hook::XdpNative) {
             Err(KernelError::Attach { source: ProgramError::SyscallError(error), .. })
                 if error.io_error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
             {
-                tcx(object, interface, "lan_ingress", Hook::TcxIngress)?
+                put(object, pins, on, "lan_ingress", Hook::TcxIngress)?
             }
             other => other?,
         },
     };
-    Ok(vec![tcx(object, interface, "lan_egress", Hook::TcxEgress)?, judge])
+    both(judge, || put(object, pins, on, "lan_egress", Hook::TcxEgress))
 }
 
 /// Attaches the programs that hear DNS on a LAN. Called before [`lan`], whose judge then comes first: what it denies is not heard.
 ///
 /// # Errors
 /// As [`lan`].
-pub fn snoop(object: &mut Object, interface: &str) -> Result<Vec<Attached>, KernelError> {
-    Ok(vec![
-        tcx(object, interface, snoop::EGRESS, Hook::TcxEgress)?,
-        tcx(object, interface, snoop::INGRESS, Hook::TcxIngress)?,
-    ])
+pub fn snoop(object: &mut Object, pins: &Pins, on: &Interface) -> Result<Vec<Attached>, KernelError> {
+    let egress = put(object, pins, on, snoop::EGRESS, Hook::TcxEgress)?;
+    both(egress, || put(object, pins, on, snoop::INGRESS, Hook::TcxIngress))
 }
 
 /// Attaches the programs of a WAN.
 ///
 /// # Errors
 /// As [`lan`].
-pub fn wan(object: &mut Object, interface: &str) -> Result<Vec<Attached>, KernelError> {
-    Ok(vec![
-        tcx(object, interface, "wan_ingress", Hook::TcxIngress)?,
-        tcx(object, interface, "wan_egress", Hook::TcxEgress)?,
-    ])
+pub fn wan(object: &mut Object, pins: &Pins, on: &Interface) -> Result<Vec<Attached>, KernelError> {
+    let ingress = put(object, pins, on, "wan_ingress", Hook::TcxIngress)?;
+    both(ingress, || put(object, pins, on, "wan_egress", Hook::TcxEgress))
 }
 
-/// Tries the program for frames in one buffer first: it is the faster one. Drivers that may hand over several buffers refuse it.
-fn xdp(object: &mut Object, interface: &str, hook: Hook) -> Result<Attached, KernelError> {
-    match xdp_program(object, interface, hook, "lan_xdp") {
-        Err(KernelError::Attach { source, .. }) if wants_frags(&source) => {
-            xdp_program(object, interface, hook, "lan_xdp_frags")
+fn both(first: Attached, second: impl FnOnce() -> Result<Attached, KernelError>) -> Result<Vec<Attached>, KernelError> {
+    match second() {
+        Ok(second) => Ok(vec![first, second]),
+        Err(error) => {
+            first.undo();
+            Err(error)
         }
-        other => other,
     }
 }
 
-fn xdp_program(object: &mut Object, interface: &str, hook: Hook, name: &'static str) -> Result<Attached, KernelError> {
-    let mode = if hook == Hook::XdpGeneric { AyaMode::Skb } else { AyaMode::Driver };
-    let program = object.xdp(name)?;
-    let link = program
-        .attach(interface, mode)
-        .and_then(|id| program.take_link(id))
-        .map_err(|source| refused(name, interface, hook, source))?;
-    Ok(Attached { interface: interface.to_owned(), hook, program: name, _link: Link::Xdp(link) })
+fn xdp(object: &mut Object, pins: &Pins, on: &Interface, hook: Hook) -> Result<Attached, KernelError> {
+    // A NIC has one XDP hook: what an earlier controller put there in another mode makes room.
+    let other = if hook == Hook::XdpNative { Hook::XdpGeneric } else { Hook::XdpNative };
+    let _ = fs::remove_file(pin(pins, on, XDP[0], other));
+    put(object, pins, on, XDP[0], hook)
+}
+
+/// Tries the program for frames in one buffer first: it is the faster one. Drivers that may hand over several buffers refuse it.
+fn either(mut attempt: impl FnMut(&'static str) -> Result<FdLink, KernelError>) -> Result<FdLink, KernelError> {
+    match attempt(XDP[0]) {
+        Err(KernelError::Attach { source, .. }) if wants_frags(&source) => attempt(XDP[1]),
+        other => other,
+    }
 }
 
 /// Whether a driver may only have refused a program for frames in one buffer.
@@ -149,27 +218,125 @@ fn wants_frags(error: &ProgramError) -> bool {
     }
 }
 
-fn tcx(object: &mut Object, interface: &str, name: &'static str, hook: Hook) -> Result<Attached, KernelError> {
-    let direction = if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
-    let program = object.classifier(name)?;
-    let link = program
-        // First: nothing before it may redirect a packet past the judge.
-        .attach_with_options(interface, direction, TcAttachOptions::TcxOrder(LinkOrder::first()))
-        .and_then(|id| program.take_link(id))
-        .map_err(|source| refused(name, interface, hook, source))?;
-    Ok(Attached { interface: interface.to_owned(), hook, program: name, _link: Link::Tcx(link) })
+/// By an interface's index, as names may change.
+fn pin(pins: &Pins, on: &Interface, program: &str, hook: Hook) -> PathBuf {
+    pins.links().join(format!("{}-{}-{program}", on.index, hook.word()))
 }
 
-fn refused(program: &'static str, interface: &str, hook: Hook, source: ProgramError) -> KernelError {
-    let errno = match &source {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
+/// Attaches a program, or takes the link by which an earlier controller's is there: that one stays until it is [replaced](Attached::replace).
+fn put(
+    object: &mut Object,
+    pins: &Pins,
+    on: &Interface,
+    program: &'static str,
+    hook: Hook,
+) -> Result<Attached, KernelError> {
+    let pin = pin(pins, on, program, hook);
+    let there = match PinnedLink::from_pin(&pin) {
+        Ok(link) => Some(FdLink::from(link)),
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(KernelError::Link { path: pin, source }),
     };
-    let advice = match errno {
-        Some(libc::EBUSY) => ": another program is attached there; see `ip link show` or `bpftool net`, and detach it",
-        Some(libc::EOPNOTSUPP) => ": its driver has no XDP; use --xdp auto",
-        Some(libc::EPERM) => ": run as root, or with CAP_BPF and CAP_NET_ADMIN",
-        _ => "",
+    let attached = |link, taken| Attached { interface: on.name.clone(), hook, program, pin: pin.clone(), taken, link };
+    if let Some(link) = there {
+        return Ok(attached(link, true));
+    }
+    let mut fresh = |program| {
+        let made = match hook {
+            Hook::XdpNative | Hook::XdpGeneric => xdp_link(object, program, &on.name, hook),
+            Hook::TcxIngress | Hook::TcxEgress => tcx_link(object, program, &on.name, hook),
+        };
+        made.map_err(|error| error.named(program, &on.name, hook, &pin))
     };
-    KernelError::Attach { program, interface: interface.to_owned(), hook: hook.name(), advice, source }
+    let link = if hook.is_xdp() { either(fresh)? } else { fresh(program)? };
+    // It may have been another's name by then: dropping the link detaches.
+    if if_nametoindex(on.name.as_str()) != Ok(on.index) {
+        let gone = ProgramError::UnknownInterface { name: on.name.clone() };
+        return Err(Refused::Program(gone).named(program, &on.name, hook, &pin));
+    }
+    let link = link.pin(&pin).map_err(|source| KernelError::Pin { path: pin.clone(), source })?;
+    Ok(attached(link.into(), false))
+}
+
+/// Whether a link's interface is gone.
+#[must_use]
+pub fn is_gone(error: &KernelError) -> bool {
+    let KernelError::Attach { source: ProgramError::SyscallError(error), .. } = error else { return false };
+    error.io_error.raw_os_error() == Some(libc::ENOLINK)
+}
+
+fn xdp_link(object: &mut Object, program: &'static str, interface: &str, hook: Hook) -> Result<FdLink, Refused> {
+    let mode = if hook == Hook::XdpGeneric { AyaMode::Skb } else { AyaMode::Driver };
+    let program = object.xdp(program)?;
+    let id = program.attach(interface, mode)?;
+    // aya may have attached by netlink; such a program could neither be pinned nor replaced at once.
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+fn tcx_link(object: &mut Object, program: &'static str, interface: &str, hook: Hook) -> Result<FdLink, Refused> {
+    let direction = if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
+    let program = object.classifier(program)?;
+    // First: nothing before it may redirect a packet past the judge.
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(interface, direction, options)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+fn update(object: &mut Object, program: &'static str, hook: Hook, link: FdLink) -> Result<FdLink, Refused> {
+    if hook.is_xdp() {
+        let program = object.xdp(program)?;
+        let id = program.attach_to_link(link.try_into()?)?;
+        return Ok(program.take_link(id)?.try_into()?);
+    }
+    let program = object.classifier(program)?;
+    let id = program.attach_to_link(link.try_into()?)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+/// Why a link could not be made or changed.
+enum Refused {
+    Kernel(KernelError),
+    Program(ProgramError),
+    Link(LinkError),
+}
+
+impl From<KernelError> for Refused {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<ProgramError> for Refused {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
+impl From<LinkError> for Refused {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl Refused {
+    fn named(self, program: &'static str, interface: &str, hook: Hook, pin: &Path) -> KernelError {
+        let source = match self {
+            Self::Kernel(error) => return error,
+            Self::Link(source) => return KernelError::Link { path: pin.to_owned(), source },
+            Self::Program(source) => source,
+        };
+        let errno = match &source {
+            ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+            _ => None,
+        };
+        let advice = match errno {
+            Some(libc::EBUSY | libc::EEXIST) => {
+                ": another program is attached there; see `ip link show` or `bpftool net`, and detach it"
+            }
+            Some(libc::EOPNOTSUPP) => ": its driver has no XDP; use --xdp auto",
+            Some(libc::EPERM) => ": run as root, or with CAP_BPF and CAP_NET_ADMIN",
+            _ => "",
+        };
+        KernelError::Attach { program, interface: interface.to_owned(), hook: hook.name(), advice, source }
+    }
 }

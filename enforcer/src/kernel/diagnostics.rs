@@ -34,9 +34,9 @@ impl Diagnostics {
             .map_err(|source| KernelError::Log(Box::new(source)))
     }
 
-    /// Prints messages for good, a few a second; what is more is counted.
-    pub fn follow(mut self) {
-        loop {
+    /// Prints messages for as long as they are wanted, a few a second; what is more is counted.
+    pub fn follow(mut self, wanted: impl Fn() -> bool) {
+        while wanted() {
             self.0.flush();
             thread::sleep(INTERVAL);
         }

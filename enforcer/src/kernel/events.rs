@@ -12,14 +12,19 @@ pub struct Events {
 }
 
 impl Events {
-    /// Hands over events for good, as they come: some at a time, and how many were lost so far, in all.
+    /// Hands over events for good, as they come: some at a time, and how many more were lost.
     ///
     /// # Errors
     /// If the ring buffer cannot be waited for.
     pub async fn follow(self, mut take: impl FnMut(&[Event], u64)) -> Result<(), KernelError> {
         let Self { ring, lost } = self;
         let read = |bytes: &[u8]| bytemuck::try_pod_read_unaligned(bytes).ok();
-        ring::follow(ring, read, |events| take(events, count(&lost))).await
+        let mut before = 0;
+        let take = |events: &[Event]| {
+            let all = count(&lost);
+            take(events, all.saturating_sub(std::mem::replace(&mut before, all)));
+        };
+        ring::follow(ring, read, take).await
     }
 }
 

@@ -1,14 +1,21 @@
 //! The kernel at arm's length: the loaded object, its maps and its links.
 
 pub mod attach;
+pub mod counters;
 pub mod diagnostics;
 pub mod events;
+pub mod guard;
 pub mod hosts;
 pub mod memory;
 pub mod object;
+pub mod pins;
+mod places;
 mod ring;
+mod shared;
 pub mod snoop;
 mod take;
+
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -42,6 +49,25 @@ pub enum KernelError {
         /// Why.
         source: aya::programs::ProgramError,
     },
+    /// What is to outlive this process cannot be pinned.
+    #[error("cannot pin {path}: is the BPF file system still mounted, and is there memory?", path = path.display())]
+    Pin {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why.
+        source: aya::pin::PinError,
+    },
+    /// A pinned link cannot be used.
+    #[error("cannot use the link {path}: is the BPF file system still mounted?", path = path.display())]
+    Link {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: aya::programs::links::LinkError,
+    },
+    /// The directory for pins cannot be used.
+    #[error(transparent)]
+    Pins(#[from] pins::PinsError),
     /// A map is missing from the object or of another kind than expected.
     #[error("map {name}")]
     Map {

@@ -1,6 +1,6 @@
 //! The loaded object: programs with their maps, sized for one image.
 
-use std::{mem::offset_of, net::IpAddr, os::fd::AsFd as _};
+use std::{net::IpAddr, os::fd::AsFd as _, path::Path, thread};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -8,33 +8,22 @@ use aya::{
     programs::{Program, ProgramError, SchedClassifier, Xdp},
     util::nr_cpus,
 };
-use enforcer_ebpf::abi::{
-    BLOCK_WORDS, Block, Bucket, Counter, Keys6, LongKey, NET_BLOCKS, Net, OverflowKey, POLICIES, Root, Words6, dns,
-    pseudo,
-};
+use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, POLICIES, Root, dns, pseudo};
 
 use super::{
     KernelError,
+    counters::{COUNTERS, Counters, IDENTITIES},
     diagnostics::Diagnostics,
     events::Events,
     hosts::Memory,
-    memory::Mapped,
+    pins::Pins,
+    places::{PLACES6, Places},
+    shared,
     snoop::{self, Answers, Outcomes},
     take::{Raw, Take},
 };
-use crate::{
-    compile::Image,
-    net::image::{NetError, NetImage},
-};
+use crate::{compile::Image, net::image::NetImage};
 
-/// Blocks of each half of the network's tries.
-const NET_HALF: usize = NET_BLOCKS / 2;
-/// Own addresses and routes of IPv6 beyond /64.
-const PLACES6: u32 = 4096;
-/// Heads of fragmented packets remembered.
-const FRAGMENTS: u32 = 16_384;
-/// Connections from outside remembered.
-const REPLIES: u32 = 65_536;
 /// Learned addresses whose buckets are full.
 const OVERFLOW: usize = 16_384;
 /// Bytes of the events' ring buffer, a power of two: seven thousand events.
@@ -57,20 +46,20 @@ pub struct Object {
     ebpf: Ebpf,
     memory: Memory,
     moment_words: [u32; POLICIES],
-    counters: Mapped<Counter>,
-    /// Counters of one CPU.
-    counters_per_cpu: usize,
-    epoch: u16,
-    net: Mapped<Net>,
-    places6: LpmTrie<aya::maps::MapData, Words6, u32>,
-    /// Which half of the network blocks the next update may fill.
-    spare_half: usize,
+    counters: Counters,
+    places: Places,
     map_bytes: u64,
+    /// The set that it is pinned as, if it is.
+    set: u32,
 }
 
 /// What is asked of the programs beside judging.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Extras<'a> {
+    /// Where maps and programs outlive this process. Without, all go with it.
+    pub pins: Option<&'a Pins>,
+    /// What each counter counts, as a hash; the pseudo rules' come first.
+    pub identities: &'a [u64],
     /// That they tell why frames are malformed: each costs time then.
     pub diagnose: bool,
     /// That they hand over these resolvers' answers.
@@ -121,9 +110,22 @@ impl Object {
     }
 
     fn load_bytes(object: &[u8], image: &Image, net: &NetImage, extras: Extras<'_>) -> Result<Self, KernelError> {
+        let Some(pins) = extras.pins else { return Self::load_set(object, image, net, extras, 0) };
+        let set = pins.new_set()?;
+        Self::load_set(object, image, net, extras, set).inspect_err(|_| pins.forget(set))
+    }
+
+    /// Loads what a set is made of, and pins it if it is to be.
+    fn load_set(
+        object: &[u8],
+        image: &Image,
+        net: &NetImage,
+        extras: Extras<'_>,
+        set: u32,
+    ) -> Result<Self, KernelError> {
         let level = if extras.diagnose { Level::Debug } else { Level::Off };
-        // What is not asked for takes next to no memory.
-        let snoops = |elements: u32| if extras.resolvers.is_empty() { 1 } else { elements };
+        let snoops = !extras.resolvers.is_empty();
+        let shapes = shared::shapes(snoops);
         let size = |values: usize| u32::try_from(values).unwrap_or(u32::MAX).max(1);
         let blocks = size(image.blocks.len());
         let hosts4 = size(image.hosts4.len());
@@ -131,8 +133,16 @@ impl Object {
         // Whole cache lines, so that CPUs share none.
         let counters_per_cpu = size((pseudo::COUNT as usize + image.counters.len()).next_multiple_of(4));
         let cpus = nr_cpus().map_err(|(_, source)| KernelError::Cpus(source))?;
-        let counters = size(counters_per_cpu as usize * cpus);
-        let mut ebpf = EbpfLoader::new()
+        // And those that are carried over.
+        let counters = size(counters_per_cpu as usize * (cpus + 1));
+        let mut loader = EbpfLoader::new();
+        for shape in &shapes {
+            loader.map_max_entries(shape.name, shape.elements);
+            if let Some(pins) = extras.pins {
+                loader.map_pin_path(shape.name, pins.state().join(shape.name));
+            }
+        }
+        let mut ebpf = loader
             // One line of what is wrong, not the whole program.
             .verifier_log_level(VerifierLogLevel::STATS)
             // Log calls are in the programs, but behind this constant: the verifier removes them.
@@ -144,20 +154,19 @@ impl Object {
             .map_max_entries("OVERFLOW", size(image.overflow.len() + OVERFLOW))
             .map_max_entries("LONG6", size(image.long6.len()))
             .override_global("COUNTERS_PER_CPU", &counters_per_cpu, true)
-            .map_max_entries("COUNTERS", counters)
+            .map_max_entries(COUNTERS, counters)
+            .map_max_entries(IDENTITIES, counters_per_cpu)
             .map_max_entries("PLACES6", PLACES6)
-            .map_max_entries("FRAGMENTS", FRAGMENTS)
-            .map_max_entries("REPLIES", REPLIES)
             .map_max_entries("EVENTS", EVENTS)
-            .map_max_entries("RESOLVERS", snoops(dns::RESOLVERS))
-            .map_max_entries("QUERIES", snoops(snoop::QUERIES))
-            .map_max_entries("ASKERS", snoops(snoop::ASKERS))
-            .map_max_entries("ANSWERS", if extras.resolvers.is_empty() { 1 << 12 } else { snoop::ANSWERS })
+            .map_max_entries("RESOLVERS", if snoops { dns::RESOLVERS } else { 1 })
             .load(object)
             .map_err(KernelError::Load)?;
         let map_bytes = map_bytes(&ebpf);
         // While the object still holds all of its maps, and before anything is attached.
-        load_programs(&mut ebpf, !extras.resolvers.is_empty())?;
+        load_programs(&mut ebpf, snoops)?;
+        if let Some(pins) = extras.pins {
+            pin(&mut ebpf, &pins.set(set))?;
+        }
 
         let mut mapped = Take(&mut ebpf);
         let mut roots = mapped.array::<Root>("ROOTS", size(image.roots.len()))?;
@@ -183,62 +192,27 @@ impl Object {
             let stored = samples.set(number as u32, one_in, 0);
             stored.map_err(|source| KernelError::Map { name: "SAMPLES", source })?;
         }
-        let counters = mapped.array::<Counter>("COUNTERS", counters)?;
-        let net_memory = mapped.array::<Net>("NET", 1)?;
-
-        let places6 = mapped.map("PLACES6")?;
-        let counters_per_cpu = counters_per_cpu as usize;
-        let mut object = Self {
-            ebpf,
-            memory: Memory { roots, blocks: words, hosts4: v4, hosts6: v6, keys6, overflow, long6 },
-            moment_words: image.moment_words,
-            counters,
-            counters_per_cpu,
-            epoch: 0,
-            net: net_memory,
-            places6,
+        let mut identities = mapped.array::<u64>(IDENTITIES, counters_per_cpu)?;
+        identities.fill(extras.identities);
+        let counters = Counters::new(mapped.array::<Counter>(COUNTERS, counters)?, identities);
+        let mut places = Places {
+            net: mapped.array::<Net>("NET", 1)?,
+            places6: mapped.map("PLACES6")?,
             spare_half: 0,
-            map_bytes,
+            generation: set,
+            epoch: 0,
         };
-        object.update_net(net)?;
-        Ok(object)
+        places.update(net)?;
+        let memory = Memory { roots, blocks: words, hosts4: v4, hosts6: v6, keys6, overflow, long6 };
+        Ok(Self { ebpf, memory, moment_words: image.moment_words, counters, places, map_bytes, set })
     }
 
-    /// Follows the gateway's interfaces, addresses and routes: longer prefixes and new blocks first, the blocks in the half that no root cell points
-    /// into, then the root cells one by one.
+    /// Follows the gateway's interfaces, addresses and routes.
     ///
     /// # Errors
     /// If there are more routes than the tables hold; what was in force stays.
     pub fn update_net(&mut self, net: &NetImage) -> Result<(), KernelError> {
-        let first = self.spare_half * NET_HALF;
-        let mut root = net.at(first, NET_HALF)?;
-        root.epoch = self.epoch.into();
-        let refused = |source| KernelError::Map { name: "PLACES6", source };
-        let wanted: Vec<(Key<Words6>, u32)> = net
-            .long6()
-            .map(|(address, length, value)| {
-                let words = [96, 64, 32, 0].map(|shift| ((address >> shift) as u32).to_be());
-                (Key::new(u32::from(length), words), value)
-            })
-            .collect();
-        // New ones come before old ones go.
-        if wanted.len() > PLACES6 as usize / 2 {
-            return Err(NetError::TooManyLong(wanted.len(), PLACES6 as usize / 2).into());
-        }
-        for (key, value) in &wanted {
-            self.places6.insert(key, value, 0).map_err(refused)?;
-        }
-        let half = first * BLOCK_WORDS..(first + NET_HALF) * BLOCK_WORDS;
-        self.net.store_changed(offset_of!(Net, words) + half.start * 4, &root.words[half]);
-        let roots: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&*root));
-        self.net.store_changed(0, &roots[..offset_of!(Net, words) / 4]);
-        self.spare_half ^= 1;
-        let same = |a: &Key<Words6>, b: &Key<Words6>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
-        let present: Vec<_> = self.places6.keys().filter_map(Result::ok).collect();
-        for key in present.iter().filter(|key| !wanted.iter().any(|(wanted, _)| same(wanted, key))) {
-            self.places6.remove(key).map_err(refused)?;
-        }
-        Ok(())
+        self.places.update(net)
     }
 
     /// Lets the rules of a moment apply, by its number: one store for each policy, so that a packet meets the old moment or the new.
@@ -262,13 +236,18 @@ impl Object {
     /// The epoch by which packets stamp their destination's cell.
     #[must_use]
     pub const fn epoch(&self) -> u16 {
-        self.epoch
+        self.places.epoch
     }
 
-    /// Begins the next epoch.
-    pub fn advance_epoch(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
-        self.net.store_changed(offset_of!(Net, epoch), &[self.epoch.into()]);
+    /// Begins an epoch: the next one, or the one that another set is in.
+    pub fn set_epoch(&mut self, epoch: u16) {
+        self.places.set_epoch(epoch);
+    }
+
+    /// The number of the set that it is pinned as.
+    #[must_use]
+    pub const fn set(&self) -> u32 {
+        self.set
     }
 
     /// The programs' events, once.
@@ -280,17 +259,16 @@ impl Object {
         Ok(Events { ring: maps.map("EVENTS")?, lost: maps.map("LOST")? })
     }
 
-    /// Packets and bytes by counter, summed over CPUs; the last few mean nothing.
+    /// What packets were counted.
     #[must_use]
-    pub fn counters(&self) -> Vec<Counter> {
-        let mut sums = vec![Counter::default(); self.counters_per_cpu];
-        for index in 0..self.counters.elements() {
-            let counter = self.counters.read(index);
-            let sum = &mut sums[index % self.counters_per_cpu];
-            sum.packets += counter.packets;
-            sum.bytes += counter.bytes;
-        }
-        sums
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// These alone, when nothing else of it is needed any more.
+    #[must_use]
+    pub fn into_counters(self) -> Counters {
+        self.counters
     }
 
     /// Kernel memory of the maps as `fdinfo` and `bpftool` show it, bytes.
@@ -343,15 +321,40 @@ impl Object {
     }
 }
 
-/// Those that snoop only if they are asked for: no kernel need take what is not used.
+/// Those that snoop only if they are asked for: no kernel need take what is not used. Nearly all of a start's time is the verifier's, who can look at several
+/// programs at a time.
 fn load_programs(ebpf: &mut Ebpf, snoops: bool) -> Result<(), KernelError> {
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| snoops || !snoop::PROGRAMS.contains(name)) {
+    let wanted = ebpf.programs_mut().filter(|(name, _)| snoops || !snoop::PROGRAMS.contains(name));
+    let load = |name: &str, program: &mut Program| {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
             _ => Ok(()),
         };
-        loaded.map_err(|source| KernelError::Program { program: name.to_owned(), source })?;
+        loaded.map_err(|source| KernelError::Program { program: name.to_owned(), source })
+    };
+    thread::scope(|scope| {
+        let loading: Vec<_> = wanted.map(|(name, program)| scope.spawn(move || load(name, program))).collect();
+        loading
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Pins programs, and those maps that are of this set alone, in a directory that is made for them.
+fn pin(ebpf: &mut Ebpf, set: &Path) -> Result<(), KernelError> {
+    let refused = |source| KernelError::Pin { path: set.to_owned(), source };
+    let shared = shared::shapes(false).map(|shape| shape.name);
+    for (name, map) in ebpf.maps().filter(|(name, _)| MAPS.contains(name) && !shared.contains(name)) {
+        map.pin(set.join(name)).map_err(refused)?;
+    }
+    for (name, program) in ebpf.programs_mut() {
+        match program {
+            Program::Xdp(program) if program.fd().is_ok() => program.pin(set.join(name)),
+            Program::SchedClassifier(program) if program.fd().is_ok() => program.pin(set.join(name)),
+            _ => Ok(()),
+        }
+        .map_err(refused)?;
     }
     Ok(())
 }
@@ -366,6 +369,7 @@ const MAPS: &[&str] = &[
     "OVERFLOW",
     "LONG6",
     "COUNTERS",
+    "IDENTITIES",
     "NET",
     "PLACES6",
     "FRAGMENTS",

@@ -74,6 +74,16 @@ pub enum Change {
     Gone(IpAddr),
 }
 
+impl Change {
+    /// Whose it is.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        match self {
+            Self::Live(address, _) | Self::Draining(address, _) | Self::Gone(address) => *address,
+        }
+    }
+}
+
 /// An address as somebody who looks sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -167,6 +177,35 @@ impl Learned {
             evicted: 0,
             refused: 0,
         }
+    }
+
+    /// The same under other limits, where names are of other services, and what each address is there. Names that are of none are forgotten.
+    #[must_use]
+    pub fn under(
+        &self,
+        limits: Limits,
+        exact: HashSet<Name>,
+        services_of: impl Fn(&Name) -> Vec<ServiceId>,
+        now: Instant,
+    ) -> (Self, Vec<Change>) {
+        let mut next = Self { evicted: self.evicted, refused: self.refused, ..Self::new(limits, exact) };
+        let mut changes = Vec::new();
+        let used = |_| Duration::ZERO;
+        // By when they end: about as they were learned.
+        for (until, name, address) in &self.order {
+            let services = services_of(name);
+            if let (Some(known), false) = (self.names.get(name), services.is_empty()) {
+                next.claim((name, &services, known.how), *address, *until, now, &used, &mut changes);
+            }
+        }
+        for (&address, Draining { name, how, end, .. }) in &self.draining {
+            let services = services_of(name);
+            if !services.is_empty() {
+                let draining = Draining { name: name.clone(), how: *how, services, end: *end };
+                next.drain(address, draining, &mut changes);
+            }
+        }
+        (next, changes)
     }
 
     /// A name that is one of some services has these addresses, each for some seconds.

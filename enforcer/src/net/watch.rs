@@ -1,6 +1,10 @@
 //! Facts from netlink, again whenever something changed.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
@@ -8,6 +12,7 @@ use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder,
     packet_core::NetlinkPayload,
     packet_route::{
+        RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage, AddressProtocol},
         link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
@@ -39,11 +44,20 @@ pub async fn read() -> Result<Facts, rtnetlink::Error> {
     facts.unwrap_or_else(|_| Err(io(&std::io::ErrorKind::TimedOut.into())))
 }
 
-/// Keeps the facts current in the channel. Ends when nobody listens any more, or when the socket for notifications is gone and a new one is needed.
+/// The facts, and when they were heard to have changed.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// As they are now.
+    pub facts: Facts,
+    /// When the first word of the change came.
+    pub since: Instant,
+}
+
+/// Keeps the facts current in the channel; a link that has come or gone is told of at once. Ends when nobody listens any more, or when the socket for notifications is gone and a new one is needed.
 ///
 /// # Errors
 /// If netlink refuses at the start. Facts that cannot be read later are told, and read again at the next change or after a minute.
-pub fn follow(current: &watch::Sender<Facts>) -> Result<impl Future<Output = ()>, rtnetlink::Error> {
+pub fn follow(current: &watch::Sender<Told>) -> Result<impl Future<Output = ()>, rtnetlink::Error> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -54,24 +68,18 @@ pub fn follow(current: &watch::Sender<Facts>) -> Result<impl Future<Output = ()>
     let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(|error| io(&error))?;
     Ok(async move {
         let connection = tokio::spawn(connection);
+        let mut since = Instant::now();
         loop {
-            match read().await {
-                Ok(facts) => {
-                    current.send_if_modified(|known| {
-                        let changed = *known != facts;
-                        *known = facts;
-                        changed
-                    });
-                }
-                Err(error) => eprintln!("enforcer: cannot read interfaces and routes: {error}"),
-            }
-            tokio::select! {
+            read_to(current, since).await;
+            let heard = tokio::select! {
                 () = current.closed() => break,
-                heard = time::timeout(RESYNC, messages.next()) => {
-                    if matches!(heard, Ok(None)) {
-                        break;
-                    }
-                }
+                heard = time::timeout(RESYNC, messages.next()) => heard,
+            };
+            since = Instant::now();
+            match heard {
+                Ok(None) => break,
+                Ok(Some((message, _))) if is_link(&message.payload) => read_to(current, since).await,
+                _ => {}
             }
             let burst = async {
                 while let Ok(Some((message, _))) = time::timeout(SILENCE, messages.next()).await {
@@ -85,6 +93,26 @@ pub fn follow(current: &watch::Sender<Facts>) -> Result<impl Future<Output = ()>
         }
         connection.abort();
     })
+}
+
+/// Reads all facts, and tells them if they are others.
+async fn read_to(current: &watch::Sender<Told>, since: Instant) {
+    match read().await {
+        Ok(facts) => {
+            current.send_if_modified(|known| {
+                let changed = known.facts != facts;
+                if changed {
+                    *known = Told { facts, since };
+                }
+                changed
+            });
+        }
+        Err(error) => eprintln!("enforcer: cannot read interfaces and routes: {error}"),
+    }
+}
+
+fn is_link(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    matches!(payload, NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)))
 }
 
 fn io(error: &std::io::Error) -> rtnetlink::Error {

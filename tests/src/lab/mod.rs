@@ -3,6 +3,7 @@
 mod awake;
 pub mod certificate;
 pub mod dns;
+pub mod flood;
 pub mod forwarder;
 pub mod names;
 pub mod namespace;
@@ -145,6 +146,16 @@ impl Lab {
         self.folder.join(name)
     }
 
+    /// Where controllers keep their programs: in a BPF file system of the lab's own, which is mounted when it is first asked for.
+    pub fn pins(&self) -> Result<PathBuf> {
+        let mount = self.path("bpf");
+        if !mount.exists() {
+            fs::create_dir(&mount)?;
+            command(&format!("mount -t bpf bpf {}", mount.display()))?;
+        }
+        Ok(mount.join("enforcer"))
+    }
+
     fn lan(&self, plan: Plan) -> Result<()> {
         self.gateway.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
         if !plan.bridged {
@@ -201,6 +212,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // What is pinned goes with its file system.
+        if self.path("bpf").exists() {
+            let _ = command(&format!("umount --lazy {}", self.path("bpf").display()));
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -68,8 +68,7 @@ pub fn addresses(number: u32) -> (String, String) {
 
 /// The product with a policy, as the DNS server of its clients.
 pub fn start(lab: &Lab, policy: &str) -> Result<Enforcer> {
-    let state = lab.path("state");
-    let dns = format!("--dns-listen {SERVER} --dns-upstream 17.1.2.3:53 --state {}", state.display());
+    let dns = format!("--dns-listen {SERVER} --dns-upstream 17.1.2.3:53");
     Enforcer::start(lab, policy, &format!("--lan lan0 --wan wan0 {dns}"))
 }
 

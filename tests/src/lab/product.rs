@@ -28,17 +28,26 @@ const START: Duration = Duration::from_secs(30);
 impl Enforcer {
     /// Starts `enforcer run` with a policy's text and further arguments, and waits until it enforces.
     pub fn start(lab: &Lab, policy: &str, arguments: &str) -> Result<Self> {
+        lab.file("policy.toml", policy)?;
+        Self::start_again(lab, arguments)
+    }
+
+    /// The same with the policy that is in the lab's file already.
+    pub fn start_again(lab: &Lab, arguments: &str) -> Result<Self> {
         let program = binary("enforcer")?;
-        let policy = lab.file("policy.toml", policy)?;
         let (socket, log) = (lab.path("socket"), lab.path("log"));
         let output = File::create(&log)?;
         let child = Command::new("ip")
             .args(["netns", "exec", lab.gateway.name()])
             .arg(&program)
             .args(["run", "--verbose", "--policy"])
-            .arg(&policy)
+            .arg(lab.path("policy.toml"))
             .arg("--socket")
             .arg(&socket)
+            .arg("--pins")
+            .arg(lab.pins()?)
+            .arg("--state")
+            .arg(lab.path("state"))
             .args(arguments.split_whitespace())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -118,9 +127,18 @@ impl Enforcer {
         Ok(())
     }
 
+    /// Tells it to read its policy again.
+    pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
     fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: i32) {
         // SAFETY: a signal to a child that has not been waited for, so that its number is still its own.
-        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
     }
 }
 

@@ -1,0 +1,172 @@
+//! Policies that were in force, on disk: the one that a start goes on with, and those that one can go back to.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    api::policies::{HistoryEntry, Reason},
+    policy::Bundle,
+};
+
+/// So many are kept.
+const KEPT: usize = 20;
+
+/// A policy as it was put in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    entry: HistoryEntry,
+    bundle: Bundle,
+}
+
+/// What a start goes on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// Number of the policy.
+    pub number: u32,
+    /// SHA-256 of what the policy file was then: if it is another one now, the file counts.
+    pub file_sha256: Option<String>,
+}
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct History {
+    folder: PathBuf,
+}
+
+impl History {
+    /// In a folder of the state's, which is made if it is not there, for its owner alone.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let folder = state.join("policies");
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// All that are kept, the earliest first. What cannot be read is left out.
+    #[must_use]
+    pub fn entries(&self) -> Vec<HistoryEntry> {
+        self.numbers().into_iter().filter_map(|number| Some(self.kept(number)?.entry)).collect()
+    }
+
+    /// A policy by its number.
+    #[must_use]
+    pub fn bundle(&self, number: u32) -> Option<Bundle> {
+        Some(self.kept(number)?.bundle)
+    }
+
+    /// Keeps a policy, and gives its number. Those before the last few are removed.
+    ///
+    /// # Errors
+    /// If the disk is full, or the folder is gone.
+    pub fn add(&self, bundle: &Bundle, reason: Reason, time: jiff::Timestamp) -> io::Result<u32> {
+        let numbers = self.numbers();
+        let number = numbers.last().map_or(1, |last| last + 1);
+        let entry = HistoryEntry {
+            number,
+            time: time.to_string(),
+            policy: bundle.path.display().to_string(),
+            sha256: bundle.sha256(),
+            reason,
+        };
+        self.write(&format!("{number}.json"), &Kept { entry, bundle: bundle.clone() })?;
+        let current = self.current().map(|current| current.number);
+        let old = numbers.iter().take((numbers.len() + 1).saturating_sub(KEPT));
+        for old in old.filter(|&&old| Some(old) != current) {
+            let _ = fs::remove_file(self.folder.join(format!("{old}.json")));
+        }
+        Ok(number)
+    }
+
+    /// What a start is to go on with.
+    #[must_use]
+    pub fn current(&self) -> Option<Current> {
+        self.read("current.json")
+    }
+
+    /// Says so.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn set_current(&self, current: &Current) -> io::Result<()> {
+        self.write("current.json", current)
+    }
+
+    fn kept(&self, number: u32) -> Option<Kept> {
+        self.read(&format!("{number}.json"))
+    }
+
+    fn numbers(&self) -> Vec<u32> {
+        let names = fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut numbers: Vec<u32> = names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.folder.join(name)).ok()?).ok()
+    }
+
+    /// Whoever reads finds this or what was before, never a part; also behind a power failure.
+    fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        let mut draft = tempfile::Builder::new()
+            .prefix(".policy-")
+            .permissions(fs::Permissions::from_mode(0o600))
+            .tempfile_in(&self.folder)?;
+        draft.write_all(&serde_json::to_vec(value)?)?;
+        draft.as_file().sync_all()?;
+        draft.persist(self.folder.join(name))?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(text: &str) -> Bundle {
+        Bundle { path: "p.toml".into(), files: [("p.toml".into(), text.into())].into() }
+    }
+
+    #[test]
+    fn the_last_few_are_kept_and_the_current_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(folder.path()).expect("a history");
+        assert_eq!((history.entries(), history.current()), (Vec::new(), None));
+        let add = |number: u32| {
+            let added = history.add(&bundle(&number.to_string()), Reason::Applied, jiff::Timestamp::UNIX_EPOCH);
+            assert_eq!(added.expect("room"), number);
+        };
+        add(1);
+        let current = Current { number: 1, file_sha256: None };
+        history.set_current(&current).expect("room");
+        (2..=KEPT as u32 + 5).for_each(add);
+        let numbers: Vec<u32> = history.entries().iter().map(|entry| entry.number).collect();
+        let mut wanted: Vec<u32> = (6..=KEPT as u32 + 5).collect();
+        wanted.insert(0, 1);
+        assert_eq!(numbers, wanted);
+        assert_eq!(history.bundle(7), Some(bundle("7")));
+        assert_eq!((history.bundle(3), history.current()), (None, Some(current)));
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(folder.path()).expect("a history");
+        history.add(&bundle("a"), Reason::Started, jiff::Timestamp::UNIX_EPOCH).expect("room");
+        fs::write(folder.path().join("policies/1.json"), "{").expect("a file");
+        fs::write(folder.path().join("policies/current.json"), [0xff]).expect("a file");
+        assert_eq!((history.entries(), history.current(), history.bundle(1)), (Vec::new(), None, None));
+        assert_eq!(history.add(&bundle("b"), Reason::Started, jiff::Timestamp::UNIX_EPOCH).expect("room"), 2);
+    }
+}

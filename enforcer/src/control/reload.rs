@@ -1,0 +1,273 @@
+//! Another policy takes the place of the one in force: loaded beside it, swapped in link by link, each at once; and back again, if nobody confirms it.
+
+use std::{
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::{
+    task::{AbortHandle, spawn_blocking},
+    time,
+};
+
+use super::{Controller, State, history::Current, inforce::InForce, predecessor::Predecessor};
+use crate::{
+    api::policies::{Applied, History, HistoryEntry, Reason, Rollback},
+    compile::Live,
+    kernel::{
+        object::{Extras, Object},
+        pins::Pins,
+    },
+    net::{NetImage, image::Words},
+    policy::Bundle,
+};
+
+/// How long a CPU may still be in a program that was replaced: far longer than any program runs.
+pub const GRACE: Duration = Duration::from_secs(1);
+/// When going back is tried again, should it fail.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How often another policy was to be put in force.
+#[derive(Default)]
+pub struct Reloads {
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Reloads {
+    fn count<T>(&self, result: &Result<T>) {
+        let counter = if result.is_ok() { &self.done } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was done, and how often it failed.
+    pub fn read(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// A policy in force that is not confirmed yet.
+pub struct Pending {
+    /// What is gone back to.
+    back_to: Bundle,
+    deadline: Instant,
+    timer: Option<AbortHandle>,
+}
+
+impl Controller {
+    /// Puts a policy in force; on any error nothing has changed. With `confirm`, the one before comes back after that time, unless this is
+    /// [confirmed](Self::confirm).
+    pub async fn apply(self: &Arc<Self>, bundle: Bundle, reason: Reason, confirm: Option<Duration>) -> Result<Applied> {
+        let _one_at_a_time = self.applying.lock().await;
+        self.apply_alone(bundle, reason, confirm).await
+    }
+
+    async fn apply_alone(
+        self: &Arc<Self>,
+        bundle: Bundle,
+        reason: Reason,
+        confirm: Option<Duration>,
+    ) -> Result<Applied> {
+        let confirmed = self.pending().as_ref().map_or_else(|| self.in_force().bundle.clone(), |p| p.back_to.clone());
+        let controller = Arc::clone(self);
+        let result = spawn_blocking(move || controller.swap(bundle, reason)).await.context("the swap was cut short")?;
+        self.reloads.count(&result);
+        let in_force = result?;
+        let mut warnings = Vec::new();
+        let file_sha256 = self.file_sha256().await;
+        if confirm.is_none()
+            && let Some(number) = in_force.number
+            && let Err(error) = self.history.set_current(&Current { number, file_sha256 })
+        {
+            warnings.push(format!("in force, but a restart goes on with the policy before: {error}"));
+        }
+        let pending = confirm.map(|time| Pending {
+            back_to: confirmed,
+            deadline: Instant::now() + time,
+            timer: Some(tokio::spawn(Arc::clone(self).go_back_after(time)).abort_handle()),
+        });
+        let before = std::mem::replace(&mut *self.pending(), pending);
+        if let Some(timer) = before.and_then(|before| before.timer) {
+            timer.abort();
+        }
+        self.end_predecessor_later();
+        self.changed.send_modify(|count| *count += 1);
+        let (number, sha256) = (in_force.number.unwrap_or_default(), in_force.sha256.clone());
+        Ok(Applied { number, sha256, confirm_seconds: confirm.map(|time| time.as_secs()), warnings })
+    }
+
+    /// When no CPU can be in one of its programs any more.
+    pub fn end_predecessor_later(self: &Arc<Self>) {
+        let controller = Arc::clone(self);
+        tokio::spawn(async move {
+            time::sleep(GRACE).await;
+            controller.state().end_predecessor(&controller.pins);
+        });
+    }
+
+    /// The blocking part: all of it but the swap itself is done while the policy before is in force.
+    fn swap(self: &Arc<Self>, bundle: Bundle, reason: Reason) -> Result<Arc<InForce>> {
+        let learns = self.options.learns();
+        let (mut in_force, image) = InForce::new(bundle, learns)?;
+        let kept = self.history.add(&in_force.bundle, reason, Timestamp::now());
+        in_force.number = Some(kept.context("the policy cannot be kept on disk")?);
+        let identities = in_force.identities();
+        let extras = Extras {
+            pins: Some(&self.pins),
+            identities: &identities,
+            diagnose: self.options.diagnose,
+            resolvers: &self.options.dns_snoop,
+        };
+        let net = self.state().net(in_force.words)?;
+        let (mut object, told) = Object::load_with(&image, &net, extras)?;
+        let set = object.set();
+        let events = object.events()?;
+        let in_force = Arc::new(in_force);
+        let swapped = self.state().swap(self, &in_force, object, image.live);
+        if let Err(error) = swapped {
+            self.pins.forget(set);
+            return Err(error);
+        }
+        self.tell(&in_force, events, told.diagnostics);
+        Ok(in_force)
+    }
+
+    /// Lets the policy in force stay.
+    pub fn confirm(&self) -> Result<()> {
+        let Some(pending) = self.pending().take() else { bail!("no policy waits to be confirmed") };
+        if let Some(timer) = pending.timer {
+            timer.abort();
+        }
+        let Some(number) = self.in_force().number else { return Ok(()) };
+        let current = Current { number, file_sha256: self.file_sha256_now() };
+        let noted = self.history.set_current(&current);
+        noted.context("confirmed, but it cannot be noted on disk: a restart goes on with the policy before")
+    }
+
+    /// Goes back to the policy before this one, or to any that is kept.
+    pub async fn roll_back(self: &Arc<Self>, Rollback { to }: Rollback) -> Result<Applied> {
+        let _one_at_a_time = self.applying.lock().await;
+        let pending = self.pending().as_ref().map(|pending| pending.back_to.clone());
+        let bundle = match (to, pending) {
+            (Some(number), _) => self
+                .history
+                .bundle(number)
+                .with_context(|| format!("no policy {number} is kept: see `enforcer history`"))?,
+            (None, Some(before)) => before,
+            (None, None) => self.before()?,
+        };
+        self.apply_alone(bundle, Reason::RolledBack, None).await
+    }
+
+    /// The latest that is another one than what is in force.
+    fn before(&self) -> Result<Bundle> {
+        let in_force = self.in_force();
+        let entries = self.history.entries();
+        let own = entries.iter().filter(|entry| in_force.number.is_none_or(|number| entry.number < number));
+        let before = own.filter(|entry| entry.sha256 != in_force.sha256).next_back();
+        let bundle = before.and_then(|HistoryEntry { number, .. }| self.history.bundle(*number));
+        bundle.ok_or_else(|| anyhow!("no other policy was in force before this one"))
+    }
+
+    /// Reads the policy's file again.
+    pub async fn reload(self: &Arc<Self>) -> Result<Applied> {
+        let path = self.options.policy.clone();
+        let loaded = spawn_blocking(move || Bundle::load(&path)).await?;
+        self.apply(loaded?.0, Reason::Reloaded, None).await
+    }
+
+    /// What [`Self::apply`] begins, and is part of: boxed, as a future cannot contain itself.
+    fn go_back_after(self: Arc<Self>, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            time::sleep(time).await;
+            loop {
+                let one_at_a_time = self.applying.lock().await;
+                let Some(Pending { back_to, .. }) = self.pending().take() else { return };
+                eprintln!("enforcer: nobody confirmed the policy: the one before comes back");
+                match self.apply_alone(back_to.clone(), Reason::NotConfirmed, None).await {
+                    Ok(_) => return,
+                    Err(error) => {
+                        eprintln!("enforcer: the policy before does not come back, and is tried again: {error:#}")
+                    }
+                }
+                *self.pending() = Some(Pending { back_to, deadline: Instant::now(), timer: None });
+                drop(one_at_a_time);
+                time::sleep(AGAIN).await;
+            }
+        })
+    }
+
+    /// Seconds until the policy before comes back.
+    pub fn confirm_seconds(&self) -> Option<u64> {
+        let pending = self.pending();
+        Some(pending.as_ref()?.deadline.saturating_duration_since(Instant::now()).as_secs())
+    }
+
+    pub fn history(&self) -> History {
+        History {
+            policies: self.history.entries(),
+            in_force: self.in_force().number,
+            confirmed: self.history.current().map(|current| current.number),
+        }
+    }
+
+    pub fn pending(&self) -> std::sync::MutexGuard<'_, Option<Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn file_sha256(self: &Arc<Self>) -> Option<String> {
+        let controller = Arc::clone(self);
+        spawn_blocking(move || controller.file_sha256_now()).await.ok()?
+    }
+
+    /// Of the policy's file as it is now, whatever is in force.
+    fn file_sha256_now(&self) -> Option<String> {
+        Some(Bundle::load(&self.options.policy).ok()?.0.sha256())
+    }
+}
+
+impl State {
+    /// The network's facts for another set of tables.
+    fn net(&self, words: Words) -> Result<NetImage> {
+        Ok(NetImage::new(&self.facts, &self.hooks.roles(), words)?)
+    }
+
+    /// Puts another set in the place of the one in force: with all that is known of names, the moment, and the counts. On an error, nothing has changed.
+    fn swap(
+        &mut self,
+        controller: &Controller,
+        in_force: &Arc<InForce>,
+        mut object: Object,
+        live: Vec<Live>,
+    ) -> Result<()> {
+        let policy = &in_force.policy;
+        // It may have changed since the set was loaded.
+        object.update_net(&self.net(in_force.words)?)?;
+        object.set_moment(in_force.schedule.moment());
+        let learning =
+            self.learning.as_ref().map(|old| old.under(policy, live, &self.object, &mut object, Instant::now()));
+        self.end_predecessor(&controller.pins);
+        let same = object.counters().same(self.object.counters());
+        object.counters().carry(self.object.counters(), &same);
+        self.hooks.replace(&mut self.object, &mut object)?;
+        let old = std::mem::replace(&mut self.object, object);
+        self.predecessor = Some(Predecessor::of(old, same));
+        self.learning = learning;
+        controller.set_in_force(in_force);
+        Ok(())
+    }
+
+    /// Takes the last counts of the set before, in which a CPU may have been until now, and removes the pins of all before the one in force.
+    pub fn end_predecessor(&mut self, pins: &Pins) {
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.carry_to(self.object.counters());
+        }
+        pins.sets().into_iter().filter(|&set| set < self.object.set()).for_each(|set| pins.forget(set));
+    }
+}

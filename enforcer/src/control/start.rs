@@ -1,0 +1,70 @@
+//! What a start goes on with: the policy, and the counts of what an earlier controller has left in force.
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use super::{
+    Options,
+    history::{Current, History},
+    inforce::InForce,
+    predecessor::Predecessor,
+};
+use crate::{
+    api::policies::Reason,
+    compile::Image,
+    kernel::{object::Object, pins::Pins},
+    policy::Bundle,
+};
+
+/// The policy that was applied last, unless its file has changed since: then the file's. A file with mistakes is no reason to stop what is in force.
+pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)> {
+    let kept = history.current().and_then(|current| Some((history.bundle(current.number)?, current)));
+    let file = Bundle::load(&options.policy);
+    if let Some((bundle, Current { number, file_sha256 })) = kept {
+        let stays = match &file {
+            Ok((file, _)) => file_sha256.as_deref() == Some(&file.sha256()),
+            Err(error) => {
+                eprintln!(
+                    "enforcer: the policy that was in force before goes on, as its file is of no use now: {error}"
+                );
+                true
+            }
+        };
+        if stays {
+            let (in_force, image) = InForce::new(bundle, options.learns())?;
+            return Ok((InForce { number: Some(number), ..in_force }, image));
+        }
+    }
+    InForce::new(file?.0, options.learns())
+}
+
+/// Keeps the policy in the history, if it is not one of there, and gives its number. A full disk is no reason not to start.
+pub fn keep(options: &Options, history: &History, in_force: &InForce) -> Option<u32> {
+    if in_force.number.is_some() {
+        return in_force.number;
+    }
+    let kept = || {
+        let same = |number: &u32| history.bundle(*number).as_ref() == Some(&in_force.bundle);
+        let number = match history.entries().last().map(|entry| entry.number).filter(same) {
+            Some(number) => number,
+            None => history.add(&in_force.bundle, Reason::Started, Timestamp::now())?,
+        };
+        let file_sha256 = Bundle::load(&options.policy).ok().map(|(file, _)| file.sha256());
+        history.set_current(&Current { number, file_sha256 })?;
+        Ok(number)
+    };
+    let kept: std::io::Result<u32> = kept();
+    kept.inspect_err(|error| eprintln!("enforcer: the policy is not kept on disk, for `enforcer rollback`: {error}"))
+        .ok()
+}
+
+/// What an earlier controller has left in force, whose counts go on.
+pub fn predecessor(pins: &Pins, object: &Object) -> Option<Predecessor> {
+    let found = Predecessor::pinned(pins, object);
+    let predecessor = found.unwrap_or_else(|error| {
+        eprintln!("enforcer: counters begin at zero, as those of the version before cannot be read: {error}");
+        None
+    })?;
+    predecessor.carry_to(object.counters());
+    Some(predecessor)
+}

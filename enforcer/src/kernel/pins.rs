@@ -1,0 +1,179 @@
+//! Where links, programs and maps outlive the controller: a directory of a BPF file system.
+//!
+//! | in it | what |
+//! |---|---|
+//! | `links` | links, named `INDEX-HOOK-PROGRAM`: each keeps a program on an interface |
+//! | `set-N` | programs and maps of a policy that was put in force as the Nth |
+//! | `state-ABI` | maps that outlive policies: what is remembered of connections, fragments and queries |
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File, TryLockError},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::shared;
+use aya::programs::{
+    ProgramInfo,
+    links::{FdLink, PinnedLink},
+};
+use enforcer_ebpf::abi::STATE_VERSION;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{self, FsType},
+};
+
+/// Where systemd, `bpftool` and others mount it.
+const USUAL: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPFFS: FsType = FsType(0xcafe_4a11);
+
+/// Why pins cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinsError {
+    /// There is no BPF file system.
+    #[error(
+        "{0} is in no BPF file system, which keeps programs beyond this process: `mount -t bpf bpf {USUAL}`, or name another folder with --pins"
+    )]
+    NoBpffs(PathBuf),
+    /// Somebody else is there.
+    #[error("another controller keeps its programs in {0}: stop it, or name another folder with --pins")]
+    Taken(PathBuf),
+    /// The directory cannot be used.
+    #[error("cannot use {0} for pins")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// The directory, locked against other controllers for as long as this value lives.
+pub struct Pins {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Pins {
+    /// Makes the directory if it is not there, for its owner alone, and locks it. Where no BPF file system is mounted at the usual place, it is.
+    ///
+    /// # Errors
+    /// If that cannot be done, or another controller has it.
+    pub fn open(folder: &Path) -> Result<Self, PinsError> {
+        if !is_bpffs(folder) {
+            let mounted = folder.starts_with(USUAL)
+                && mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700")).is_ok();
+            if !mounted {
+                return Err(PinsError::NoBpffs(folder.to_owned()));
+            }
+        }
+        let refused = |error| PinsError::Io(folder.to_owned(), error);
+        let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(folder).map_err(refused)?;
+        let lock = File::open(folder).map_err(refused)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => PinsError::Taken(folder.to_owned()),
+            TryLockError::Error(error) => refused(error),
+        })?;
+        let pins = Self { folder: folder.to_owned(), _lock: lock };
+        make(&pins.links()).and_then(|()| make(&pins.state())).map_err(refused)?;
+        Ok(pins)
+    }
+
+    /// Where links are.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.folder.join("links")
+    }
+
+    /// Where maps are that outlive policies.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join(format!("state-{STATE_VERSION}"))
+    }
+
+    /// Removes maps that outlive policies but are not as this version wants them; which these are.
+    #[must_use]
+    pub fn fit(&self, snoops: bool) -> Vec<&'static str> {
+        shared::fit(&self.state(), &shared::shapes(snoops))
+    }
+
+    /// Where programs and maps of a set are.
+    #[must_use]
+    pub fn set(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("set-{number}"))
+    }
+
+    /// Numbers of the sets there are, in order.
+    #[must_use]
+    pub fn sets(&self) -> Vec<u32> {
+        let mut sets: Vec<u32> = self.entries("set-").filter_map(|(number, _)| number.parse().ok()).collect();
+        sets.sort_unstable();
+        sets
+    }
+
+    /// Makes the directory of a new set, and gives its number.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn new_set(&self) -> Result<u32, PinsError> {
+        let number = self.sets().last().map_or(1, |last| last.wrapping_add(1));
+        let path = self.set(number);
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map(|()| number).map_err(|error| PinsError::Io(path, error))
+    }
+
+    /// Indices of the interfaces that links were made for.
+    #[must_use]
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
+        pins.filter_map(|pin| pin.file_name().to_str()?.split_once('-')?.0.parse().ok()).collect()
+    }
+
+    /// Numbers of the programs that links have on interfaces.
+    #[must_use]
+    pub fn running(&self) -> Vec<u32> {
+        let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
+        let links = pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok());
+        links.filter_map(|link| Some(FdLink::from(link).info().ok()?.program_id())).collect()
+    }
+
+    /// Whether one of a set's programs is among those with these numbers.
+    #[must_use]
+    pub fn runs(&self, set: u32, programs: &[u32]) -> bool {
+        let pins = fs::read_dir(self.set(set)).into_iter().flatten().filter_map(Result::ok);
+        pins.filter_map(|pin| ProgramInfo::from_pin(pin.path()).ok()).any(|info| programs.contains(&info.id()))
+    }
+
+    /// Removes a set's pins; what runs goes on.
+    pub fn forget(&self, set: u32) {
+        let _ = fs::remove_dir_all(self.set(set));
+    }
+
+    /// Removes maps that versions with other layouts left; which versions these are.
+    pub fn forget_other_states(&self) -> Vec<String> {
+        let own = STATE_VERSION.to_string();
+        let others = self.entries("state-").filter(|(version, _)| *version != own);
+        others.filter(|(_, path)| fs::remove_dir_all(path).is_ok()).map(|(version, _)| version).collect()
+    }
+
+    /// Removes everything: no program stays on any interface, but for links that somebody holds.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn remove(&self) -> Result<(), PinsError> {
+        fs::remove_dir_all(&self.folder).map_err(|error| PinsError::Io(self.folder.clone(), error))
+    }
+
+    fn entries(&self, prefix: &'static str) -> impl Iterator<Item = (String, PathBuf)> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(move |entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name.strip_prefix(prefix)?.to_owned(), entry.path()))
+        })
+    }
+}
+
+/// Whether a folder is, or would be, in a BPF file system.
+fn is_bpffs(folder: &Path) -> bool {
+    let there = folder.ancestors().find(|path| path.exists());
+    there.and_then(|path| statfs::statfs(path).ok()).is_some_and(|found| found.filesystem_type() == BPFFS)
+}

@@ -1,0 +1,128 @@
+//! A steady stream of packets, each of which is known to pass or not to: every wrong verdict on the way shows at its end.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use socket2::{Domain, Socket, Type};
+
+use super::Lab;
+
+/// Packets of a flow that are sent at a time, and how often: three thousand a second.
+const BATCH: u64 = 6;
+const INTERVAL: Duration = Duration::from_millis(2);
+/// What is on its way by then has come.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// Packets from the lab's client to the internet.
+pub struct Flood {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Result<Vec<u64>>>,
+    receivers: Vec<JoinHandle<HashSet<u64>>>,
+    flows: Vec<(SocketAddr, bool)>,
+    began: Instant,
+}
+
+/// What became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets that were sent.
+    pub sent: u64,
+    /// Packets that were to pass and did not.
+    pub lost: u64,
+    /// Packets that passed and were not to.
+    pub leaked: u64,
+}
+
+impl Flood {
+    /// Begins: datagrams to destinations, of which is said whether they are to pass.
+    pub fn start(lab: &Lab, flows: &[(&str, u16, bool)]) -> Result<Self> {
+        let flows: Vec<(SocketAddr, bool)> = flows
+            .iter()
+            .map(|&(address, port, passes)| Ok((SocketAddr::new(address.parse::<IpAddr>()?, port), passes)))
+            .collect::<Result<_>>()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut receivers = Vec::new();
+        for &(address, _) in &flows {
+            let socket = lab.internet.enter(|| {
+                let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+                // Nothing is to be lost but by verdicts.
+                socket.set_recv_buffer_size(8 << 20)?;
+                socket.bind(&address.into())?;
+                socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+                Ok(UdpSocket::from(socket))
+            })?;
+            let stop = Arc::clone(&stop);
+            receivers.push(thread::spawn(move || receive(&socket, &stop)));
+        }
+        let sockets: Vec<UdpSocket> = lab.client.enter(|| {
+            let any = |address: &SocketAddr| if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+            flows.iter().map(|(address, _)| Ok(UdpSocket::bind(any(address))?)).collect()
+        })?;
+        let targets: Vec<SocketAddr> = flows.iter().map(|(address, _)| *address).collect();
+        let sending = Arc::clone(&stop);
+        let sender = thread::spawn(move || send(&sockets, &targets, &sending));
+        Ok(Self { stop, sender, receivers, flows, began: Instant::now() })
+    }
+
+    /// For how long it has gone on.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Ends it, and counts.
+    pub fn stop(self) -> Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().ok().context("the sender panicked")??;
+        let mut tally = Tally::default();
+        for ((receiver, sent), (address, passes)) in self.receivers.into_iter().zip(sent).zip(self.flows) {
+            let received = receiver.join().ok().context("a receiver panicked")?.len() as u64;
+            ensure!(sent > 0, "nothing was sent to {address}");
+            tally.sent += sent;
+            if passes {
+                tally.lost += sent - received;
+            } else {
+                tally.leaked += received;
+            }
+        }
+        Ok(tally)
+    }
+}
+
+fn send(sockets: &[UdpSocket], targets: &[SocketAddr], stop: &AtomicBool) -> Result<Vec<u64>> {
+    let mut sent = vec![0_u64; targets.len()];
+    while !stop.load(Ordering::Relaxed) {
+        for ((socket, target), sent) in sockets.iter().zip(targets).zip(&mut sent) {
+            for _ in 0..BATCH {
+                socket.send_to(&sent.to_be_bytes(), target)?;
+                *sent += 1;
+            }
+        }
+        thread::sleep(INTERVAL);
+    }
+    Ok(sent)
+}
+
+/// Numbers that came, until the sender has ended and what it sent is here.
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> HashSet<u64> {
+    let mut received = HashSet::new();
+    let mut buffer = [0; 8];
+    let mut stopped: Option<Instant> = None;
+    while stopped.is_none_or(|since| since.elapsed() < SETTLED) {
+        if let Ok(8) = socket.recv(&mut buffer) {
+            received.insert(u64::from_be_bytes(buffer));
+        }
+        if stop.load(Ordering::Relaxed) {
+            stopped.get_or_insert_with(Instant::now);
+        }
+    }
+    received
+}
