@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// If no controller answers, or it answers with a problem.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
-    whole(request(socket, Request::get(path), Bytes::new())).await
+    whole(request(socket, Request::get(path), Bytes::new()), PATIENCE).await
 }
 
 /// The JSON that comes of a JSON sent to a path.
@@ -31,12 +31,28 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
 /// # Errors
 /// As [`get`].
 pub async fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T> {
-    let head = Request::post(path).header("content-type", "application/json");
-    whole(request(socket, head, serde_json::to_vec(body)?.into())).await
+    post_patiently(socket, path, body, PATIENCE).await
 }
 
-async fn whole<T: DeserializeOwned>(response: impl Future<Output = Result<Response<Incoming>>>) -> Result<T> {
-    let body = time::timeout(PATIENCE, async { anyhow::Ok(response.await?.collect().await?.to_bytes()) })
+/// The same for what takes long.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post_patiently<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: &impl Serialize,
+    patience: Duration,
+) -> Result<T> {
+    let head = Request::post(path).header("content-type", "application/json");
+    whole(request(socket, head, serde_json::to_vec(body)?.into()), patience).await
+}
+
+async fn whole<T: DeserializeOwned>(
+    response: impl Future<Output = Result<Response<Incoming>>>,
+    patience: Duration,
+) -> Result<T> {
+    let body = time::timeout(patience, async { anyhow::Ok(response.await?.collect().await?.to_bytes()) })
         .await
         .context("the controller does not answer")??;
     serde_json::from_slice(&body).context("the controller's answer is not what this version expects")

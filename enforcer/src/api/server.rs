@@ -36,8 +36,12 @@ use tokio::{
     time,
 };
 
-use super::types::{self, Counters, Events, Problem, Resolve, Resolved, Status};
+use super::{
+    policies::{Applied, Apply, History, Rollback},
+    types::{self, Counters, Events, Problem, Resolve, Resolved, Status},
+};
 use crate::dns::{Name, name::NotAName};
+use crate::policy::Bundle;
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 64;
@@ -64,6 +68,18 @@ pub trait Source: Send + Sync + 'static {
     fn names(&self) -> types::Names;
     /// Asks resolvers for a name, and learns what they say. An error says what is wrong.
     fn resolve(&self, name: Name) -> BoxFuture<'_, Result<Resolved, String>>;
+    /// The policy in force, with all of its files.
+    fn policy(&self) -> Bundle;
+    /// Policies that were in force.
+    fn history(&self) -> History;
+    /// Puts a policy in force. An error says why nothing has changed.
+    fn apply(self: Arc<Self>, apply: Apply) -> BoxFuture<'static, Result<Applied, String>>;
+    /// Lets one stay that waits to be confirmed. An error says that there is none.
+    fn confirm(&self) -> Result<Applied, String>;
+    /// Goes back to an earlier policy. An error says why nothing has changed.
+    fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>>;
+    /// Ends the controller, and takes all programs off their interfaces.
+    fn detach(&self);
 }
 
 /// Which events somebody asks for.

@@ -56,13 +56,13 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
     let mut rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().map(str::to_owned).collect()).collect();
     let mut row = |words: [&str; 4], now: (u64, u64), before: Option<(u64, u64)>| {
         let mut cells: Vec<String> = words.into_iter().map(str::to_owned).collect();
-        cells.extend([now.0.to_string(), size(now.1)]);
+        cells.extend([now.0.to_string(), super::size(now.1)]);
         if change {
             let before = before.unwrap_or_default();
             if before == now {
                 return;
             }
-            cells.extend([now.0.saturating_sub(before.0).to_string(), size(now.1.saturating_sub(before.1))]);
+            cells.extend([now.0.saturating_sub(before.0).to_string(), super::size(now.1.saturating_sub(before.1))]);
         }
         rows.push(cells);
     };
@@ -78,16 +78,4 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
         row(["-", name, "-", "-"], (*packets, *bytes), earlier);
     }
     super::table(&rows, &[4, 5, 6, 7])
-}
-
-/// Bytes with the unit that leaves at most four digits.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

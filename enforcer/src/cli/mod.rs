@@ -1,11 +1,14 @@
 //! The command line: what was typed, and what it exits with.
 
+mod apply;
 mod check;
 mod counters;
+mod detach;
 mod diff;
 mod events;
 mod explain;
 mod fmt;
+mod history;
 mod names;
 mod resolve;
 mod run;
@@ -46,6 +49,16 @@ struct Cli {
 enum Command {
     /// Put a policy in force until interrupted
     Run(run::Arguments),
+    /// Put another policy in force, without a wrong verdict in between
+    Apply(apply::Arguments),
+    /// Let a policy that was applied with --confirm stay
+    Confirm(history::Arguments),
+    /// Go back to the policy before, or to an earlier one
+    Rollback(history::RollbackArguments),
+    /// List the policies that were in force
+    History(history::Arguments),
+    /// Take all programs off their interfaces, and end the controller if it runs
+    Detach(detach::Arguments),
     /// Check a policy file without touching the kernel
     Check(check::Arguments),
     /// Lay out policy and catalogue files: same words, order and comments
@@ -100,6 +113,11 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Apply(arguments) => apply::run(&arguments),
+        Command::Confirm(arguments) => history::confirm(&arguments),
+        Command::Rollback(arguments) => history::roll_back(&arguments),
+        Command::History(arguments) => history::run(&arguments),
+        Command::Detach(arguments) => detach::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Schema => schema::run(),
@@ -153,6 +171,18 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
+}
+
+/// Bytes with the unit that leaves at most four digits.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 /// Rows with their columns aligned; those named in `right` to the right.

@@ -223,6 +223,7 @@ pub async fn run(options: &Options) -> Result<()> {
         options.socket.display()
     ));
 
+    let mut on_exit = options.on_exit;
     let (sender, changes) = watch::channel(Told { facts, since: now });
     tokio::select! {
         () = follow_netlink(sender) => {}
@@ -242,12 +243,12 @@ pub async fn run(options: &Options) -> Result<()> {
         } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = controller.ended.notified() => {}
+        () = controller.ended.notified() => on_exit = OnExit::Detach,
     }
     if let Some(store) = &store {
         controller.save(store);
     }
-    controller.end(options.on_exit)
+    controller.end(on_exit)
 }
 
 /// Tells the operator, if somebody is there to read it.

@@ -79,14 +79,10 @@ impl Controller {
         let result = spawn_blocking(move || controller.swap(bundle, reason)).await.context("the swap was cut short")?;
         self.reloads.count(&result);
         let in_force = result?;
-        let mut warnings = Vec::new();
-        let file_sha256 = self.file_sha256().await;
-        if confirm.is_none()
-            && let Some(number) = in_force.number
-            && let Err(error) = self.history.set_current(&Current { number, file_sha256 })
-        {
-            warnings.push(format!("in force, but a restart goes on with the policy before: {error}"));
-        }
+        let warnings = match confirm {
+            None => self.note_current(&in_force, self.file_sha256().await),
+            Some(_) => Vec::new(),
+        };
         let pending = confirm.map(|time| Pending {
             back_to: confirmed,
             deadline: Instant::now() + time,
@@ -139,15 +135,26 @@ impl Controller {
     }
 
     /// Lets the policy in force stay.
-    pub fn confirm(&self) -> Result<()> {
+    pub fn confirm(&self) -> Result<Applied> {
         let Some(pending) = self.pending().take() else { bail!("no policy waits to be confirmed") };
         if let Some(timer) = pending.timer {
             timer.abort();
         }
-        let Some(number) = self.in_force().number else { return Ok(()) };
-        let current = Current { number, file_sha256: self.file_sha256_now() };
-        let noted = self.history.set_current(&current);
-        noted.context("confirmed, but it cannot be noted on disk: a restart goes on with the policy before")
+        let in_force = self.in_force();
+        Ok(Applied {
+            number: in_force.number.unwrap_or_default(),
+            sha256: in_force.sha256.clone(),
+            confirm_seconds: None,
+            warnings: self.note_current(&in_force, self.file_sha256_now()),
+        })
+    }
+
+    /// What a restart goes on with; a warning, if that cannot be noted.
+    fn note_current(&self, in_force: &InForce, file_sha256: Option<String>) -> Vec<String> {
+        let Some(number) = in_force.number else { return Vec::new() };
+        let noted = self.history.set_current(&Current { number, file_sha256 });
+        let warning = |error| format!("in force, but a restart goes on with the policy before: {error}");
+        noted.err().map(warning).into_iter().collect()
     }
 
     /// Goes back to the policy before this one, or to any that is kept.
@@ -269,5 +276,10 @@ impl State {
             predecessor.carry_to(self.object.counters());
         }
         pins.sets().into_iter().filter(|&set| set < self.object.set()).for_each(|set| pins.forget(set));
+        for version in pins.forget_other_states() {
+            eprintln!(
+                "enforcer: connections from outside and DNS queries that were under way are forgotten: the controller before kept them by layout {version}"
+            );
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What the API tells and does.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use enforcer_ebpf::abi::pseudo;
 use futures_util::future::BoxFuture;
@@ -9,10 +12,12 @@ use tokio::sync::broadcast;
 use super::{Controller, State, learning::Listing, pins_lost};
 use crate::{
     api::{
+        policies::{Applied, Apply, History, Reason, Rollback},
         server::Source,
         types::{Counters, Event, Names, PseudoCounter, Resolved, RuleCounter, Status},
     },
     dns::Name,
+    policy::Bundle,
 };
 
 impl Source for Controller {
@@ -73,6 +78,33 @@ impl Source for Controller {
 
     fn resolve(&self, name: Name) -> BoxFuture<'_, Result<Resolved, String>> {
         Box::pin(self.resolve(name))
+    }
+
+    fn policy(&self) -> Bundle {
+        self.in_force().bundle.clone()
+    }
+
+    fn history(&self) -> History {
+        self.history()
+    }
+
+    fn apply(self: Arc<Self>, Apply { policy, confirm_seconds }: Apply) -> BoxFuture<'static, Result<Applied, String>> {
+        Box::pin(async move {
+            let confirm = confirm_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+            Self::apply(&self, policy, Reason::Applied, confirm).await.map_err(|error| format!("{error:#}"))
+        })
+    }
+
+    fn confirm(&self) -> Result<Applied, String> {
+        self.confirm().map_err(|error| error.to_string())
+    }
+
+    fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>> {
+        Box::pin(async move { Self::roll_back(&self, rollback).await.map_err(|error| format!("{error:#}")) })
+    }
+
+    fn detach(&self) {
+        self.ended.notify_one();
     }
 
     fn names(&self) -> Names {

@@ -156,6 +156,13 @@ impl Lab {
         Ok(mount.join("enforcer"))
     }
 
+    /// Takes that file system away from everybody who does not hold what is in it.
+    pub fn forget_pins(&self) -> Result<()> {
+        // A namespace that a process has entered has a copy of the mount.
+        command(&format!("rm -r {}", self.pins()?.display()))?;
+        command(&format!("umount --lazy {}", self.path("bpf").display()))
+    }
+
     fn lan(&self, plan: Plan) -> Result<()> {
         self.gateway.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
         if !plan.bridged {

@@ -37,6 +37,12 @@ impl Namespace {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// What a command line that fails prints in it, on both of its outputs.
+    pub fn output_of(&self, line: &str) -> Result<String> {
+        let output = Command::new("ip").args(["netns", "exec", &self.name]).args(line.split_whitespace()).output()?;
+        Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
+    }
+
     /// Runs code in it, on a thread of its own; sockets opened there stay there.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
