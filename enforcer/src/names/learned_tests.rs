@@ -286,3 +286,22 @@ fn what_drained_before_the_last_start_drains_again() {
     learned.learn((&name(0), &of, How::Asked), &[(address(2), 50)], now, &used);
     assert_eq!(learned.drain_again(&name(1), &of, address(2), end), [], "it is known");
 }
+
+#[test]
+fn under_another_policy_names_keep_their_addresses_and_times_for_its_services() {
+    let now = Instant::now();
+    let mut learned = Learned::new(LIMITS, HashSet::new());
+    for (number, ttl) in [(0, 10), (1, 20), (2, 30)] {
+        let of = services(&[number as u32]);
+        learned.learn((&name(number), &of, How::Asked), &[(address(number as u8), ttl)], now, &unused);
+    }
+    assert_eq!(learned.sweep(now + 12 * SECOND, false, &used), [Change::Draining(address(0), services(&[0]))]);
+    // The first two names are of the fifth service there, the third one is of none.
+    let of = |asked: &Name| if *asked == name(2) { Vec::new() } else { services(&[5]) };
+    let (mut next, changes) = learned.under(LIMITS, HashSet::new(), of, now + 12 * SECOND);
+    assert_eq!(changes, [Change::Live(address(1), services(&[5])), Change::Draining(address(0), services(&[5]))]);
+    assert_eq!((next.until(&name(1), address(1)), next.until(&name(2), address(2))), (Some(now + 22 * SECOND), None));
+    let counts = next.counts();
+    assert_eq!((counts.names, counts.addresses, counts.draining, counts.evicted), (1, 1, 1, 0));
+    assert_eq!(next.sweep(now + 22 * SECOND, false, &unused), [Change::Gone(address(1)), Change::Gone(address(0))]);
+}
