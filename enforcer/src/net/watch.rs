@@ -63,7 +63,7 @@ pub fn follow(current: &watch::Sender<Facts>) -> Result<impl Future<Output = ()>
                         changed
                     });
                 }
-                Err(error) => eprintln!("enforcer: cannot read interfaces and routes: {error}"),
+                Err(error) => tracing::error!("cannot read interfaces and routes: {error}"),
             }
             tokio::select! {
                 () = current.closed() => break,

@@ -28,12 +28,18 @@ const START: Duration = Duration::from_secs(30);
 impl Enforcer {
     /// Starts `enforcer run` with a policy's text and further arguments, and waits until it enforces.
     pub fn start(lab: &Lab, policy: &str, arguments: &str) -> Result<Self> {
+        Self::start_by(lab, "", policy, arguments)
+    }
+
+    /// [`Self::start`] through a command that becomes the program that it is given, such as setpriv.
+    pub fn start_by(lab: &Lab, wrapper: &str, policy: &str, arguments: &str) -> Result<Self> {
         let program = binary("enforcer")?;
         let policy = lab.file("policy.toml", policy)?;
         let (socket, log) = (lab.path("socket"), lab.path("log"));
         let output = File::create(&log)?;
         let child = Command::new("ip")
             .args(["netns", "exec", lab.gateway.name()])
+            .args(wrapper.split_whitespace())
             .arg(&program)
             .args(["run", "--verbose", "--policy"])
             .arg(&policy)
@@ -65,6 +71,11 @@ impl Enforcer {
     /// What it printed.
     pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A command that talks to it.
