@@ -6,7 +6,7 @@ use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use thiserror::Error;
 
 /// What is kept, so that interfaces can be followed and policies loaded later, too. systemd's unit leaves the first four.
-const KEPT: [Capability; 5] = [
+const KEPT: [Capability; 6] = [
     // Maps, programs and links.
     Capability::CAP_BPF,
     // Programs on interfaces.
@@ -15,6 +15,8 @@ const KEPT: [Capability; 5] = [
     Capability::CAP_PERFMON,
     // DNS, on port 53.
     Capability::CAP_NET_BIND_SERVICE,
+    // A socket for a group that root is not in.
+    Capability::CAP_CHOWN,
     // A policy in somebody's home, for root.
     Capability::CAP_DAC_READ_SEARCH,
 ];
