@@ -19,3 +19,4 @@ pub mod moments;
 pub mod names;
 pub mod net;
 pub mod policy;
+pub mod service;

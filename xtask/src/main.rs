@@ -1,7 +1,8 @@
-//! What a contributor types: `cargo xtask setup | test | demo | bench | fuzz | lint`. CI types the same.
+//! What a contributor types: `cargo xtask setup | test | demo | bench | fuzz | package | lint`. CI types the same.
 
 mod fuzz;
 mod lint;
+mod package;
 mod run;
 mod setup;
 
@@ -51,6 +52,15 @@ enum Command {
         #[arg(long, default_value_t = 600, requires = "target")]
         seconds: u64,
     },
+    /// Make a Debian package: target/package/enforcer_VERSION_amd64.deb
+    Package {
+        /// Its version, if not the workspace's
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
+        /// Of what is built already
+        #[arg(long)]
+        built: bool,
+    },
     /// Check formatting, lints, licences and dependencies
     Lint,
 }
@@ -80,6 +90,7 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Fuzz { target: Some(target), seconds, .. } => fuzz::target(&target, seconds),
         Command::Fuzz { packets, seed, .. } => fuzz::packets(packets, seed),
+        Command::Package { version, built } => package::debian(version.as_deref(), built),
         Command::Lint => lint::check(),
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::run::{cargo_path, has, is_root, run};
 
-/// Programs that the lab's tests call, with the Debian packages they are in.
+/// Programs that tests and packaging call, with the Debian packages they are in.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -22,6 +22,11 @@ const TOOLS: &[(&str, &str)] = &[
     ("unbound", "unbound"),
     ("chronyd", "chrony"),
     ("dig", "bind9-dnsutils"),
+    ("setpriv", "util-linux"),
+    ("systemd-analyze", "systemd"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
+    ("lintian", "lintian"),
+    ("mmdebstrap", "mmdebstrap"),
 ];
 
 /// Captures of real traffic that a test replays, and the Debian package that ships them.
@@ -43,7 +48,7 @@ const LINKER_VERSION: &str = "0.13.0";
 pub fn install() -> Result<()> {
     let missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| !has(tool)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
-        apt(&missing, "the lab's tests call them")?;
+        apt(&missing, "tests and packaging call them")?;
     }
     if !has("rustup") {
         bail!(

@@ -20,6 +20,9 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use crate::service;
 
 /// Exit code of `explain` for a packet that would be denied.
 pub const DENIED: u8 = 3;
@@ -87,7 +90,7 @@ enum Command {
 #[derive(Args, Clone)]
 struct Socket {
     /// The controller's socket
-    #[arg(long, default_value = "/run/enforcer.sock", value_name = "PATH")]
+    #[arg(long, default_value = "/run/enforcer/api.sock", value_name = "PATH")]
     socket: PathBuf,
 }
 
@@ -96,15 +99,17 @@ struct Socket {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let verbose = cli.verbose;
+    service::log::begin(match &cli.command {
+        Command::Run(arguments) => arguments.log,
+        _ => LevelFilter::ERROR,
+    });
     match dispatch(cli.command) {
         Ok(code) => code,
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("enforcer: {}", short(&error));
-            if verbose {
-                error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
-            }
+            let causes = error.chain().skip(1).filter(|_| verbose).map(|cause| format!("\n  because: {cause}"));
+            tracing::error!("{}{}", short(&error), causes.collect::<String>());
             ExitCode::FAILURE
         }
     }

@@ -1,18 +1,21 @@
 //! `enforcer run`.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use tracing::level_filters::LevelFilter;
 
 use super::Socket;
 use crate::{
     control::{self, Fail, OnExit},
     dns::forwarder::upstream::Server,
-    kernel::attach::XdpMode,
+    kernel::{attach::XdpMode, pins},
+    service::privileges,
 };
 
 #[derive(clap::Args)]
@@ -62,6 +65,9 @@ pub struct Arguments {
     state: PathBuf,
     #[command(flatten)]
     socket: Socket,
+    /// What is logged: error, warn, info or debug, and what is graver
+    #[arg(long, env = "ENFORCER_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: LevelFilter,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -94,6 +100,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         fail: arguments.fail,
         socket: arguments.socket.socket,
     };
+    // Which takes more than is kept.
+    pins::mount_for(&options.pins);
+    privileges::drop_unneeded()?;
+    // Systemd makes it; by hand it is not there after the machine's start.
+    if let Some(folder) = options.socket.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

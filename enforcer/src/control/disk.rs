@@ -41,7 +41,7 @@ impl Controller {
             let noted = spawn_blocking(move || store.note(&fresh)).await.unwrap_or(Ok(()));
             self.noted.send_replace(count);
             if let (Err(error), true) = (&noted, well) {
-                eprintln!("enforcer: new addresses of names are not noted on disk: {error}");
+                tracing::error!("new addresses of names are not noted on disk: {error}");
             }
             well = noted.is_ok();
         }
@@ -88,7 +88,7 @@ impl Controller {
 
 fn say(saved: &io::Result<()>) {
     if let Err(error) = saved {
-        eprintln!("enforcer: names' addresses are not kept over a restart: {error}");
+        tracing::error!("names' addresses are not kept over a restart: {error}");
     }
 }
 

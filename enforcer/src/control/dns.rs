@@ -87,7 +87,7 @@ impl Controller {
         let store = Store::open(folder)
             .with_context(|| format!("cannot keep names' addresses in {}; choose another --state", folder.display()))?;
         let mut records = store.load().unwrap_or_else(|error| {
-            eprintln!("enforcer: {error}");
+            tracing::warn!("{error}");
             Vec::new()
         });
         records.extend(store.noted());

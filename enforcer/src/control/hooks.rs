@@ -121,7 +121,7 @@ impl Hooks {
         refused.inspect_err(|_| {
             for hook in self.all_mut().take(replaced) {
                 if let Err(error) = hook.replace(old) {
-                    eprintln!("enforcer: {}: the policy before is not back in force: {error}", hook.interface);
+                    tracing::warn!("{}: the policy before is not back in force: {error}", hook.interface);
                 }
             }
         })

@@ -166,7 +166,7 @@ impl Learning {
             let stored = self.addresses.set(object.memory(), &mut self.live, address, &services, draining, epoch);
             if let Err(NoRoom) = stored {
                 if self.unplaced == 0 {
-                    eprintln!("enforcer: {address} is not matched: {NoRoom}");
+                    tracing::warn!("{address} is not matched: {NoRoom}");
                 }
                 self.unplaced += 1;
             }

@@ -16,7 +16,6 @@ mod start;
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    io::Write as _,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
@@ -54,6 +53,7 @@ use crate::{
         watch::{self as netlink, Told},
     },
     policy::Dns,
+    service::notify,
 };
 use dns::Asking;
 use history::History;
@@ -145,12 +145,11 @@ pub async fn run(options: &Options) -> Result<()> {
     let (mut in_force, mut image) = start::in_force(options, &history)?;
     let policy = &in_force.policy;
     if !options.learns() && policy.named().next().is_some() {
-        eprintln!(
-            "enforcer: rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
+        tracing::warn!("rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
         );
     }
     if options.dns_listen.is_empty() && policy.dns != Dns::default() {
-        eprintln!("enforcer: [dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
+        tracing::warn!("[dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
     }
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
     let roles = roles(options, &facts)?;
@@ -159,7 +158,7 @@ pub async fn run(options: &Options) -> Result<()> {
     }
     let net = NetImage::new(&facts, &roles, in_force.words)?;
     for map in pins.fit(!options.dns_snoop.is_empty()) {
-        eprintln!("enforcer: {map} begins empty: what an earlier controller has left is laid out otherwise");
+        tracing::warn!("{map} begins empty: what an earlier controller has left is laid out otherwise");
     }
     let identities = in_force.identities();
     let extras = Extras {
@@ -216,12 +215,13 @@ pub async fn run(options: &Options) -> Result<()> {
     let store = attached().inspect_err(|_| controller.pins.forget(set))?;
     controller.tell(&in_force, events, told.diagnostics);
     controller.end_predecessor_later();
-    say(&format!(
+    tracing::info!(
         "enforcing {} on {} (socket {})",
         in_force.bundle.path.display(),
         options.lans.join(", "),
         options.socket.display()
-    ));
+    );
+    notify::ready();
 
     let mut on_exit = options.on_exit;
     let (sender, changes) = watch::channel(Told { facts, since: now });
@@ -234,26 +234,26 @@ pub async fn run(options: &Options) -> Result<()> {
         result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
         () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
+        // Where everything else waits, too.
+        () = notify::watchdog(|| drop(controller.state())) => {}
         () = async {
             while hangup.recv().await.is_some() {
+                notify::reloading();
                 if let Err(error) = controller.reload().await {
-                    eprintln!("enforcer: the policy in force stays: {error:#}");
+                    tracing::error!("the policy in force stays: {error:#}");
                 }
+                notify::ready();
             }
         } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         () = controller.ended.notified() => on_exit = OnExit::Detach,
     }
+    notify::stopping();
     if let Some(store) = &store {
         controller.save(store);
     }
     controller.end(on_exit)
-}
-
-/// Tells the operator, if somebody is there to read it.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Follows the network for good: a socket that fails is opened anew, and all facts are read again.
@@ -261,7 +261,7 @@ async fn follow_netlink(sender: watch::Sender<Told>) {
     loop {
         match netlink::follow(&sender) {
             Ok(following) => following.await,
-            Err(error) => eprintln!("enforcer: cannot follow interfaces and routes: {error}"),
+            Err(error) => tracing::warn!("cannot follow interfaces and routes: {error}"),
         }
         time::sleep(Duration::from_secs(1)).await;
     }
@@ -388,7 +388,7 @@ impl Controller {
         let of = Arc::clone(in_force);
         let reader = tokio::spawn(async move {
             if let Err(error) = controller.record(&of, events).await {
-                eprintln!("enforcer: events are not told any more: {error}");
+                tracing::warn!("events are not told any more: {error}");
             }
         });
         if let Some(before) = self.state().reader.replace(reader.abort_handle()) {
@@ -423,12 +423,12 @@ impl Controller {
         let mut state = self.state();
         state.end_predecessor(&self.pins);
         match on_exit {
-            OnExit::Keep => say("stopped; the kernel goes on enforcing, until `enforcer detach`"),
+            OnExit::Keep => tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`"),
             OnExit::Detach => {
                 state.hooks.detach();
                 self.pins.remove()?;
                 guard::remove()?;
-                say("detached");
+                tracing::info!("detached");
             }
         }
         Ok(())
@@ -448,15 +448,14 @@ impl State {
     fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
         let earlier = pins.interfaces();
         match options.fail {
-            Fail::Open => guard::remove().unwrap_or_else(|error| eprintln!("enforcer: {error}")),
+            Fail::Open => guard::remove().unwrap_or_else(|error| tracing::warn!("{error}")),
             Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
         }
         for name in
             options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
         {
             if !earlier.is_empty() && options.fail == Fail::Open {
-                eprintln!(
-                    "enforcer: {name} has come since the controller before: what came from it was not judged until now"
+                tracing::warn!("{name} has come since the controller before: what came from it was not judged until now"
                 );
             }
         }
@@ -471,7 +470,7 @@ impl State {
     fn look_at_pins(&mut self, pins: &Path) {
         let lost = !self.hooks.are_pinned();
         if lost && !self.pins_lost {
-            eprintln!("enforcer: {}", pins_lost(pins));
+            tracing::warn!("{}", pins_lost(pins));
         }
         self.pins_lost = lost;
     }
@@ -486,7 +485,7 @@ impl State {
             let unhooked = since.elapsed();
             self.unhooked += unhooked;
             let what = if options.fail == Fail::Open { "not judged" } else { "not forwarded" };
-            eprintln!("enforcer: {name} is back: for {} ms, what came from it was {what}", unhooked.as_millis());
+            tracing::warn!("{name} is back: for {} ms, what came from it was {what}", unhooked.as_millis());
         }
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
         if options.fail == Fail::Closed
@@ -504,7 +503,7 @@ impl State {
             warnings.push(format!("a change of addresses or routes is not followed: {error}"));
         }
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
-            eprintln!("enforcer: {warning}");
+            tracing::warn!("{warning}");
         }
         self.warnings = warnings;
         self.facts = facts;

@@ -196,11 +196,11 @@ impl Controller {
             loop {
                 let one_at_a_time = self.applying.lock().await;
                 let Some(Pending { back_to, .. }) = self.pending().take() else { return };
-                eprintln!("enforcer: nobody confirmed the policy: the one before comes back");
+                tracing::warn!("nobody confirmed the policy: the one before comes back");
                 match self.apply_alone(back_to.clone(), Reason::NotConfirmed, None).await {
                     Ok(_) => return,
                     Err(error) => {
-                        eprintln!("enforcer: the policy before does not come back, and is tried again: {error:#}")
+                        tracing::warn!("the policy before does not come back, and is tried again: {error:#}")
                     }
                 }
                 *self.pending() = Some(Pending { back_to, deadline: Instant::now(), timer: None });
@@ -277,8 +277,7 @@ impl State {
         }
         pins.sets().into_iter().filter(|&set| set < self.object.set()).for_each(|set| pins.forget(set));
         for version in pins.forget_other_states() {
-            eprintln!(
-                "enforcer: connections from outside and DNS queries that were under way are forgotten: the controller before kept them by layout {version}"
+            tracing::warn!("connections from outside and DNS queries that were under way are forgotten: the controller before kept them by layout {version}"
             );
         }
     }

@@ -24,8 +24,7 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
         let stays = match &file {
             Ok((file, _)) => file_sha256.as_deref() == Some(&file.sha256()),
             Err(error) => {
-                eprintln!(
-                    "enforcer: the policy that was in force before goes on, as its file is of no use now: {error}"
+                tracing::warn!("the policy that was in force before goes on, as its file is of no use now: {error}"
                 );
                 true
             }
@@ -54,7 +53,7 @@ pub fn keep(options: &Options, history: &History, in_force: &InForce) -> Option<
         Ok(number)
     };
     let kept: std::io::Result<u32> = kept();
-    kept.inspect_err(|error| eprintln!("enforcer: the policy is not kept on disk, for `enforcer rollback`: {error}"))
+    kept.inspect_err(|error| tracing::warn!("the policy is not kept on disk, for `enforcer rollback`: {error}"))
         .ok()
 }
 
@@ -62,7 +61,7 @@ pub fn keep(options: &Options, history: &History, in_force: &InForce) -> Option<
 pub fn predecessor(pins: &Pins, object: &Object) -> Option<Predecessor> {
     let found = Predecessor::pinned(pins, object);
     let predecessor = found.unwrap_or_else(|error| {
-        eprintln!("enforcer: counters begin at zero, as those of the version before cannot be read: {error}");
+        tracing::warn!("counters begin at zero, as those of the version before cannot be read: {error}");
         None
     })?;
     predecessor.carry_to(object.counters());

@@ -1,7 +1,6 @@
 //! What the kernel's programs say of rare packets, where somebody asked for it.
 
 use std::{
-    io::Write as _,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -17,7 +16,7 @@ use super::KernelError;
 /// How often messages are looked for.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Lines printed in a second.
+/// Messages told in a second.
 const LINES: u32 = 20;
 
 /// The programs' messages, still in the ring buffer.
@@ -43,7 +42,7 @@ impl Diagnostics {
     }
 }
 
-/// Lines on standard error, so many a second.
+/// Messages in the log, so many a second.
 #[derive(Default)]
 struct Lines(Mutex<Budget>);
 
@@ -61,11 +60,9 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         let Ok(mut budget) = self.0.lock() else { return };
-        // A standard error that is gone is no reason to stop.
-        let mut out = std::io::stderr().lock();
         if budget.second.is_none_or(|since| since.elapsed() >= Duration::from_secs(1)) {
             if budget.untold > 0 {
-                let _ = writeln!(out, "kernel: {} more malformed frames", budget.untold);
+                tracing::info!("kernel: {} more malformed frames", budget.untold);
             }
             *budget = Budget { second: Some(Instant::now()), ..Budget::default() };
         }
@@ -77,7 +74,7 @@ impl Log for Lines {
         // The programs say a number: what points at a text cannot be relocated in them.
         let number = record.args().to_string();
         let reason = number.parse().ok().and_then(Malformed::explain).unwrap_or(&number);
-        let _ = writeln!(out, "kernel: malformed frame: {reason}");
+        tracing::info!("kernel: malformed frame: {reason}");
     }
 
     fn flush(&self) {}

@@ -53,17 +53,13 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Makes the directory if it is not there, for its owner alone, and locks it. Where no BPF file system is mounted at the usual place, it is.
+    /// Makes the directory if it is not there, for its owner alone, and locks it.
     ///
     /// # Errors
     /// If that cannot be done, or another controller has it.
     pub fn open(folder: &Path) -> Result<Self, PinsError> {
         if !is_bpffs(folder) {
-            let mounted = folder.starts_with(USUAL)
-                && mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700")).is_ok();
-            if !mounted {
-                return Err(PinsError::NoBpffs(folder.to_owned()));
-            }
+            return Err(PinsError::NoBpffs(folder.to_owned()));
         }
         let refused = |error| PinsError::Io(folder.to_owned(), error);
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -169,6 +165,13 @@ impl Pins {
             let name = entry.file_name().into_string().ok()?;
             Some((name.strip_prefix(prefix)?.to_owned(), entry.path()))
         })
+    }
+}
+
+/// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened.
+pub fn mount_for(folder: &Path) {
+    if !is_bpffs(folder) && folder.starts_with(USUAL) {
+        let _ = mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700"));
     }
 }
 

@@ -107,7 +107,7 @@ async fn read_to(current: &watch::Sender<Told>, since: Instant) {
                 changed
             });
         }
-        Err(error) => eprintln!("enforcer: cannot read interfaces and routes: {error}"),
+        Err(error) => tracing::error!("cannot read interfaces and routes: {error}"),
     }
 }
 

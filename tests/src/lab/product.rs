@@ -34,11 +34,17 @@ impl Enforcer {
 
     /// The same with the policy that is in the lab's file already.
     pub fn start_again(lab: &Lab, arguments: &str) -> Result<Self> {
+        Self::start_by(lab, "", arguments)
+    }
+
+    /// The same through a command that becomes the program that it is given, such as setpriv.
+    pub fn start_by(lab: &Lab, wrapper: &str, arguments: &str) -> Result<Self> {
         let program = binary("enforcer")?;
         let (socket, log) = (lab.path("socket"), lab.path("log"));
         let output = File::create(&log)?;
         let child = Command::new("ip")
             .args(["netns", "exec", lab.gateway.name()])
+            .args(wrapper.split_whitespace())
             .arg(&program)
             .args(["run", "--verbose", "--policy"])
             .arg(lab.path("policy.toml"))
@@ -74,6 +80,11 @@ impl Enforcer {
     /// What it printed.
     pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A command that talks to it.
