@@ -7,9 +7,10 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use nix::unistd::Gid;
 
 use super::Socket;
-use crate::{control, dns::forwarder::upstream::Server, kernel::attach::XdpMode};
+use crate::{api::server::group, control, dns::forwarder::upstream::Server, kernel::attach::XdpMode};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -47,6 +48,12 @@ pub struct Arguments {
     /// Where names' addresses are kept over a restart
     #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
     state: PathBuf,
+    /// Serve Prometheus metrics, and what else is safe to tell a network, over TCP on this address, such as 127.0.0.1:9100; may be repeated
+    #[arg(long = "metrics-listen", value_name = "ADDR:PORT")]
+    metrics_listen: Vec<SocketAddr>,
+    /// The group that may use the socket, beside root: a name or number [default: the controller's own group]
+    #[arg(long = "socket-group", value_name = "GROUP", value_parser = group)]
+    socket_group: Option<Gid>,
     #[command(flatten)]
     socket: Socket,
 }
@@ -77,6 +84,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         dns_ca: arguments.dns_ca,
         state: arguments.state,
         socket: arguments.socket.socket,
+        socket_group: arguments.socket_group,
+        metrics_listen: arguments.metrics_listen,
     };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -7,6 +7,7 @@ mod learning;
 mod record;
 mod snoop;
 mod source;
+mod tables;
 
 use std::{
     collections::HashMap,
@@ -21,6 +22,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use enforcer_ebpf::abi::{self, PolicyId};
 use jiff::Timestamp;
+use nix::unistd::Gid;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
@@ -29,8 +31,9 @@ use tokio::{
 
 use crate::{
     api::{
-        server::{self, Source},
-        types::{RuleCounter, Status},
+        server::Server as Api,
+        source::Source,
+        types::{Reloads, RuleCounter, Status},
     },
     compile::{self, Image, Limits},
     dns::{
@@ -85,6 +88,10 @@ pub struct Options {
     pub state: PathBuf,
     /// The API's socket.
     pub socket: PathBuf,
+    /// Whose group may open it, if not the controller's own.
+    pub socket_group: Option<Gid>,
+    /// Where metrics, and what else is safe to tell, are served over TCP.
+    pub metrics_listen: Vec<SocketAddr>,
 }
 
 /// Puts the policy in force, serves the API, follows the network, and detaches on SIGINT or SIGTERM.
@@ -117,8 +124,7 @@ pub async fn run(options: &Options) -> Result<()> {
         return Err(problem.into());
     }
     let net = NetImage::new(&facts, &roles, image.words)?;
-    let socket = server::bind(&options.socket)
-        .with_context(|| format!("cannot serve the API on {}", options.socket.display()))?;
+    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen).await?;
 
     let extras = Extras { diagnose: options.diagnose, resolvers: &options.dns_snoop };
     let (mut object, Told { diagnostics, answers }) = Object::load_with(&image, &net, extras)?;
@@ -143,7 +149,15 @@ pub async fn run(options: &Options) -> Result<()> {
             events_lost: 0,
             warnings: Vec::new(),
             names: None,
+            interfaces: Vec::new(),
+            tables: tables::of_policy(&image.usage, &limits),
+            programs: Vec::new(),
+            reloads: Reloads::default(),
         },
+        interfaces: [(&options.lans, "lan"), (&options.wans, "wan")]
+            .into_iter()
+            .flat_map(|(names, role)| names.iter().map(move |name| (name.clone(), role)))
+            .collect(),
         since: Instant::now(),
         names: names(&policy, &image),
         words: image.words,
@@ -186,7 +200,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
-        () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
+        () = api.serve(Arc::clone(&controller) as Arc<dyn Source>) => {}
         () = async { while hangup.recv().await.is_some() {} } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -286,6 +300,8 @@ impl Schedule {
 
 struct Controller {
     status: Status,
+    /// The interfaces that it is to be on, with their roles.
+    interfaces: Vec<(String, &'static str)>,
     since: Instant,
     names: Vec<Option<RuleCounter>>,
     words: Words,

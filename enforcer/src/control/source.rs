@@ -7,13 +7,18 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use super::{Controller, State, learning::Listing};
+use super::{
+    Controller, State,
+    learning::{Learning, Listing},
+};
 use crate::{
     api::{
-        server::Source,
-        types::{Counters, Event, Names, PseudoCounter, Resolved, RuleCounter, Status},
+        source::Source,
+        types::{Counters, Event, InterfaceStatus, Names, PseudoCounter, Resolved, RuleCounter, Status},
     },
     dns::Name,
+    net::traffic::traffic,
+    policy::words,
 };
 
 impl Source for Controller {
@@ -26,14 +31,26 @@ impl Source for Controller {
         status.hooks = state.hooks.status();
         status.warnings.clone_from(&state.warnings);
         status.names = self.names_status(&state);
+        status.programs = state.object.program_times();
+        status.tables.extend(state.learning.iter().flat_map(Learning::tables));
+        drop(state);
+        let interface = |(name, role): &(String, &str)| InterfaceStatus {
+            interface: name.clone(),
+            role: (*role).into(),
+            hooked: status.hooks.iter().any(|hook| hook.interface == *name && hook.role == *role),
+            traffic: traffic(name),
+        };
+        status.interfaces = self.interfaces.iter().map(interface).collect();
         status
     }
 
     fn counters(&self) -> Counters {
         let values = self.state().object.counters();
         let (first, rest) = values.split_at(pseudo::COUNT as usize);
-        let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
+        let verdicts = pseudo::NAMES.iter().zip(&self.words.pseudo).zip(first);
+        let pseudo = verdicts.map(|((name, verdict), value)| PseudoCounter {
             name: (*name).into(),
+            action: words::name(verdict.action()).into(),
             packets: value.packets,
             bytes: value.bytes,
         });

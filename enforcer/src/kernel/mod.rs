@@ -6,6 +6,7 @@ pub mod events;
 pub mod hosts;
 pub mod memory;
 pub mod object;
+mod programs;
 mod ring;
 pub mod snoop;
 mod take;
