@@ -2,7 +2,7 @@
 //!
 //! An endpoint is a function here with its `utoipa::path`, a line in [`all`], and a method of [`Source`].
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
@@ -24,7 +24,7 @@ use super::{
     streams::{self, Streams},
     types::{self, Counters, Events, Names, Problem, Resolve, Resolved, Status},
 };
-use crate::dns::{Name, name::NotAName};
+use crate::dns::Name;
 
 /// The controller, as handlers have it.
 pub type Shared = State<Arc<dyn Source>>;
@@ -172,11 +172,14 @@ async fn resolve(
     Extension(Questions(places)): Extension<Questions>,
     Sent(asked): Sent<Resolve>,
 ) -> Result<Json<Resolved>, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let name: Name = asked.name.parse().map_err(|error: NotAName| bad(format!("not a name: {error}")))?;
-    if asked.name.contains('*') || asked.name.parse::<IpAddr>().is_ok() {
-        return Err(bad(format!("not a name: {} is no one name", asked.name)));
-    }
+    let name: Name = asked.name().ok_or_else(|| {
+        let detail = format!(
+            "{:?} is not a name: it is labels of at most 63 letters, digits, - and _ with dots between them, the last of which begins with a letter, \
+             such as \"www.apple.com\"",
+            asked.name
+        );
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })?;
     let _place = places.try_acquire().map_err(|_| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

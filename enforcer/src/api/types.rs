@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    dns::forwarder::counters::Snapshot,
+    dns::{Name, forwarder::counters::Snapshot},
     names::{How, learned::Counts},
 };
 
@@ -206,8 +206,25 @@ pub struct NameAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resolve {
-    /// The name.
+    /// The name in ASCII (IDNA A-labels), with or without a dot at its end; neither with an asterisk nor an address.
+    #[schema(
+        max_length = 253,
+        pattern = r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z][A-Za-z0-9_-]{0,62}\.?$",
+        example = "www.apple.com"
+    )]
     pub name: String,
+}
+
+impl Resolve {
+    /// The name, if it is written as the document says.
+    #[must_use]
+    pub fn name(&self) -> Option<Name> {
+        let text = self.name.strip_suffix('.').unwrap_or(&self.name);
+        let good = |label: &str| label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let last =
+            text.rsplit('.').next().is_some_and(|label| label.starts_with(|letter: char| letter.is_ascii_alphabetic()));
+        (last && self.name.len() <= 253 && text.split('.').all(good)).then(|| text.parse().ok())?
+    }
 }
 
 /// What resolvers say of a name.
