@@ -91,8 +91,7 @@ impl Page<'_> {
         self.infos("build", "The controller's version", [[("version", version.as_str())]])?;
         let policy = [("file", policy.as_str()), ("sha256", policy_sha256)];
         self.infos("policy", "The policy in force: its file, and the file's SHA-256 when it was loaded", [policy])?;
-        let seconds = Some(Unit::Seconds);
-        self.gauge("uptime", "Time since the programs were attached", seconds, status.uptime_seconds)?;
+        self.gauge("uptime", "Time since the programs were attached", Some(&Unit::Seconds), status.uptime_seconds)?;
         for (name, help, value) in [
             ("policy_services", "Services in the policy", status.services),
             ("policy_rules", "Rules in the policy, all parts", status.rules),
@@ -167,15 +166,15 @@ impl Page<'_> {
         let help = "Packets that the kernel's device received, whatever became of them";
         count("interface_receive_packets", help, None, |traffic| traffic.received_packets)?;
         let help = "Bytes that the kernel's device received";
-        count("interface_receive", help, Some(Unit::Bytes), |traffic| traffic.received_bytes)?;
+        count("interface_receive", help, Some(&Unit::Bytes), |traffic| traffic.received_bytes)?;
         let help = "Packets that the kernel's device sent";
         count("interface_transmit_packets", help, None, |traffic| traffic.sent_packets)?;
         let help = "Bytes that the kernel's device sent";
-        count("interface_transmit", help, Some(Unit::Bytes), |traffic| traffic.sent_bytes)
+        count("interface_transmit", help, Some(&Unit::Bytes), |traffic| traffic.sent_bytes)
     }
 
     fn of_kernel(&mut self, status: &Status) -> fmt::Result {
-        self.gauge("map_memory", "Kernel memory of the maps", Some(Unit::Bytes), status.map_bytes)?;
+        self.gauge("map_memory", "Kernel memory of the maps", Some(&Unit::Bytes), status.map_bytes)?;
         let tables = || status.tables.iter().map(|table| ([("table", table.table.as_str())], table));
         let entries = tables().map(|(labels, table)| (labels, table.entries));
         self.gauges("table_entries", "Entries of tables that can be full", None, entries)?;
@@ -185,7 +184,7 @@ impl Page<'_> {
         let runs = programs().map(|(labels, one)| (labels, one.runs));
         self.counters("program_runs", "Runs of a kernel program, while kernel.bpf_stats_enabled is 1", None, runs)?;
         let seconds = programs().map(|(labels, one)| (labels, one.nanoseconds as f64 / 1e9));
-        self.counters("program_run", "Time that these runs took", Some(Unit::Seconds), seconds)
+        self.counters("program_run", "Time that these runs took", Some(&Unit::Seconds), seconds)
     }
 
     fn of_names(&mut self, status: &NamesStatus) -> fmt::Result {
@@ -255,7 +254,7 @@ impl Page<'_> {
         self.counters(name, help, None, [([], value)])
     }
 
-    fn gauge(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
         self.gauges(name, help, unit, [([], value)])
     }
 
@@ -264,7 +263,7 @@ impl Page<'_> {
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         samples: impl IntoIterator<Item = (Labels<'l, N>, V)>,
     ) -> fmt::Result {
         let mut sums: BTreeMap<Labels<'l, N>, V> = BTreeMap::new();
@@ -272,7 +271,7 @@ impl Page<'_> {
         if sums.is_empty() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
         sums.iter().try_for_each(|(labels, value)| {
             family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)
         })
@@ -283,14 +282,14 @@ impl Page<'_> {
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         samples: impl IntoIterator<Item = (Labels<'l, N>, V)>,
     ) -> fmt::Result {
         let samples: BTreeMap<Labels<'l, N>, V> = samples.into_iter().collect();
         if samples.is_empty() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         samples.iter().try_for_each(|(labels, value)| family.encode_family(labels)?.encode_gauge(value))
     }
 
