@@ -5,6 +5,7 @@ mod lint;
 mod package;
 mod run;
 mod setup;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     setup::install()?;
     match command {
-        Command::Setup => setup::install_captures(),
+        Command::Setup => setup::install_for_tests(),
         Command::Demo => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("demo")?, &[])
@@ -98,7 +99,7 @@ fn dispatch(command: Command) -> Result<()> {
 /// All tests in one call of cargo. Those of the lab need root and measure time, so they run one by one, in a release build as the
 /// millions of packets of the differential test want it.
 fn test(arguments: &[String]) -> Result<()> {
-    setup::install_captures()?;
+    setup::install_for_tests()?;
     cargo(&["build", "--release", "--workspace"])?;
     let mut line: Vec<&str> = vec!["test", "--release", "--workspace", "--no-fail-fast", "--", "--test-threads=1"];
     line.extend(arguments.iter().map(String::as_str));

@@ -26,12 +26,17 @@ pub fn cargo_path() -> String {
 
 /// Where cargo puts a program of this workspace that is built for release.
 pub fn built(program: &str) -> Result<String> {
+    Ok(format!("{}/release/{program}", target_directory()?))
+}
+
+/// Where cargo puts what it makes of this workspace.
+pub fn target_directory() -> Result<String> {
     let output = Command::new(cargo_path()).args(["metadata", "--no-deps", "--format-version=1"]).output()?;
     let text = String::from_utf8(output.stdout)?;
     // One field of it, in a path without quotes: no reason for a parser.
     let (_, rest) = text.split_once("\"target_directory\":\"").context("cargo metadata names no target directory")?;
     let (folder, _) = rest.split_once('"').context("cargo metadata is cut off")?;
-    Ok(format!("{folder}/release/{program}"))
+    Ok(folder.to_owned())
 }
 
 /// Runs a program as root: with sudo, if this is not root.

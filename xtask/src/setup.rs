@@ -8,7 +8,10 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::run::{cargo_path, has, is_root, run};
+use crate::{
+    run::{cargo_path, has, is_root, run},
+    tools,
+};
 
 /// Programs that tests and packaging call, with the Debian packages they are in.
 const TOOLS: &[(&str, &str)] = &[
@@ -67,13 +70,12 @@ pub fn install() -> Result<()> {
 }
 
 /// Installs what tests alone need.
-pub fn install_captures() -> Result<()> {
+pub fn install_for_tests() -> Result<()> {
     let (folder, package) = CAPTURES;
-    if Path::new(folder).is_dir() {
-        Ok(())
-    } else {
-        apt(&[package], "a test replays the captures in its documentation")
+    if !Path::new(folder).is_dir() {
+        apt(&[package], "a test replays the captures in its documentation")?;
     }
+    tools::install()
 }
 
 /// Installs what is not there yet.
@@ -173,7 +175,7 @@ fn check_linker() -> Result<()> {
 }
 
 /// Installs Debian packages, saying why.
-fn apt(packages: &[&str], why: &str) -> Result<()> {
+pub fn apt(packages: &[&str], why: &str) -> Result<()> {
     if !has("apt-get") {
         bail!("please install {} with this system's package manager: {why}", packages.join(", "));
     }
@@ -182,7 +184,7 @@ fn apt(packages: &[&str], why: &str) -> Result<()> {
     apt_get(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
 }
 
-fn apt_get(arguments: &[&str]) -> Result<()> {
+pub fn apt_get(arguments: &[&str]) -> Result<()> {
     let mut command = if is_root() {
         Command::new("apt-get")
     } else {

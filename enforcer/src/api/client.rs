@@ -106,7 +106,7 @@ async fn request(socket: &Path, head: Builder, body: Bytes) -> Result<Response<I
         let body = response.collect().await?.to_bytes();
         let problem: Problem =
             serde_json::from_slice(&body).context("the controller answered with an error of its own kind")?;
-        bail!("{}: {}", problem.title, problem.detail);
+        bail!("{}", problem.detail);
     }
     Ok(response)
 }

@@ -1,6 +1,17 @@
-//! The controller's HTTP interface on a Unix socket, and the client that the CLI is.
+//! The controller's HTTP interface, on a Unix socket and in part on TCP, and the client that the CLI is.
 
 pub mod client;
+mod connections;
+mod metrics;
 pub mod policies;
+mod problem;
+pub mod routes;
 pub mod server;
+mod serving;
+mod socket;
+pub mod source;
+mod streams;
 pub mod types;
+
+#[cfg(test)]
+mod tests;

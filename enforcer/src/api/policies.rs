@@ -3,11 +3,15 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::policy::Bundle;
 
+/// Where policies are sent to.
+pub const APPLY: &str = "/v1/apply";
+
 /// Why a policy was put in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The controller started with its file.
@@ -35,7 +39,7 @@ impl fmt::Display for Reason {
 }
 
 /// A policy that was put in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryEntry {
     /// The later, the higher.
     pub number: u32,
@@ -50,7 +54,7 @@ pub struct HistoryEntry {
 }
 
 /// `GET /v1/history`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The earliest first.
     pub policies: Vec<HistoryEntry>,
@@ -61,7 +65,7 @@ pub struct History {
 }
 
 /// `POST /v1/apply`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     /// The policy.
@@ -71,7 +75,7 @@ pub struct Apply {
 }
 
 /// `POST /v1/rollback`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// To the policy with this number; without, to the one in force before this one.
@@ -79,7 +83,7 @@ pub struct Rollback {
 }
 
 /// What a policy was put in force as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Applied {
     /// Its number in the history.
     pub number: u32,

@@ -1,4 +1,4 @@
-//! What is said over the socket, as JSON.
+//! What the API says and is told, as JSON. The document at `/v1/openapi.json` is made of these types and their comments.
 
 use std::{
     fmt,
@@ -6,14 +6,15 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
-    dns::forwarder::counters::Snapshot,
+    dns::{Name, forwarder::counters::Snapshot},
     names::{How, learned::Counts},
 };
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The controller's version.
     pub version: String,
@@ -43,10 +44,88 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// Names and how they become known, if they do.
     pub names: Option<NamesStatus>,
+    /// The interfaces that the controller is to be on.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceStatus>,
+    /// How full tables are.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// What the kernel's programs take; only those that ran while the kernel counted that (`sysctl kernel.bpf_stats_enabled=1`).
+    #[serde(default)]
+    pub programs: Vec<ProgramTime>,
+    /// How often a policy was to take another's place.
+    #[serde(default)]
+    pub reloads: Reloads,
+    /// Seconds until the policy before comes back, unless this one is confirmed.
+    #[serde(default)]
+    pub confirm_seconds: Option<u64>,
+    /// Seconds for which interfaces that came back were there without programs, in all.
+    #[serde(default)]
+    pub unhooked_seconds: f64,
+}
+
+/// An interface that the controller is to be on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InterfaceStatus {
+    /// Its name, as the command line has it.
+    pub interface: String,
+    /// `lan` or `wan`.
+    pub role: String,
+    /// Whether programs are attached to it.
+    pub hooked: bool,
+    /// What the kernel counted on it, whatever became of it then; nothing if there is no such interface now.
+    pub traffic: Option<Traffic>,
+}
+
+/// An interface's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    /// Packets that came.
+    pub received_packets: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Packets that went.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+}
+
+/// A table that can be full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Table {
+    /// What it holds: `blocks`, `clauses`, `hosts4` and `hosts6` of the policy; `addresses` and `draining` of names; `combinations`: words of class tables
+    /// for combinations of services that meet on a name's address.
+    pub table: String,
+    /// How many there are.
+    pub entries: u64,
+    /// How many there can be.
+    pub capacity: u64,
+}
+
+/// What a program of the kernel's took since it was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProgramTime {
+    /// Its name.
+    pub program: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// For how long in all, nanoseconds.
+    pub nanoseconds: u64,
+}
+
+/// How often a policy was to take another's place since the start, by what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reloads {
+    /// It did.
+    pub succeeded: u64,
+    /// It could not; the one before stayed.
+    pub failed: u64,
+    /// It did, and the one before came back.
+    pub rolled_back: u64,
 }
 
 /// Names and their addresses, and what learns them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NamesStatus {
     /// How many there are.
     #[serde(flatten)]
@@ -62,9 +141,10 @@ pub struct NamesStatus {
 }
 
 /// What became of the answers of resolvers that are trusted, as they passed to clients.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snooped {
     /// These resolvers.
+    #[schema(value_type = Vec<String>)]
     pub resolvers: Vec<IpAddr>,
     /// Answers that were looked into.
     pub taken: u64,
@@ -89,7 +169,7 @@ pub struct Snooped {
 }
 
 /// A resolver that is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamStatus {
     /// Where it is and how it is asked, as `--dns-upstream` has it.
     pub address: String,
@@ -102,18 +182,19 @@ pub struct UpstreamStatus {
 }
 
 /// `GET /v1/names`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Names {
     /// By name.
     pub names: Vec<NameAddress>,
 }
 
 /// An address of a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NameAddress {
     /// The name that was asked for; of a draining address, the last that had it.
     pub name: String,
     /// The address.
+    #[schema(value_type = String, example = "192.0.2.1")]
     pub address: IpAddr,
     /// Whether packets to it are matched: there may be no room in the tables, or no rule about what it drains for.
     pub matched: bool,
@@ -128,15 +209,32 @@ pub struct NameAddress {
 }
 
 /// `POST /v1/resolve`: what is to be asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resolve {
-    /// The name.
+    /// The name in ASCII (IDNA A-labels), with or without a dot at its end; neither with an asterisk nor an address.
+    #[schema(
+        max_length = 253,
+        pattern = r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z][A-Za-z0-9_-]{0,62}\.?$",
+        example = "www.apple.com"
+    )]
     pub name: String,
 }
 
+impl Resolve {
+    /// The name, if it is written as the document says.
+    #[must_use]
+    pub fn name(&self) -> Option<Name> {
+        let text = self.name.strip_suffix('.').unwrap_or(&self.name);
+        let good = |label: &str| label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let last =
+            text.rsplit('.').next().is_some_and(|label| label.starts_with(|letter: char| letter.is_ascii_alphabetic()));
+        (last && self.name.len() <= 253 && text.split('.').all(good)).then(|| text.parse().ok())?
+    }
+}
+
 /// What resolvers say of a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resolved {
     /// The name as DNS compares it.
     pub name: String,
@@ -149,9 +247,10 @@ pub struct Resolved {
 }
 
 /// An address that resolvers tell of a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolvedAddress {
     /// The address.
+    #[schema(value_type = String, example = "192.0.2.1")]
     pub address: IpAddr,
     /// Seconds for which the answer is valid.
     pub ttl: u32,
@@ -160,7 +259,7 @@ pub struct ResolvedAddress {
 }
 
 /// A program on an interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HookStatus {
     /// Interface name.
     pub interface: String,
@@ -171,7 +270,7 @@ pub struct HookStatus {
 }
 
 /// `GET /v1/counters`, and each event of `GET /v1/counters/stream`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counters {
     /// By rule and service, in the policy's order.
     pub rules: Vec<RuleCounter>,
@@ -180,7 +279,7 @@ pub struct Counters {
 }
 
 /// A rule's counter for one of its services.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleCounter {
     /// `lan` or `router`.
     pub policy: String,
@@ -197,10 +296,13 @@ pub struct RuleCounter {
 }
 
 /// The counter of a pseudo rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PseudoCounter {
     /// Its name.
     pub name: String,
+    /// `allow`, `drop`, `reject` or `monitor`.
+    #[serde(default)]
+    pub action: String,
     /// Packets.
     pub packets: u64,
     /// Bytes.
@@ -208,7 +310,7 @@ pub struct PseudoCounter {
 }
 
 /// `GET /v1/events`, and each event of `GET /v1/events/stream`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Events {
     /// The latest, oldest first.
     pub events: Vec<Event>,
@@ -219,7 +321,7 @@ pub struct Events {
 }
 
 /// What became of one packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// RFC 3339, UTC.
     pub time: String,
@@ -244,11 +346,13 @@ pub struct Event {
 }
 
 /// Addresses, protocol and ports of a packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flow {
     /// Source.
+    #[schema(value_type = String, example = "192.0.2.1")]
     pub source: IpAddr,
     /// Destination.
+    #[schema(value_type = String, example = "192.0.2.1")]
     pub destination: IpAddr,
     /// Protocol number.
     pub protocol: u8,
@@ -302,12 +406,15 @@ impl fmt::Display for Flow {
 }
 
 /// An error as RFC 9457 has it (`application/problem+json`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// What went wrong, in a line.
+    /// What kind of problem it is: `about:blank` says that the status is all there is to know of that.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
     pub title: String,
     /// HTTP status.
     pub status: u16,
-    /// What to do, or more of it.
+    /// What was wrong, and what to do.
     pub detail: String,
 }

@@ -72,7 +72,7 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
         row([policy, rule, service.as_deref().unwrap_or("any"), action], (*packets, *bytes), earlier);
     }
     for (index, counter) in now.pseudo.iter().enumerate() {
-        let PseudoCounter { name, packets, bytes } = counter;
+        let PseudoCounter { name, packets, bytes, .. } = counter;
         let earlier =
             before.and_then(|before| before.pseudo.get(index)).map(|counter| (counter.packets, counter.bytes));
         row(["-", name, "-", "-"], (*packets, *bytes), earlier);

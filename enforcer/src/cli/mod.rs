@@ -10,6 +10,7 @@ mod explain;
 mod fmt;
 mod history;
 mod names;
+mod openapi;
 mod resolve;
 mod run;
 mod schema;
@@ -68,6 +69,8 @@ enum Command {
     Fmt(fmt::Arguments),
     /// Print the JSON Schema of policies, for editors
     Schema,
+    /// Print the OpenAPI document of the controller's API
+    Openapi,
     /// Say which flows another policy would allow or deny
     Diff(diff::Arguments),
     /// Say what would happen to a packet, and why
@@ -126,6 +129,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Schema => schema::run(),
+        Command::Openapi => openapi::run(),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),

@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::Socket;
-use crate::api::{
-    client,
-    types::{Resolve, Resolved},
+use crate::{
+    api::{
+        client,
+        types::{Resolve, Resolved},
+    },
+    dns::Name,
 };
 
 #[derive(clap::Args)]
@@ -23,7 +26,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let asked = Resolve { name: arguments.name.clone() };
+    // In any script here; what is no name, the controller says.
+    let name = arguments.name.parse().map_or_else(|_| arguments.name.clone(), |name: Name| name.to_string());
+    let asked = Resolve { name };
     let resolved: Resolved = super::block_on(client::post(&arguments.socket.socket, "/v1/resolve", &asked))?;
     if arguments.json {
         super::print_json(&resolved)?;

@@ -8,10 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::Gid;
 use tracing::level_filters::LevelFilter;
 
 use super::Socket;
 use crate::{
+    api::server::group,
     control::{self, Fail, OnExit},
     dns::forwarder::upstream::Server,
     kernel::{attach::XdpMode, pins},
@@ -63,6 +65,12 @@ pub struct Arguments {
     /// Where policies and names' addresses are kept over a restart
     #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
     state: PathBuf,
+    /// Serve Prometheus metrics, and what else is safe to tell a network, over TCP on this address, such as 127.0.0.1:9100; may be repeated
+    #[arg(long = "metrics-listen", value_name = "ADDR:PORT")]
+    metrics_listen: Vec<SocketAddr>,
+    /// The group that may use the socket, beside root: a name or number [default: the controller's own group]
+    #[arg(long = "socket-group", value_name = "GROUP", value_parser = group)]
+    socket_group: Option<Gid>,
     #[command(flatten)]
     socket: Socket,
     /// What is logged: error, warn, info or debug, and what is graver
@@ -99,6 +107,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         on_exit: arguments.on_exit,
         fail: arguments.fail,
         socket: arguments.socket.socket,
+        socket_group: arguments.socket_group,
+        metrics_listen: arguments.metrics_listen,
     };
     // Which takes more than is kept.
     pins::mount_for(&options.pins);

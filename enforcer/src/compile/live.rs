@@ -39,6 +39,11 @@ pub struct Live {
 pub struct NoRoom;
 
 impl Live {
+    /// Words that are left: of rows, and of port tables.
+    pub fn room(&self) -> [u32; 2] {
+        [&self.rows.room, &self.group_room].map(|room| room.end - room.start)
+    }
+
     /// Words of a source class's part of the source tables.
     pub const fn stride(&self) -> u32 {
         self.stride

@@ -9,8 +9,9 @@ use std::{
 
 use ipnet::Ipv6Net;
 
+use super::tables::table;
 use crate::{
-    api::types::NameAddress,
+    api::types::{NameAddress, Table},
     compile::{Addresses, Limits as Tables, Live, NoRoom},
     dns::{Name, Patterns},
     kernel::object::Object,
@@ -44,6 +45,8 @@ pub struct Learning {
     learned: Learned,
     addresses: Addresses,
     live: Vec<Live>,
+    /// The room that they began with, words.
+    room: Vec<u32>,
     /// How long an address drains at most.
     lifetime: Duration,
     epoch: Duration,
@@ -70,6 +73,7 @@ impl Learning {
             nat64: policy.nat64.clone(),
             learned: Learned::new(limits, exact_names(policy).collect()),
             addresses: Addresses::new(&policy.nat64),
+            room: live.iter().flat_map(Live::room).collect(),
             live,
             lifetime: limits.lifetime,
             epoch,
@@ -262,6 +266,20 @@ impl Learning {
             entries: self.learned.entries(now).map(entry).collect(),
             services: Arc::clone(&self.names_of_services),
         }
+    }
+
+    /// How full the tables of names are. Of the room for combinations, that which is used most.
+    pub fn tables(&self) -> Vec<Table> {
+        let [addresses, draining] = self.learned.fill();
+        let left = self.live.iter().flat_map(Live::room);
+        let room = self.room.iter().zip(left).map(|(&room, left)| (room as usize - left as usize, room as usize));
+        let fullest = room.filter(|(_, room)| *room > 0).max_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)));
+        let (used, room) = fullest.unwrap_or_default();
+        vec![
+            table("addresses", addresses.0, addresses.1),
+            table("draining", draining.0, draining.1),
+            table("combinations", used, room),
+        ]
     }
 
     /// How many there are, and how many the kernel's tables had no room for.

@@ -12,6 +12,7 @@ mod reload;
 mod snoop;
 mod source;
 mod start;
+mod tables;
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use enforcer_ebpf::abi;
 use jiff::Timestamp;
+use nix::unistd::Gid;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
@@ -33,7 +35,7 @@ use tokio::{
 };
 
 use crate::{
-    api::server::{self, Source},
+    api::{server::Server as Api, source::Source},
     dns::forwarder::{
         Forwarder,
         upstream::{Server, Upstreams},
@@ -62,7 +64,7 @@ use inforce::InForce;
 use learning::Learning;
 use predecessor::Predecessor;
 use record::Record;
-use reload::{Pending, Reloads};
+use reload::Pending;
 use snoop::Snooping;
 
 /// What becomes of what is enforced when the controller stops.
@@ -116,6 +118,10 @@ pub struct Options {
     pub fail: Fail,
     /// The API's socket.
     pub socket: PathBuf,
+    /// Whose group may open it, if not the controller's own.
+    pub socket_group: Option<Gid>,
+    /// Where metrics, and what else is safe to tell, are served over TCP.
+    pub metrics_listen: Vec<SocketAddr>,
 }
 
 impl Options {
@@ -136,8 +142,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let socket = server::bind(&options.socket)
-        .with_context(|| format!("cannot serve the API on {}", options.socket.display()))?;
+    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen).await?;
     let pins = Pins::open(&options.pins)?;
     let folder = &options.state;
     let history = History::open(folder)
@@ -145,7 +150,8 @@ pub async fn run(options: &Options) -> Result<()> {
     let (mut in_force, mut image) = start::in_force(options, &history)?;
     let policy = &in_force.policy;
     if !options.learns() && policy.named().next().is_some() {
-        tracing::warn!("rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
+        tracing::warn!(
+            "rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
         );
     }
     if options.dns_listen.is_empty() && policy.dns != Dns::default() {
@@ -198,7 +204,7 @@ pub async fn run(options: &Options) -> Result<()> {
         }),
         applying: tokio::sync::Mutex::default(),
         pending: Mutex::default(),
-        reloads: Reloads::default(),
+        reloads: reload::Counts::default(),
         changed: watch::Sender::new(0),
         ended: Notify::new(),
         upstreams: OnceLock::new(),
@@ -233,7 +239,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
-        () = server::serve(&socket, Arc::clone(&controller) as Arc<dyn Source>) => {}
+        () = api.serve(Arc::clone(&controller) as Arc<dyn Source>) => {}
         // Where everything else waits, too.
         () = notify::watchdog(|| drop(controller.state())) => {}
         () = async {
@@ -312,7 +318,7 @@ struct Controller {
     /// Held while a policy is put in force.
     applying: tokio::sync::Mutex<()>,
     pending: Mutex<Option<Pending>>,
-    reloads: Reloads,
+    reloads: reload::Counts,
     /// How often another policy was put in force.
     changed: watch::Sender<u64>,
     /// Somebody wants the controller to end, and nothing to stay.
@@ -455,7 +461,8 @@ impl State {
             options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
         {
             if !earlier.is_empty() && options.fail == Fail::Open {
-                tracing::warn!("{name} has come since the controller before: what came from it was not judged until now"
+                tracing::warn!(
+                    "{name} has come since the controller before: what came from it was not judged until now"
                 );
             }
         }

@@ -18,7 +18,10 @@ use tokio::{
 
 use super::{Controller, State, history::Current, inforce::InForce, predecessor::Predecessor};
 use crate::{
-    api::policies::{Applied, History, HistoryEntry, Reason, Rollback},
+    api::{
+        policies::{Applied, History, HistoryEntry, Reason, Rollback},
+        types::Reloads,
+    },
     compile::Live,
     kernel::{
         object::{Extras, Object},
@@ -30,25 +33,28 @@ use crate::{
 
 /// How long a CPU may still be in a program that was replaced: far longer than any program runs.
 pub const GRACE: Duration = Duration::from_secs(1);
+const BUSY: &str = "another policy is being put in force: try again when it is";
 /// When going back is tried again, should it fail.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// How often another policy was to be put in force.
 #[derive(Default)]
-pub struct Reloads {
-    done: AtomicU64,
+pub struct Counts {
+    succeeded: AtomicU64,
     failed: AtomicU64,
+    not_confirmed: AtomicU64,
 }
 
-impl Reloads {
+impl Counts {
     fn count<T>(&self, result: &Result<T>) {
-        let counter = if result.is_ok() { &self.done } else { &self.failed };
+        let counter = if result.is_ok() { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that was done, and how often it failed.
-    pub fn read(&self) -> (u64, u64) {
-        (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    pub fn read(&self) -> Reloads {
+        let [succeeded, failed, rolled_back] =
+            [&self.succeeded, &self.failed, &self.not_confirmed].map(|counter| counter.load(Ordering::Relaxed));
+        Reloads { succeeded, failed, rolled_back }
     }
 }
 
@@ -64,7 +70,7 @@ impl Controller {
     /// Puts a policy in force; on any error nothing has changed. With `confirm`, the one before comes back after that time, unless this is
     /// [confirmed](Self::confirm).
     pub async fn apply(self: &Arc<Self>, bundle: Bundle, reason: Reason, confirm: Option<Duration>) -> Result<Applied> {
-        let _one_at_a_time = self.applying.lock().await;
+        let _one_at_a_time = self.applying.try_lock().context(BUSY)?;
         self.apply_alone(bundle, reason, confirm).await
     }
 
@@ -159,7 +165,7 @@ impl Controller {
 
     /// Goes back to the policy before this one, or to any that is kept.
     pub async fn roll_back(self: &Arc<Self>, Rollback { to }: Rollback) -> Result<Applied> {
-        let _one_at_a_time = self.applying.lock().await;
+        let _one_at_a_time = self.applying.try_lock().context(BUSY)?;
         let pending = self.pending().as_ref().map(|pending| pending.back_to.clone());
         let bundle = match (to, pending) {
             (Some(number), _) => self
@@ -197,6 +203,7 @@ impl Controller {
                 let one_at_a_time = self.applying.lock().await;
                 let Some(Pending { back_to, .. }) = self.pending().take() else { return };
                 tracing::warn!("nobody confirmed the policy: the one before comes back");
+                self.reloads.not_confirmed.fetch_add(1, Ordering::Relaxed);
                 match self.apply_alone(back_to.clone(), Reason::NotConfirmed, None).await {
                     Ok(_) => return,
                     Err(error) => {
@@ -277,7 +284,8 @@ impl State {
         }
         pins.sets().into_iter().filter(|&set| set < self.object.set()).for_each(|set| pins.forget(set));
         for version in pins.forget_other_states() {
-            tracing::warn!("connections from outside and DNS queries that were under way are forgotten: the controller before kept them by layout {version}"
+            tracing::warn!(
+                "connections from outside and DNS queries that were under way are forgotten: the controller before kept them by layout {version}"
             );
         }
     }

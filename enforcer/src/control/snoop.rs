@@ -25,7 +25,9 @@ use crate::{
 pub struct Snooping {
     resolvers: Vec<IpAddr>,
     outcomes: Outcomes,
-    /// Of those that the kernel took.
+    /// Of those that the kernel handed over.
+    taken: AtomicU64,
+    /// Likewise.
     unreadable: AtomicU64,
     /// When an answer last said how things are.
     heard: Mutex<Option<Instant>>,
@@ -33,7 +35,7 @@ pub struct Snooping {
 
 impl Snooping {
     pub fn new(resolvers: Vec<IpAddr>, outcomes: Outcomes) -> Self {
-        Self { resolvers, outcomes, unreadable: AtomicU64::new(0), heard: Mutex::default() }
+        Self { resolvers, outcomes, taken: AtomicU64::new(0), unreadable: AtomicU64::new(0), heard: Mutex::default() }
     }
 
     pub fn heard(&self) -> Option<Instant> {
@@ -46,7 +48,8 @@ impl Snooping {
         let unreadable = self.unreadable.load(Ordering::Relaxed);
         Snooped {
             resolvers: self.resolvers.clone(),
-            taken: count(outcome::TAKEN).saturating_sub(unreadable),
+            // Not the kernel's own count less these: that would go back at times.
+            taken: self.taken.load(Ordering::Relaxed),
             lost: count(outcome::LOST),
             unasked: count(outcome::UNASKED),
             forged: count(outcome::FORGED),
@@ -67,6 +70,7 @@ impl Controller {
         // The kernel has compared the question with what was asked.
         let take = |message: &[u8]| match Answer::read(message) {
             Ok(answer) => {
+                snooping.taken.fetch_add(1, Ordering::Relaxed);
                 if matches!(answer.rcode, ResponseCode::NoError | ResponseCode::NXDomain) {
                     *snooping.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 }

@@ -9,15 +9,21 @@ use enforcer_ebpf::abi::pseudo;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use super::{Controller, State, learning::Listing, pins_lost};
+use super::{
+    Controller, State,
+    learning::{Learning, Listing},
+    pins_lost, tables,
+};
 use crate::{
     api::{
         policies::{Applied, Apply, History, Reason, Rollback},
-        server::Source,
-        types::{Counters, Event, Names, PseudoCounter, Resolved, RuleCounter, Status},
+        source::Source,
+        types::{Counters, Event, InterfaceStatus, Names, PseudoCounter, Resolved, RuleCounter, Status},
     },
+    compile::Limits,
     dns::Name,
-    policy::Bundle,
+    net::traffic::traffic,
+    policy::{Bundle, words},
 };
 
 impl Source for Controller {
@@ -25,7 +31,9 @@ impl Source for Controller {
         let state = self.state();
         let in_force = self.in_force();
         let (policy, usage) = (&in_force.policy, in_force.usage);
-        Status {
+        let mut tables = tables::of_policy(&usage, &Limits::default());
+        tables.extend(state.learning.iter().flat_map(Learning::tables));
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             policy: std::path::absolute(&in_force.bundle.path).unwrap_or_default().display().to_string(),
             policy_sha256: in_force.sha256.clone(),
@@ -45,7 +53,24 @@ impl Source for Controller {
                 .chain(state.pins_lost.then(|| pins_lost(&self.options.pins)))
                 .collect(),
             names: self.names_status(&state),
-        }
+            interfaces: Vec::new(),
+            tables,
+            programs: state.object.program_times(),
+            reloads: self.reloads.read(),
+            confirm_seconds: self.confirm_seconds(),
+            unhooked_seconds: state.unhooked.as_secs_f64(),
+        };
+        drop(state);
+        let lans = self.options.lans.iter().map(|name| (name, "lan"));
+        let wans = self.options.wans.iter().map(|name| (name, "wan"));
+        let interface = |(name, role): (&String, &str)| InterfaceStatus {
+            interface: name.clone(),
+            role: role.into(),
+            hooked: status.hooks.iter().any(|hook| hook.interface == *name && hook.role == role),
+            traffic: traffic(name),
+        };
+        status.interfaces = lans.chain(wans).map(interface).collect();
+        status
     }
 
     fn counters(&self) -> Counters {
@@ -57,8 +82,10 @@ impl Source for Controller {
             (object.counters().sums(), self.in_force())
         };
         let (first, rest) = values.split_at(pseudo::COUNT as usize);
-        let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
+        let verdicts = pseudo::NAMES.iter().zip(&in_force.words.pseudo).zip(first);
+        let pseudo = verdicts.map(|((name, verdict), value)| PseudoCounter {
             name: (*name).into(),
+            action: words::name(verdict.action()).into(),
             packets: value.packets,
             bytes: value.bytes,
         });

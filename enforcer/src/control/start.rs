@@ -24,8 +24,7 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
         let stays = match &file {
             Ok((file, _)) => file_sha256.as_deref() == Some(&file.sha256()),
             Err(error) => {
-                tracing::warn!("the policy that was in force before goes on, as its file is of no use now: {error}"
-                );
+                tracing::warn!("the policy that was in force before goes on, as its file is of no use now: {error}");
                 true
             }
         };
@@ -53,8 +52,7 @@ pub fn keep(options: &Options, history: &History, in_force: &InForce) -> Option<
         Ok(number)
     };
     let kept: std::io::Result<u32> = kept();
-    kept.inspect_err(|error| tracing::warn!("the policy is not kept on disk, for `enforcer rollback`: {error}"))
-        .ok()
+    kept.inspect_err(|error| tracing::warn!("the policy is not kept on disk, for `enforcer rollback`: {error}")).ok()
 }
 
 /// What an earlier controller has left in force, whose counts go on.

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod object;
 pub mod pins;
 mod places;
+mod programs;
 mod ring;
 mod shared;
 pub mod snoop;

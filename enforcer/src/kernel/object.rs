@@ -43,7 +43,7 @@ enum Level {
 
 /// A policy in the kernel: its maps, and programs that are loaded but not attached.
 pub struct Object {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     memory: Memory,
     moment_words: [u32; POLICIES],
     counters: Counters,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     dns::{Name, is_public},
@@ -48,7 +49,7 @@ impl Limits {
 }
 
 /// How an address became known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
     /// A client asked for the name.
@@ -102,7 +103,7 @@ pub struct Entry {
 }
 
 /// How many there are and were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// Names that claim addresses.
     pub names: usize,
@@ -437,6 +438,12 @@ impl Learned {
             how: draining.how,
         });
         claims.chain(draining)
+    }
+
+    /// How many claims and draining addresses there are, each with how many there can be.
+    #[must_use]
+    pub fn fill(&self) -> [(usize, usize); 2] {
+        [(self.order.len(), self.limits.claims()), (self.draining.len(), self.limits.draining())]
     }
 
     /// How many there are.

@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod image;
+pub mod traffic;
 pub mod watch;
 
 pub use facts::Facts;

@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     Policy,
@@ -49,11 +50,14 @@ impl Files for Disk {
 }
 
 /// A policy with all that it is made of: its file, those that it includes, and the catalogues beside it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// The policy's own file.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Texts by the paths by which they are read.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub files: BTreeMap<PathBuf, String>,
 }
 

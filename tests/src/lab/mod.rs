@@ -266,6 +266,13 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no {name} beside {}: run `cargo build --workspace` first", own.display()))
 }
 
+/// A program that `cargo xtask setup` puts into the target directory, by its path there.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().map(|folder| folder.join("tools").join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("no tools/{name} above {}: run `cargo xtask setup` first", own.display()))
+}
+
 /// The repository's root.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

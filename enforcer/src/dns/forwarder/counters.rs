@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ macro_rules! counters {
         }
 
         /// Their values at a moment.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         pub struct Snapshot {
             $($(#[$text])* pub $name: u64,)*
             /// Upstreams with how often each was silent or not to be reached.

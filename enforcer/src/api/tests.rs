@@ -1,0 +1,487 @@
+//! The API as clients of all kinds meet it, in front of a controller that knows little.
+
+use std::{
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    sync::{broadcast, oneshot},
+    time,
+};
+
+use super::{
+    policies::{Applied, Apply, History, Rollback},
+    routes,
+    server::{self, Server},
+    source::Source,
+    types::{self, Counters, NameAddress, Names, NamesStatus, PseudoCounter, Resolved, RuleCounter, Status, Table},
+};
+use crate::{
+    dns::Name,
+    names::{How, learned::Counts},
+    policy::Bundle,
+};
+
+struct Fake(broadcast::Sender<types::Event>);
+
+impl Source for Fake {
+    fn status(&self) -> Status {
+        let upstream = |well| types::UpstreamStatus { address: "192.0.2.1:53".into(), well, failures: 3, error: None };
+        let names = NamesStatus {
+            counts: Counts { names: 2, ..Counts::default() },
+            unplaced: 1,
+            queries: Some(Default::default()),
+            snooped: Some(Default::default()),
+            upstreams: vec![upstream(false), upstream(true)],
+        };
+        Status {
+            version: "1".into(),
+            policy: "/etc/a \"policy\".toml".into(),
+            policy_sha256: "0".repeat(64),
+            uptime_seconds: 5,
+            hooks: vec![types::HookStatus { interface: "lan0".into(), role: "lan".into(), hook: "native XDP".into() }],
+            services: 1,
+            rules: 1,
+            prefixes: 1,
+            hosts: 1,
+            map_bytes: 4096,
+            schedules: vec!["lessons".into()],
+            events_lost: 0,
+            warnings: vec!["beware".into()],
+            names: Some(names),
+            interfaces: vec![types::InterfaceStatus {
+                interface: "lan0".into(),
+                role: "lan".into(),
+                hooked: true,
+                traffic: Some(Default::default()),
+            }],
+            tables: vec![Table { table: "blocks".into(), entries: 1, capacity: 2 }],
+            programs: vec![types::ProgramTime { program: "lan_xdp".into(), runs: 4, nanoseconds: 1_500_000_000 }],
+            reloads: Default::default(),
+            confirm_seconds: None,
+            unhooked_seconds: 0.5,
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let rule = || RuleCounter {
+            policy: "lan".into(),
+            rule: "line-3".into(),
+            service: None,
+            action: "allow".into(),
+            packets: 7,
+            bytes: 700,
+        };
+        let default = PseudoCounter { name: "default".into(), action: "drop".into(), packets: 1, bytes: 60 };
+        Counters { rules: vec![rule(), rule()], pseudo: vec![default] }
+    }
+
+    fn events(&self) -> (Vec<types::Event>, broadcast::Receiver<types::Event>) {
+        (Vec::new(), self.0.subscribe())
+    }
+
+    fn events_lost(&self) -> u64 {
+        0
+    }
+
+    /// More than a connection's buffers take.
+    fn names(&self) -> Names {
+        let name = |number: u32| NameAddress {
+            name: format!("n{number}.example"),
+            address: std::net::Ipv4Addr::from_bits(number).into(),
+            matched: true,
+            seconds_left: None,
+            services: Vec::new(),
+            how: How::Asked,
+            used_seconds: Some(1),
+        };
+        Names { names: (0..5000).map(name).collect() }
+    }
+
+    fn resolve(&self, name: Name) -> BoxFuture<'_, Result<Resolved, String>> {
+        Box::pin(async move {
+            match name.to_string().as_str() {
+                "defect.example" => panic!("a defect"),
+                "slow.example" => time::sleep(Duration::from_secs(20)).await,
+                _ => {}
+            }
+            Err("no resolver has an answer".into())
+        })
+    }
+
+    fn policy(&self) -> Bundle {
+        Bundle { path: "p.toml".into(), files: [("p.toml".into(), "default = \"drop\"\n".into())].into() }
+    }
+
+    fn history(&self) -> History {
+        History { policies: Vec::new(), in_force: None, confirmed: None }
+    }
+
+    fn apply(self: Arc<Self>, apply: Apply) -> BoxFuture<'static, Result<Applied, String>> {
+        Box::pin(async move {
+            let sha256 = apply.policy.sha256();
+            Ok(Applied {
+                number: 1,
+                sha256,
+                confirm_seconds: apply.confirm_seconds.map(u64::from),
+                warnings: Vec::new(),
+            })
+        })
+    }
+
+    fn confirm(&self) -> Result<Applied, String> {
+        Err("no policy waits to be confirmed".into())
+    }
+
+    fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>> {
+        Box::pin(async move { Err(format!("no policy {:?}", rollback.to)) })
+    }
+
+    fn detach(&self) {}
+}
+
+/// A served API; dropping it ends it.
+struct Api {
+    _stop: oneshot::Sender<()>,
+    folder: TempDir,
+    tcp: SocketAddr,
+}
+
+impl Api {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let ((stop, stopped), (told, heard)) = (oneshot::channel::<()>(), mpsc::channel());
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = Server::bind(&socket, None, &["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+                told.send(server.metrics_address()).unwrap();
+                tokio::select! {
+                    () = server.serve(Arc::new(Fake(broadcast::channel(16).0))) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { _stop: stop, folder, tcp: heard.recv().unwrap() }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.tcp).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// The whole answer to a request.
+    fn ask(&self, request: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask(&get(path))
+    }
+
+    /// That a client that does nothing wrong is served, and how soon.
+    fn serves(&self) -> Duration {
+        let start = Instant::now();
+        assert_eq!(self.get("/v1/status").status, 200);
+        start.elapsed()
+    }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: enforcer\r\nconnection: close\r\n\r\n")
+}
+
+fn post(path: &str, kind: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: enforcer\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn read(stream: &mut impl std::io::Read) -> Self {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 65_536];
+        let start = Instant::now();
+        // Where more was sent than was read, the answer comes all the same, and the connection is reset behind it.
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            bytes.extend_from_slice(&buffer[..length]);
+            assert!(start.elapsed() < Duration::from_secs(20), "an answer without an end");
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Self { status, head: head.to_lowercase(), body: body.into() }
+    }
+
+    /// Its detail, if it is a whole problem of a status.
+    fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{} {}", self.head, self.body);
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        let problem: Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], "about:blank");
+        assert!(!problem["title"].as_str().unwrap().is_empty());
+        problem["detail"].as_str().unwrap().into()
+    }
+}
+
+#[test]
+fn every_kind_of_error_is_a_problem_that_says_what_is_wrong() {
+    let api = Api::start();
+    assert!(api.get("/v1/statu").problem(404).contains("/v1/status"));
+    let wrong_method = api.ask(&post("/v1/status", "application/json", "{}"));
+    wrong_method.problem(405);
+    assert!(wrong_method.head.contains("allow: get,head"), "{}", wrong_method.head);
+    assert!(api.get("/v1/events?sevice=x").problem(400).contains("sevice"));
+    api.get("/v1/events?service=a&service=b").problem(400);
+    let resolve = |kind: &str, body: &str| api.ask(&post("/v1/resolve", kind, body));
+    resolve("application/json", "{").problem(400);
+    assert!(resolve("application/json", r#"{"nam": "a"}"#).problem(422).contains("nam"));
+    resolve("text/plain", r#"{"name": "a"}"#).problem(415);
+    for name in ["a b", "*.example", "192.0.2.1", "fd00::1", ""] {
+        assert!(resolve("application/json", &json!({ "name": name }).to_string()).problem(400).contains("not a name"));
+    }
+    let name = |name: &str| resolve("application/json", &json!({ "name": name }).to_string());
+    assert_eq!(name("www.example").problem(502), "no resolver has an answer");
+    assert!(name("defect.example").problem(500).contains("defect"));
+    assert!(resolve("application/json", &"x".repeat(70_000)).problem(413).contains("65536"));
+    let mut headers = get("/v1/status").replace("\r\n\r\n", "\r\n");
+    (0..40).for_each(|number| write!(headers, "x-{number}: {}\r\n", "y".repeat(500)).unwrap());
+    assert!(api.ask(&(headers + "\r\n")).problem(431).contains("16384"));
+    // Beyond all measure: no more than a status.
+    assert_eq!(api.ask(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000))).status, 414);
+    let late = Instant::now();
+    assert!(api.ask(&post("/v1/resolve", "application/json", "{}").replace("{}", "{")).problem(408).contains("5 sec"));
+    assert!((4..10).contains(&late.elapsed().as_secs()));
+}
+
+#[test]
+fn half_sent_requests_by_the_hundred_keep_nobody_out() {
+    let api = Api::start();
+    let late = |text: &str| {
+        let mut stream = api.connect();
+        // It may be cut off already.
+        let _ = stream.write_all(text.as_bytes());
+        stream
+    };
+    let whole = post("/v1/resolve", "application/json", "{ }");
+    let half_body = whole.strip_suffix(" }").unwrap();
+    for text in ["", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\nhost: e\r\nx: ", half_body] {
+        let held: Vec<UnixStream> = (0..600).map(|_| late(text)).collect();
+        let took = api.serves();
+        assert!(took < Duration::from_secs(1), "{took:?} behind {text:?}");
+        drop(held);
+    }
+}
+
+#[test]
+fn clients_that_do_not_read_keep_nobody_out() {
+    let api = Api::start();
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut stream = api.connect();
+        let _ = stream.write_all(get("/v1/names").as_bytes());
+        held.push(stream);
+    }
+    let took = api.serves();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn streams_and_long_questions_leave_places_for_others() {
+    let api = Api::start();
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut stream = api.connect();
+        stream.write_all(get("/v1/events/stream").as_bytes()).unwrap();
+        held.push(stream);
+        let mut stream = api.connect();
+        stream.write_all(post("/v1/resolve", "application/json", r#"{"name": "slow.example"}"#).as_bytes()).unwrap();
+        held.push(stream);
+    }
+    let took = api.serves();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(api.get("/v1/counters/stream").problem(503).contains("too many streams"));
+    let question = post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#);
+    assert!(api.ask(&question).problem(503).contains("try again"));
+}
+
+#[test]
+fn what_is_no_http_ends_its_own_connection_only() {
+    let api = Api::start();
+    let mut random = 1_u32;
+    for round in 0..200 {
+        let mut stream = api.connect();
+        let mut bytes: Vec<u8> = Vec::new();
+        for _ in 0..round {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            bytes.push((random >> 24) as u8);
+        }
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    for line in [
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /v1/status HTTP/1.1\r\na b: c\r\n\r\n",
+    ] {
+        assert!(matches!(api.ask(line).status, 0 | 400..=505), "{line}");
+    }
+    api.serves();
+}
+
+#[test]
+fn over_tcp_there_is_nothing_that_names_clients_or_changes_anything() {
+    let api = Api::start();
+    let ask = |request: &str| {
+        let mut stream = api.tcp();
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    };
+    for path in ["/v1/events", "/v1/events/stream", "/v1/names", "/v1/resolve"] {
+        assert!(ask(&get(path)).problem(404).contains("/v1/counters"), "{path}");
+    }
+    ask(&post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#)).problem(404);
+    for path in ["/v1/status", "/v1/counters", "/metrics"] {
+        assert_eq!(ask(&get(path)).status, 200, "{path}");
+        ask(&post(path, "application/json", "{}")).problem(405);
+    }
+    let document: Value = serde_json::from_str(&ask(&get("/v1/openapi.json")).body).unwrap();
+    let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    assert_eq!(paths, ["/metrics", "/v1/counters", "/v1/counters/stream", "/v1/openapi.json", "/v1/status"]);
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let mut stream = api.tcp();
+        stream.write_all(get("/v1/counters/stream").as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        streams.push(stream);
+    }
+    // An address has its share, and all of it is in use.
+    let mut refused = api.tcp();
+    let _ = refused.write_all(get("/v1/status").as_bytes());
+    assert_eq!(Answer::read(&mut refused).status, 0);
+    api.serves();
+    drop(streams);
+}
+
+#[test]
+fn answers_are_what_the_document_says() {
+    let api = Api::start();
+    let document: Value = serde_json::from_str(&api.get("/v1/openapi.json").body).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document, serde_json::to_value(routes::document(routes::all())).unwrap());
+    let valid = |schema: &Value, instance: &Value| {
+        let mut schema = schema.clone();
+        schema["components"] = document["components"].clone();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let errors: Vec<String> = validator.iter_errors(instance).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    };
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.values().all(|response| !response["description"].as_str().unwrap().is_empty()), "{path}");
+            assert!(responses.contains_key("default"), "{method} {path}");
+            if method == "get" && !path.ends_with("/stream") && path != "/metrics" {
+                let answer = api.get(path);
+                let schema = &responses["200"]["content"]["application/json"]["schema"];
+                assert!(schema.is_object(), "{path}");
+                valid(schema, &serde_json::from_str(&answer.body).unwrap());
+            }
+        }
+    }
+    let schema = &document["paths"]["/v1/resolve"]["post"]["responses"]["default"]["content"]["application/problem+json"]
+        ["schema"];
+    valid(schema, &serde_json::from_str(&api.get("/nowhere").body).unwrap());
+    let mut stream = api.connect();
+    stream.write_all(get("/v1/counters/stream").as_bytes()).unwrap();
+    let mut text = String::new();
+    let mut bytes = [0; 4096];
+    while !text.contains("\n\n") || !text.contains("data:") {
+        let length = stream.read(&mut bytes).unwrap();
+        text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+    }
+    assert!(text.to_lowercase().contains("content-type: text/event-stream"), "{text}");
+    let line = text.lines().find_map(|line| line.strip_prefix("data:")).unwrap();
+    let schema =
+        &document["paths"]["/v1/counters/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"]["schema"];
+    valid(schema, &serde_json::from_str(line).unwrap());
+}
+
+#[test]
+fn metrics_are_what_their_reader_asks_for() {
+    let api = Api::start();
+    let with = |accept: &str| api.ask(&get("/metrics").replace("host:", &format!("accept: {accept}\r\nhost:")));
+    let plain = with("*/*");
+    assert!(plain.head.contains("content-type: text/plain; version=0.0.4"), "{}", plain.head);
+    for line in [
+        "# TYPE enforcer_packets_total counter",
+        // Two rules on the same line of two files.
+        r#"enforcer_packets_total{part="lan",rule="line-3",service="any",action="allow"} 14"#,
+        r#"enforcer_bytes_total{part="pseudo",rule="default",service="any",action="drop"} 60"#,
+        r#"enforcer_program_run_seconds_total{program="lan_xdp"} 1.5"#,
+        r#"enforcer_interface_hooked{interface="lan0",role="lan"} 1"#,
+        // A resolver that is named twice.
+        r#"enforcer_resolver_failures_total{resolver="192.0.2.1:53"} 6"#,
+        r#"enforcer_reloads_total{result="failed"} 0"#,
+        "enforcer_names_unplaced_total 1",
+    ] {
+        assert!(plain.body.lines().any(|found| found == line), "{line} is not in\n{}", plain.body);
+    }
+    assert!(plain.body.contains(r#"enforcer_policy_info{file="/etc/a \"policy\".toml","#), "{}", plain.body);
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    for (accept, open) in [
+        (prometheus, true),
+        ("text/plain", false),
+        ("application/openmetrics-text;q=0.1, text/plain;q=0.2", false),
+        ("application/openmetrics-text", true),
+        ("image/png", false),
+    ] {
+        let answer = with(accept);
+        assert_eq!(answer.head.contains("application/openmetrics-text"), open, "{accept}: {}", answer.head);
+        assert_eq!(answer.body.ends_with("# EOF\n"), open, "{accept}");
+    }
+}
+
+#[test]
+fn groups_are_known_by_name_or_number() {
+    assert_eq!(server::group("root").unwrap().as_raw(), 0);
+    assert_eq!(server::group("54321").unwrap().as_raw(), 54_321);
+    let refused = server::group("no-such-group").unwrap_err();
+    assert!(refused.contains("groupadd --system no-such-group"), "{refused}");
+}

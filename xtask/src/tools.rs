@@ -1,0 +1,62 @@
+//! Programs that tests call and that are not to be installed on the system: they lie in cargo's target directory.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    run::{has, run, target_directory},
+    setup::{apt, apt_get},
+};
+
+/// The fuzzer of HTTP APIs, from PyPI.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Installs what is missing.
+pub fn install() -> Result<()> {
+    let folder = Path::new(&target_directory()?).join("tools");
+    fs::create_dir_all(&folder)?;
+    promtool(&folder)?;
+    schemathesis(&folder)
+}
+
+/// Prometheus' own judge of metrics and rules. It comes out of Debian's package, which is not installed: that would bring a server, and start it.
+fn promtool(folder: &Path) -> Result<()> {
+    let program = folder.join("promtool");
+    if program.is_file() {
+        return Ok(());
+    }
+    if !has("apt-get") || !has("dpkg-deb") {
+        bail!("please put Prometheus' promtool at {}: tests judge metrics and alert rules by it", program.display());
+    }
+    println!("setup: taking promtool out of the package prometheus (tests judge metrics and alert rules by it)");
+    let unpacked = folder.join("prometheus");
+    let _ = fs::remove_dir_all(&unpacked);
+    fs::create_dir_all(&unpacked)?;
+    apt_get(&["update", "-qq"])?;
+    run(Command::new("apt-get").args(["download", "-qq", "prometheus"]).current_dir(&unpacked))?;
+    let package = fs::read_dir(&unpacked)?.next().context("apt-get has downloaded nothing")??.path();
+    run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unpacked))?;
+    fs::rename(unpacked.join("usr/bin/promtool"), &program)?;
+    Ok(fs::remove_dir_all(&unpacked)?)
+}
+
+/// In an environment of its own; a mark says that it is whole.
+fn schemathesis(folder: &Path) -> Result<()> {
+    let mark = folder.join("schemathesis.version");
+    if fs::read_to_string(&mark).is_ok_and(|version| version == SCHEMATHESIS) {
+        return Ok(());
+    }
+    let makes_environments = || {
+        let tried = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+        tried.is_ok_and(|output| output.status.success())
+    };
+    if !makes_environments() {
+        apt(&["python3-venv"], "schemathesis, which tests send requests with, is a Python program")?;
+    }
+    println!("setup: installing {SCHEMATHESIS} in {} (a test sends requests to the API with it)", folder.display());
+    let environment = folder.join("schemathesis");
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", SCHEMATHESIS]))?;
+    Ok(fs::write(&mark, SCHEMATHESIS)?)
+}
