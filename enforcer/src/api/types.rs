@@ -201,6 +201,8 @@ pub struct RuleCounter {
 pub struct PseudoCounter {
     /// Its name.
     pub name: String,
+    /// What the policy does with such packets: `allow`, `drop`, `reject` or `monitor`.
+    pub action: String,
     /// Packets.
     pub packets: u64,
     /// Bytes.

@@ -1,35 +1,60 @@
 //! The command line: what was typed, and what it exits with.
 
 mod check;
+mod completions;
 mod counters;
 mod diff;
 mod events;
 mod explain;
 mod fmt;
+mod man;
 mod names;
+mod progress;
+mod rates;
 mod resolve;
 mod run;
 mod schema;
 mod services;
 mod status;
+mod style;
+mod units;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::api::client::NoController;
+
 /// Exit code of `explain` for a packet that would be denied.
 pub const DENIED: u8 = 3;
 
-/// Exit code of `diff` for policies that differ in effect.
+/// Exit code of `diff` for policies that differ in effect, and of `fmt --check` for files that are laid out otherwise.
 pub const CHANGED: u8 = 4;
+
+/// Exit code of `check --strict` if there are warnings, and of `doctor` if there are problems.
+pub const FOUND: u8 = 5;
+
+/// Exit code of commands that need a running controller, if there is none that answers.
+pub const NO_CONTROLLER: u8 = 6;
+
+/// All of them, for `--help` and the manual.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; explain: allowed
+  1  failed
+  2  wrong usage
+  3  explain: denied
+  4  diff: flows change; fmt --check: files are laid out otherwise
+  5  check --strict: warnings; doctor: problems
+  6  no controller answers";
 
 #[derive(Parser)]
 #[command(
     name = "enforcer",
     version,
     about = "An eBPF/XDP egress enforcer for Linux gateways",
-    after_help = "Exit codes: 0 done (explain: allowed), 1 failed, 2 wrong usage, 3 explain: denied, 4 diff: flows change."
+    after_help = EXIT_CODES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -65,6 +90,11 @@ enum Command {
     Counters(counters::Arguments),
     /// Show what became of single packets: those that were denied or would be, and those that rules log
     Events(events::Arguments),
+    /// Print what completes commands in a shell
+    Completions(completions::Arguments),
+    /// Write the manual's pages
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Where the controller listens.
@@ -85,11 +115,12 @@ pub fn main() -> ExitCode {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("enforcer: {}", short(&error));
+            let word = style::painted(style::BAD, "enforcer:");
+            anstream::eprintln!("{word} {}", short(&error));
             if verbose {
                 error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
             }
-            ExitCode::FAILURE
+            if error.is::<NoController>() { ExitCode::from(NO_CONTROLLER) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -108,6 +139,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Resolve(arguments) => resolve::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 
@@ -143,10 +176,10 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Writes text, reporting a closed pipe instead of panicking on it.
+/// Writes text, reporting a closed pipe instead of panicking on it. Colours only go to terminals, or where the environment wants them.
 fn print(text: &str) -> Result<()> {
     use io::Write as _;
-    let mut out = io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
@@ -155,13 +188,13 @@ fn print(text: &str) -> Result<()> {
 /// Rows with their columns aligned; those named in `right` to the right.
 fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| style::width(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let gap = " ".repeat(widths[column] - cell.chars().count());
+            let gap = " ".repeat(widths[column] - style::width(cell));
             line += &if right.contains(&column) { format!("{gap}{cell}  ") } else { format!("{cell}{gap}  ") };
         }
         text += line.trim_end();

@@ -1,6 +1,7 @@
 //! `enforcer run`.
 
 use std::{
+    io::{self, IsTerminal as _},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -78,6 +79,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         state: arguments.state,
         socket: arguments.socket.socket,
     };
+    // A second or two in which nothing else is said.
+    if io::stderr().is_terminal() {
+        eprintln!("enforcer: compiling the policy, and loading it into the kernel");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -14,6 +14,7 @@ use crate::{
         types::{Counters, Event, Names, PseudoCounter, Resolved, RuleCounter, Status},
     },
     dns::Name,
+    policy::words,
 };
 
 impl Source for Controller {
@@ -32,8 +33,10 @@ impl Source for Controller {
     fn counters(&self) -> Counters {
         let values = self.state().object.counters();
         let (first, rest) = values.split_at(pseudo::COUNT as usize);
-        let pseudo = pseudo::NAMES.iter().zip(first).map(|(name, value)| PseudoCounter {
+        let verdicts = &self.words.pseudo;
+        let pseudo = pseudo::NAMES.iter().zip(verdicts).zip(first).map(|((name, verdict), value)| PseudoCounter {
             name: (*name).into(),
+            action: words::name(verdict.action()).into(),
             packets: value.packets,
             bytes: value.bytes,
         });
