@@ -22,6 +22,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("unbound", "unbound"),
     ("chronyd", "chrony"),
     ("dig", "bind9-dnsutils"),
+    ("tmux", "tmux"),
+    ("man", "man-db"),
 ];
 
 /// Captures of real traffic that a test replays, and the Debian package that ships them.

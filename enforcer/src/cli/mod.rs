@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod counters;
 mod diff;
+mod doctor;
 mod events;
 mod explain;
 mod fmt;
@@ -17,6 +18,7 @@ mod schema;
 mod services;
 mod status;
 mod style;
+mod top;
 mod units;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -88,6 +90,10 @@ enum Command {
     Resolve(resolve::Arguments),
     /// Show packets and bytes by rule and service
     Counters(counters::Arguments),
+    /// Look at what of this machine and its interfaces helps or hinders, and say what to do
+    Doctor(doctor::Arguments),
+    /// Watch services, rules and denied clients by rate
+    Top(top::Arguments),
     /// Show what became of single packets: those that were denied or would be, and those that rules log
     Events(events::Arguments),
     /// Print what completes commands in a shell
@@ -138,6 +144,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Names(arguments) => names::run(&arguments),
         Command::Resolve(arguments) => resolve::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),

@@ -190,3 +190,86 @@ fn of_snooped(snooped: &Snooped) -> [(&'static str, String); 3] {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::UpstreamStatus;
+
+    fn status() -> Status {
+        let hook = |role: &str, interface: &str, hook: &str| HookStatus {
+            interface: interface.into(),
+            role: role.into(),
+            hook: hook.into(),
+        };
+        let upstream = UpstreamStatus {
+            address: "tls://192.0.2.1:853#dns.example".into(),
+            well: false,
+            failures: 2,
+            error: Some("its certificate is of an unknown CA (one of your own is named with --dns-ca)".into()),
+        };
+        Status {
+            version: "0.1.0".into(),
+            policy: "/etc/enforcer/school.toml".into(),
+            policy_sha256: "0123456789abcdef".repeat(4),
+            uptime_seconds: 3700,
+            hooks: vec![
+                hook("wan", "wan0", "TCX ingress"),
+                hook("wan", "wan0", "TCX egress"),
+                hook("snoop", "lan0", "TCX egress"),
+                hook("lan", "lan0", "TCX egress"),
+                hook("lan", "lan0", "native XDP"),
+            ],
+            services: 12,
+            rules: 30,
+            prefixes: 1203,
+            hosts: 40,
+            map_bytes: 58_000_000,
+            schedules: vec!["lessons".into()],
+            events_lost: 7,
+            warnings: vec!["lan1 is gone: its programs are attached again when it comes back".into()],
+            names: Some(NamesStatus {
+                counts: Counts { names: 3, addresses: 5, draining: 1, kept: 0, evicted: 0, refused: 2 },
+                unplaced: 0,
+                queries: None,
+                snooped: None,
+                upstreams: vec![upstream],
+            }),
+        }
+    }
+
+    #[test]
+    fn the_screen_fits_eighty_columns() {
+        let amount = |packets| Amount { packets, bytes: packets * 1000 };
+        let totals =
+            |scale: u64| Totals { allowed: amount(1_000_000 * scale), denied: amount(7 * scale), monitored: amount(0) };
+        let text = render(&status(), totals(1), totals(2), 0.5, Some(80));
+        let text = anstream::adapter::strip_str(&text).to_string();
+        let expected = "\
+version       0.1.0
+policy        /etc/enforcer/school.toml
+sha256        0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+policy size   12 services, 30 rules, 1203 prefixes, 40 hosts; kernel maps of
+              58.0 MB
+in force for  1 h 1 min
+schedules     now lessons
+lan           lan0 by native XDP and TCX egress
+wan           wan0 by TCX ingress and TCX egress
+snoop         lan0 by TCX egress
+allowed       2,000,000 packets/s   16.0 Gb/s   2,000,000 packets, 2.0 GB so far
+denied               14 packets/s  112.0 kb/s   14 packets, 14.0 kB so far
+events lost   7
+names         3 with 5 addresses, 1 draining, 0 kept as resolvers tell of none;
+              0 evicted, 2 refused
+resolver      tls://192.0.2.1:853#dns.example does not answer, 2 failures: its
+              certificate is of an unknown CA (one of your own is named with
+              --dns-ca)
+WARNING       lan1 is gone: its programs are attached again when it comes back
+";
+        assert_eq!(text, expected);
+        assert!(text.lines().all(|line| line.chars().count() <= 80));
+        // In a file, each is one line, which programs can look for.
+        let lines = render(&status(), totals(1), totals(2), 0.5, None);
+        assert_eq!(lines.lines().count(), 15);
+    }
+}
