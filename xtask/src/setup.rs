@@ -30,6 +30,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("lintian", "lintian"),
     ("mmdebstrap", "mmdebstrap"),
+    ("tmux", "tmux"),
+    ("man", "man-db"),
 ];
 
 /// Captures of real traffic that a test replays, and the Debian package that ships them.

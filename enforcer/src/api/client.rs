@@ -1,6 +1,10 @@
 //! The client: one request over the controller's socket.
 
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Error, Result, bail};
 use http_body_util::{BodyExt as _, Full};
@@ -11,9 +15,24 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
 use tokio::{net::UnixStream, time};
 
 use super::types::Problem;
+
+/// Nobody serves the API where it was looked for.
+#[derive(Debug, Error)]
+pub enum NoController {
+    /// There is no socket, or one that nobody listens on.
+    #[error("no controller on {}: start one with `enforcer run`, or say where its --socket is", .0.display())]
+    Absent(PathBuf),
+    /// It may be running, but is not for this user.
+    #[error("no controller on {} that answers you: be root, or in the group of the socket", .0.display())]
+    Forbidden(PathBuf),
+    /// It is there, but takes no connection now, or says nothing.
+    #[error("the controller on {} does not answer: try again, and see what it logs", .0.display())]
+    Silent(PathBuf),
+}
 
 /// Longer than a controller takes that is alive.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// If no controller answers, or it answers with a problem.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
-    whole(request(socket, Request::get(path), Bytes::new()), PATIENCE).await
+    whole(socket, request(socket, Request::get(path), Bytes::new()), PATIENCE).await
 }
 
 /// The JSON that comes of a JSON sent to a path.
@@ -45,16 +64,17 @@ pub async fn post_patiently<T: DeserializeOwned>(
     patience: Duration,
 ) -> Result<T> {
     let head = Request::post(path).header("content-type", "application/json");
-    whole(request(socket, head, serde_json::to_vec(body)?.into()), patience).await
+    whole(socket, request(socket, head, serde_json::to_vec(body)?.into()), patience).await
 }
 
 async fn whole<T: DeserializeOwned>(
+    socket: &Path,
     response: impl Future<Output = Result<Response<Incoming>>>,
     patience: Duration,
 ) -> Result<T> {
     let body = time::timeout(patience, async { anyhow::Ok(response.await?.collect().await?.to_bytes()) })
         .await
-        .context("the controller does not answer")??;
+        .with_context(|| NoController::Silent(socket.to_owned()))??;
     serde_json::from_slice(&body).context("the controller's answer is not what this version expects")
 }
 
@@ -89,14 +109,14 @@ pub async fn stream<T: DeserializeOwned>(
 
 async fn request(socket: &Path, head: Builder, body: Bytes) -> Result<Response<Incoming>> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
-        let socket = socket.display();
-        let message = match error.kind() {
-            ErrorKind::WouldBlock => format!("the controller on {socket} has too many connections waiting; try again"),
-            _ => {
-                format!("no controller on {socket}: is `enforcer run` running, and are you root or in its group?")
-            }
+        let path = socket.to_owned();
+        let what = match error.kind() {
+            ErrorKind::PermissionDenied => NoController::Forbidden(path),
+            // Too many connections wait there.
+            ErrorKind::WouldBlock => NoController::Silent(path),
+            _ => NoController::Absent(path),
         };
-        Error::new(error).context(message)
+        Error::new(error).context(what)
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

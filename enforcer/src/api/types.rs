@@ -300,7 +300,7 @@ pub struct RuleCounter {
 pub struct PseudoCounter {
     /// Its name.
     pub name: String,
-    /// `allow`, `drop`, `reject` or `monitor`.
+    /// What the policy does with such packets: `allow`, `drop`, `reject` or `monitor`.
     #[serde(default)]
     pub action: String,
     /// Packets.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duratio
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::Socket;
+use super::{Socket, units};
 use crate::{
     api::{
         client,
@@ -136,7 +136,7 @@ fn traffic_text(traffic: &[Traffic]) -> String {
         return String::new();
     }
     let row = |Traffic { policy, decision, packets, bytes }: &Traffic| {
-        vec![(*policy).to_owned(), decision.to_string(), packets.to_string(), super::size(*bytes)]
+        vec![(*policy).to_owned(), decision.to_string(), packets.to_string(), units::bytes(*bytes)]
     };
     let mut rows = vec![["POLICY", "DECIDED NOW BY", "PACKETS", "BYTES"].map(str::to_owned).to_vec()];
     rows.extend(traffic.iter().map(row));
@@ -168,7 +168,7 @@ mod tests {
             bytes: 700,
         };
         let other = RuleCounter { policy: "router".into(), packets: 1, ..rule.clone() };
-        let pseudo = vec![PseudoCounter { name: "default".into(), packets: 5, bytes: 50 }];
+        let pseudo = vec![PseudoCounter { name: "default".into(), action: "drop".into(), packets: 5, bytes: 50 }];
         let counters = Counters { rules: vec![other, rule], pseudo };
         let told = |old: &Policy, new: &Policy| {
             let traffic = traffic(&Diff::new(old, new).expect("small"), &counters);

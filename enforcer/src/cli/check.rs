@@ -5,6 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::{
+    progress::Progress,
+    style::{self, painted},
+};
+
 use crate::{
     advice::{Advice, Exposure, advise, exposures},
     catalog::{Catalogs, Pattern},
@@ -39,6 +44,7 @@ struct Report<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let progress = Progress::of("checking");
     let policy = match Policy::load(&arguments.policy) {
         Err(FileError::Mistakes(mistakes)) if arguments.json => {
             super::print_json(&mistakes)?;
@@ -49,6 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
     let warnings = advise(&policy, &Catalogs::beside(&Disk, &arguments.policy)?);
     let exposures = exposures(&policy);
+    drop(progress);
     if arguments.json {
         let (usage, names) = (&image.usage, names(&policy));
         super::print_json(&Report { usage, warnings: &warnings, exposures: &exposures, names })?;
@@ -59,12 +66,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         super::print(&exposures.iter().map(|exposure| shown(&file, exposure)).collect::<String>())?;
         super::print(&warnings.iter().map(|advice| told(&file, advice)).collect::<String>())?;
     }
-    Ok(if arguments.strict && !warnings.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if arguments.strict && !warnings.is_empty() { ExitCode::from(super::FOUND) } else { ExitCode::SUCCESS })
 }
 
 /// What a rule opens by names, with its place.
 fn shown(policy: &str, exposure: &Exposure) -> String {
-    format!("note: {}:{}: {exposure}\n", exposure.file.as_deref().unwrap_or(policy), exposure.line)
+    let word = painted(style::HEADING, "note:");
+    format!("{word} {}:{}: {exposure}\n", exposure.file.as_deref().unwrap_or(policy), exposure.line)
 }
 
 /// A warning with its place.
@@ -72,7 +80,8 @@ fn told(policy: &str, advice: &Advice) -> String {
     let Advice { file, line, message, help } = advice;
     let file = file.as_deref().unwrap_or(policy);
     let place = line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
-    format!("warning: {place}: {message}\n  help: {help}\n")
+    let word = painted(style::WARNING, "warning:");
+    format!("{word} {place}: {message}\n  help: {help}\n")
 }
 
 /// The names that rules speak of, by service.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::Socket;
+use super::{Socket, style, units};
 use crate::api::{
     client,
     types::{Counters, PseudoCounter, RuleCounter},
@@ -53,16 +53,20 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
     if change {
         rows[0].extend(["PACKETS/S", "BYTES/S"]);
     }
-    let mut rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().map(str::to_owned).collect()).collect();
+    let mut rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|row| row.into_iter().map(|word| style::painted(style::HEADING, word)).collect())
+        .collect();
     let mut row = |words: [&str; 4], now: (u64, u64), before: Option<(u64, u64)>| {
         let mut cells: Vec<String> = words.into_iter().map(str::to_owned).collect();
-        cells.extend([now.0.to_string(), super::size(now.1)]);
+        cells[3] = style::painted(style::of_action(words[3]), words[3]);
+        cells.extend([now.0.to_string(), units::bytes(now.1)]);
         if change {
             let before = before.unwrap_or_default();
             if before == now {
                 return;
             }
-            cells.extend([now.0.saturating_sub(before.0).to_string(), super::size(now.1.saturating_sub(before.1))]);
+            cells.extend([now.0.saturating_sub(before.0).to_string(), units::bytes(now.1.saturating_sub(before.1))]);
         }
         rows.push(cells);
     };
@@ -72,10 +76,10 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
         row([policy, rule, service.as_deref().unwrap_or("any"), action], (*packets, *bytes), earlier);
     }
     for (index, counter) in now.pseudo.iter().enumerate() {
-        let PseudoCounter { name, packets, bytes, .. } = counter;
+        let PseudoCounter { name, action, packets, bytes } = counter;
         let earlier =
             before.and_then(|before| before.pseudo.get(index)).map(|counter| (counter.packets, counter.bytes));
-        row(["-", name, "-", "-"], (*packets, *bytes), earlier);
+        row(["-", name, "-", action], (*packets, *bytes), earlier);
     }
     super::table(&rows, &[4, 5, 6, 7])
 }

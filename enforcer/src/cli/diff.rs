@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
+use super::progress::Progress;
+
 use crate::{
     compile::{self, Limits},
     control,
@@ -25,6 +27,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let progress = Progress::of("comparing");
     let [old, new] = [&arguments.old, &arguments.new].map(|path| -> Result<Policy> {
         let policy = Policy::load(path)?;
         // What cannot be put in force need not be compared, and might take for ever.
@@ -32,6 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(policy)
     });
     let diff = Diff::new(&old?, &new?)?;
+    drop(progress);
     if arguments.json {
         super::print_json(&diff)?;
     } else {

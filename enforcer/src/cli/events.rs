@@ -5,8 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use form_urlencoded::byte_serialize;
 
-use super::Socket;
-use crate::api::{client, types::Events};
+use super::{
+    Socket,
+    style::{self, painted},
+};
+use crate::api::{
+    client,
+    types::{Event, Events},
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -35,8 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if arguments.json {
             told.events.iter().try_for_each(super::print_json)?;
         } else {
-            let lines = told.events.iter().map(|event| format!("{}  {event}\n", event.time));
-            super::print(&lines.collect::<String>())?;
+            super::print(&told.events.iter().map(line).collect::<String>())?;
         }
         if told.lost > known {
             eprintln!("enforcer: {} events were not told since the start", told.lost);
@@ -54,4 +59,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         show(&super::block_on(client::get(socket, &format!("/v1/events{query}")))?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An event with its time, the action set off.
+fn line(event: &Event) -> String {
+    let text = event.to_string();
+    let rest = text.strip_prefix(&event.action).unwrap_or(&text);
+    format!(
+        "{}  {}{rest}\n",
+        painted(style::FAINT, &event.time),
+        painted(style::of_action(&event.action), &event.action)
+    )
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Socket;
+use super::{Socket, style};
 use crate::{
     api::{
         client,
@@ -121,6 +121,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             (Destination::Name(_), Some(address)) => format!("{address}: "),
             (Destination::Name(_), None) => "an address that nothing else covers (none is known): ".into(),
         };
+        let action = style::painted(style::of_action(action), action);
         super::print(&format!("{place}{action}: {why}\n"))?;
     }
     let passes = answers.iter().all(|answer| answer.explanation.passes);

@@ -17,7 +17,7 @@ pub struct Arguments {
     /// Policies or catalogues; `-` reads standard input and writes standard output
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Change nothing: name the files that are laid out otherwise, and exit with 1 if there are any
+    /// Change nothing: name the files that are laid out otherwise, and exit with 4 if there are any
     #[arg(long)]
     check: bool,
 }
@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if arguments.check {
             if text != source.text {
                 super::print(&format!("{}\n", path.display()))?;
-                code = ExitCode::FAILURE;
+                code = ExitCode::from(super::CHANGED);
             }
         } else if piped {
             super::print(&text)?;
@@ -72,7 +72,7 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("a mode");
         symlink(&file, &link).expect("a link");
         let arguments = |check| Arguments { files: vec![link.clone()], check };
-        assert_eq!(run(&arguments(true)).expect("a check"), ExitCode::FAILURE);
+        assert_eq!(run(&arguments(true)).expect("a check"), ExitCode::from(crate::cli::CHANGED));
         assert_eq!(run(&arguments(false)).expect("a change"), ExitCode::SUCCESS);
         assert_eq!(run(&arguments(true)).expect("a check"), ExitCode::SUCCESS);
         assert_eq!(fs::read_to_string(&file).expect("a file"), "default = \"drop\"\n");

@@ -2,44 +2,68 @@
 
 mod apply;
 mod check;
+mod completions;
 mod counters;
 mod detach;
 mod diff;
+mod doctor;
 mod events;
 mod explain;
 mod fmt;
 mod history;
+mod man;
 mod names;
 mod openapi;
+mod progress;
+mod rates;
 mod resolve;
 mod run;
 mod schema;
 mod services;
 mod status;
+mod style;
+mod top;
+mod units;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tracing::level_filters::LevelFilter;
 
-use crate::service;
+use crate::{api::client::NoController, service};
 
 /// Exit code of `explain` for a packet that would be denied.
 pub const DENIED: u8 = 3;
 
-/// Exit code of `diff` for policies that differ in effect.
+/// Exit code of `diff` and `apply --dry-run` for policies that differ in effect, and of `fmt --check` for files that are laid out otherwise.
 pub const CHANGED: u8 = 4;
 
 /// Where pins are, unless somewhere else is named.
 const PINS: &str = "/sys/fs/bpf/enforcer";
+
+/// Exit code of `check --strict` if there are warnings, and of `doctor` if there are problems.
+pub const FOUND: u8 = 5;
+
+/// Exit code of commands that need a running controller, if there is none that answers.
+pub const NO_CONTROLLER: u8 = 6;
+
+/// All of them, for `--help` and the manual.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; explain: allowed
+  1  failed
+  2  wrong usage
+  3  explain: denied
+  4  diff, apply --dry-run: flows change; fmt --check: files are laid out otherwise
+  5  check --strict: warnings; doctor: problems
+  6  no controller answers";
 
 #[derive(Parser)]
 #[command(
     name = "enforcer",
     version,
     about = "An eBPF/XDP egress enforcer for Linux gateways",
-    after_help = "Exit codes: 0 done (explain: allowed), 1 failed, 2 wrong usage, 3 explain: denied, 4 diff: flows change."
+    after_help = EXIT_CODES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -85,8 +109,17 @@ enum Command {
     Resolve(resolve::Arguments),
     /// Show packets and bytes by rule and service
     Counters(counters::Arguments),
+    /// Look at what of this machine and its interfaces helps or hinders, and say what to do
+    Doctor(doctor::Arguments),
+    /// Watch services, rules and denied clients by rate
+    Top(top::Arguments),
     /// Show what became of single packets: those that were denied or would be, and those that rules log
     Events(events::Arguments),
+    /// Print what completes commands in a shell
+    Completions(completions::Arguments),
+    /// Write the manual's pages
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Where the controller listens.
@@ -102,18 +135,23 @@ struct Socket {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let verbose = cli.verbose;
-    service::log::begin(match &cli.command {
-        Command::Run(arguments) => arguments.log,
-        _ => LevelFilter::ERROR,
-    });
+    let is_controller = matches!(cli.command, Command::Run(_));
+    if let Command::Run(arguments) = &cli.command {
+        service::log::begin(arguments.log);
+    }
     match dispatch(cli.command) {
         Ok(code) => code,
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let causes = error.chain().skip(1).filter(|_| verbose).map(|cause| format!("\n  because: {cause}"));
-            tracing::error!("{}{}", short(&error), causes.collect::<String>());
-            ExitCode::FAILURE
+            let message = format!("{}{}", short(&error), causes.collect::<String>());
+            if is_controller {
+                tracing::error!("{message}");
+            } else {
+                anstream::eprintln!("{} {message}", style::painted(style::BAD, "enforcer:"));
+            }
+            if error.is::<NoController>() { ExitCode::from(NO_CONTROLLER) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -137,7 +175,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Names(arguments) => names::run(&arguments),
         Command::Resolve(arguments) => resolve::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 
@@ -173,37 +215,25 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Writes text, reporting a closed pipe instead of panicking on it.
+/// Writes text, reporting a closed pipe instead of panicking on it. Colours only go to terminals, or where the environment wants them.
 fn print(text: &str) -> Result<()> {
     use io::Write as _;
-    let mut out = io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
 }
 
-/// Bytes with the unit that leaves at most four digits.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 /// Rows with their columns aligned; those named in `right` to the right.
 fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| style::width(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let gap = " ".repeat(widths[column] - cell.chars().count());
+            let gap = " ".repeat(widths[column] - style::width(cell));
             line += &if right.contains(&column) { format!("{gap}{cell}  ") } else { format!("{cell}{gap}  ") };
         }
         text += line.trim_end();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use super::Socket;
+use super::{Socket, style, units};
 use crate::{
     api::{
         client,
@@ -81,17 +81,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn render(names: &Names) -> String {
-    let mut rows = vec![["NAME", "ADDRESS", "LEFT", "USED", "HOW", "SERVICES"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["NAME", "ADDRESS", "LEFT", "USED", "HOW", "SERVICES"]
+            .map(|word| style::painted(style::HEADING, word))
+            .to_vec(),
+    ];
     rows.extend(names.names.iter().map(|entry| {
         vec![
             entry.name.clone(),
             entry.address.to_string(),
             match entry.seconds_left {
                 _ if !entry.matched => "not matched".to_owned(),
-                Some(left) => super::status::duration(left),
+                Some(left) => units::duration(left),
                 None => "draining".to_owned(),
             },
-            entry.used_seconds.map_or_else(|| "-".to_owned(), |used| format!("{} ago", super::status::duration(used))),
+            entry.used_seconds.map_or_else(|| "-".to_owned(), |used| format!("{} ago", units::duration(used))),
             match entry.how {
                 How::Asked => "asked",
                 How::Snooped => "snooped",
@@ -109,7 +113,7 @@ fn render(names: &Names) -> String {
 /// What has become of a name's address.
 #[derive(Debug, PartialEq, Serialize)]
 struct Change<'a> {
-    /// `live`, `draining` or `gone`.
+    /// `live`, `kept` (resolvers tell of none any more), `draining` or `gone`.
     change: &'a str,
     #[serde(flatten)]
     entry: &'a NameAddress,
@@ -120,7 +124,11 @@ fn changes<'a>(before: &'a Names, now: &'a Names) -> Vec<Change<'a>> {
     fn index(names: &Names) -> BTreeMap<(&str, IpAddr), &NameAddress> {
         names.names.iter().map(|entry| ((entry.name.as_str(), entry.address), entry)).collect()
     }
-    let state = |entry: &NameAddress| if entry.seconds_left.is_some() { "live" } else { "draining" };
+    let state = |entry: &NameAddress| match (entry.seconds_left, entry.how) {
+        (None, _) => "draining",
+        (Some(_), How::Kept) => "kept",
+        (Some(_), _) => "live",
+    };
     let (old, new) = (index(before), index(now));
     let differs = |key: &(&str, IpAddr), entry: &NameAddress| {
         old.get(key).is_none_or(|old| (state(old), &old.services) != (state(entry), &entry.services))
@@ -145,12 +153,16 @@ mod tests {
             how: How::Asked,
             used_seconds: None,
         };
+        let kept = |name: &str| NameAddress { how: How::Kept, ..entry(name, Some(86_400), &["a"]) };
         let before = Names {
             names: vec![
                 entry("stays", Some(9), &["a"]),
                 entry("more", Some(9), &["a"]),
                 entry("ends", Some(1), &["a"]),
                 entry("drains", Some(1), &["a"]),
+                entry("lost", Some(1), &["a"]),
+                kept("found"),
+                kept("silent"),
             ],
         };
         let now = Names {
@@ -159,11 +171,14 @@ mod tests {
                 entry("more", Some(8), &["a", "b"]),
                 entry("drains", None, &["a"]),
                 entry("new", Some(60), &["b"]),
+                kept("lost"),
+                entry("found", Some(60), &["a"]),
+                kept("silent"),
             ],
         };
         let told = changes(&before, &now);
         let told: Vec<String> = told.iter().map(|told| format!("{} {}", told.change, told.entry.name)).collect();
-        assert_eq!(told, ["draining drains", "live more", "live new", "gone ends"]);
+        assert_eq!(told, ["draining drains", "live found", "kept lost", "live more", "live new", "gone ends"]);
         assert_eq!(changes(&now, &now), []);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, IsTerminal as _},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -110,6 +111,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         socket_group: arguments.socket_group,
         metrics_listen: arguments.metrics_listen,
     };
+    // A second or two in which nothing else is said.
+    if io::stderr().is_terminal() {
+        eprintln!("enforcer: compiling the policy, and loading it into the kernel");
+    }
     // Which takes more than is kept.
     pins::mount_for(&options.pins);
     privileges::drop_unneeded()?;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use super::style;
 use crate::{
     catalog::{Catalog, Catalogs, Entry, Host, Service},
     policy::files::Disk,
@@ -50,7 +51,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// A line for each.
 fn list(found: &[(&Catalog, &Service)]) -> String {
-    let mut rows = vec![["SERVICE", "TITLE", "TAGS", "PREFIXES", "NAMES"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["SERVICE", "TITLE", "TAGS", "PREFIXES", "NAMES"].map(|word| style::painted(style::HEADING, word)).to_vec(),
+    ];
     rows.extend(found.iter().map(|(catalog, service)| {
         let names = service.names().count();
         let prefixes = service.hosts().count() - names;
@@ -77,7 +80,9 @@ fn show(catalog: &Catalog, service: &Service) -> String {
         catalog.source,
         catalog.date
     );
-    let mut rows = vec![["HOST", "PORTS", "PROXY", "SYSTEMS", "PURPOSE"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["HOST", "PORTS", "PROXY", "SYSTEMS", "PURPOSE"].map(|word| style::painted(style::HEADING, word)).to_vec(),
+    ];
     for entry in &service.entries {
         let Entry { ports, os, proxy, purpose, .. } = entry;
         rows.extend(entry.hosts.iter().map(|host| {

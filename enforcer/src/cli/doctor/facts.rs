@@ -1,0 +1,57 @@
+//! What `doctor` judges by. Nothing is what could not be found out.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+/// A machine, as seen from this network namespace.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The kernel's release, such as `6.12.9-amd64`.
+    pub kernel: String,
+    /// Whether the kernel tells its types.
+    pub btf: bool,
+    /// `net.core.bpf_jit_enable`.
+    pub jit: Option<u32>,
+    /// `kernel.unprivileged_bpf_disabled`.
+    pub unprivileged_disabled: Option<u32>,
+    /// Whether a BPF file system is on /sys/fs/bpf.
+    pub bpffs: bool,
+    /// The caller's effective capabilities.
+    pub capabilities: u64,
+    /// `net.ipv4.ip_forward`, and `net.ipv6.conf.all.forwarding`.
+    pub forwarding: [Option<u32>; 2],
+    /// Where somebody listens on port 53.
+    pub dns: Vec<SocketAddr>,
+    /// Whether something keeps the clock.
+    pub clock: bool,
+    /// Flow tables of nftables that are handed to hardware.
+    pub flow_offload: Option<Vec<String>>,
+    pub interfaces: Vec<Interface>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Interface {
+    pub name: String,
+    /// Whether it was named as `--lan`, or as `--wan`.
+    pub role: Option<&'static str>,
+    /// The NIC's driver; a device without one is a virtual one.
+    pub driver: Option<String>,
+    pub mtu: u32,
+    /// Receive queues.
+    pub queues: usize,
+    /// What of XDP its driver can, as the kernel's `netdev` family has it.
+    pub xdp_features: Option<u64>,
+    /// Offloads by ethtool's names, and whether they are on.
+    pub offloads: BTreeMap<String, bool>,
+    /// The XDP programs there.
+    pub xdp: Vec<String>,
+    /// TCX programs at ingress and egress, or why they cannot be told.
+    pub tcx: Result<Vec<String>, String>,
+    /// Kinds of classic TC filters.
+    pub filters: Vec<String>,
+    /// VLAN devices on it.
+    pub vlans: Vec<String>,
+    /// `rp_filter` as it applies.
+    pub rp_filter: Option<u32>,
+    /// Bytes of the largest packet that the stack makes for it.
+    pub gso_max: u32,
+}
