@@ -120,8 +120,8 @@ fn bridge(socket: PathBuf) -> Result<String> {
     Ok(format!("http://{address}"))
 }
 
-/// Streams have no end, which the fuzzer would wait for; they are tested elsewhere.
-const FUZZ: &str = "--exclude-path-regex /stream$ --checks all --max-examples 100 --seed 1 --no-color --request-timeout 20 --generation-database none";
+/// Streams have no end, which the fuzzer would wait for, and detaching ends what it asks; they are tested elsewhere.
+const FUZZ: &str = "--exclude-path-regex /(stream|detach)$ --checks all --max-examples 100 --seed 1 --no-color --request-timeout 20 --generation-database none";
 
 #[test]
 fn schemathesis_finds_no_fault_with_the_api() -> Result<()> {
@@ -137,8 +137,7 @@ fn schemathesis_finds_no_fault_with_the_api() -> Result<()> {
         .output()?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{said}");
-    // Every path but the streams.
-    assert!(said.contains("6 selected / 8 total"), "{said}");
+    assert!(said.contains("11 selected / 14 total"), "{said}");
     enforcer.ask("status")?;
     enforcer.stop()
 }

@@ -103,10 +103,12 @@ fn a_stopped_controller_leaves_enforcement_and_can_be_told_to_take_it_along() ->
 }
 
 #[test]
-fn an_interface_that_is_made_again_passes_nothing_unjudged_where_it_fails_closed() -> Result<()> {
+fn an_interface_that_is_made_again_forwards_nothing_unjudged_where_it_fails_closed() -> Result<()> {
     let lab = Lab::new()?;
     let run = format!("{RUN} --fail closed");
-    let enforcer = Enforcer::start(&lab, &policy(""), &run)?;
+    // Else the WAN's program would keep it all, as not judged.
+    let open = format!("unlisted = \"allow\"\n{}", policy(""));
+    let enforcer = Enforcer::start(&lab, &open, &run)?;
     let again = || {
         lab.gateway.run("ip link del lan0")?;
         lab.connect_client()?;

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::run::{self, cargo, cargo_path, has, run};
 
@@ -46,18 +46,13 @@ fn gather(folder: &Path, version: &str) -> Result<()> {
     let product = run::built("enforcer")?;
     for (shell, path) in SHELLS {
         let output = Command::new(&product).args(["completions", shell]).output()?;
-        if output.status.success() {
-            fs::write(made(share.join(path))?, output.stdout)?;
-        }
+        ensure!(output.status.success(), "no completions for {shell}");
+        fs::write(made(share.join(path))?, output.stdout)?;
     }
-    // Its outcome is of no account while not every command is there.
     let pages = made(share.join("man/man1/enforcer.1"))?;
-    Command::new(&product).arg("man").arg(pages.with_file_name("")).output()?;
+    run(Command::new(&product).arg("man").arg(pages.with_file_name("")))?;
     for kind in ["grafana", "prometheus"] {
         let source = Path::new(ROOT).join("enforcer/dist").join(kind);
-        if !source.is_dir() {
-            continue;
-        }
         for entry in fs::read_dir(&source)? {
             let entry = entry?;
             fs::copy(entry.path(), made(share.join("enforcer").join(kind).join(entry.file_name()))?)?;

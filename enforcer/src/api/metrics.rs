@@ -101,6 +101,13 @@ impl Page<'_> {
         ] {
             self.gauge(name, help, None, value as u64)?;
         }
+        let unconfirmed = u64::from(status.confirm_seconds.is_some());
+        self.gauge(
+            "policy_unconfirmed",
+            "Whether the policy before comes back unless this one is confirmed",
+            None,
+            unconfirmed,
+        )?;
         self.counter("events_lost", "Events that were not told, as there were too many at once", status.events_lost)?;
         let reloads = status.reloads;
         let results =
@@ -152,6 +159,8 @@ impl Page<'_> {
         let hooked = interfaces
             .iter()
             .map(|one| ([("interface", one.interface.as_str()), ("role", one.role.as_str())], u64::from(one.hooked)));
+        let help = "Time for which interfaces that came back were there without programs";
+        self.counters("unhooked", help, Some(&Unit::Seconds), [([], status.unhooked_seconds)])?;
         let help = "Whether programs are attached to an interface that the command line names";
         self.gauges("interface_hooked", help, None, hooked)?;
         let traffic: Vec<_> = interfaces

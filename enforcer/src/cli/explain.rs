@@ -7,16 +7,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Socket, style};
 use crate::{
-    api::{
-        client,
-        types::{Names, Status},
-    },
+    api::{client, types::Names},
     compile::{self, Image, Limits},
     control,
     dns::Name,
@@ -128,14 +125,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::from(super::DENIED) })
 }
 
-/// The policy of the running controller, as it was loaded.
+/// The policy of the running controller.
 fn in_force(socket: &Path) -> Result<Policy> {
-    let status: Status = super::block_on(client::get(socket, "/v1/status"))?;
-    let (bundle, policy) = Bundle::load(Path::new(&status.policy))?;
-    if bundle.sha256() != status.policy_sha256 {
-        bail!("{} has changed since it was put in force", status.policy);
-    }
-    Ok(policy)
+    let bundle: Bundle = super::block_on(client::get(socket, "/v1/policy"))?;
+    Ok(bundle.policy()?)
 }
 
 /// Names that have addresses for new connections.

@@ -68,7 +68,7 @@ fn render(status: &Status, before: Totals, now: Totals, seconds: f64, width: Opt
             status.map_bytes as f64 / 1e6
         ),
     );
-    row("in force for", units::duration(status.uptime_seconds));
+    row("running for", units::duration(status.uptime_seconds));
     if !status.schedules.is_empty() {
         row("schedules", format!("now {}", status.schedules.join(", ")));
     }
@@ -87,6 +87,10 @@ fn render(status: &Status, before: Totals, now: Totals, seconds: f64, width: Opt
         for (word, text) in of_names(names) {
             row(word, text);
         }
+    }
+    if let Some(seconds) = status.confirm_seconds {
+        let text = format!("`enforcer confirm` within {seconds} s, or the policy before comes back");
+        rows.push(vec![painted(style::WARNING, "unconfirmed"), painted(style::WARNING, &text)]);
     }
     let unplaced = status.names.as_ref().map_or(0, |names| names.unplaced);
     let unplaced = (unplaced > 0)
@@ -234,6 +238,8 @@ mod tests {
                 snooped: None,
                 upstreams: vec![upstream],
             }),
+            confirm_seconds: Some(42),
+            ..Status::default()
         }
     }
 
@@ -250,7 +256,7 @@ policy        /etc/enforcer/school.toml
 sha256        0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 policy size   12 services, 30 rules, 1203 prefixes, 40 hosts; kernel maps of
               58.0 MB
-in force for  1 h 1 min
+running for   1 h 1 min
 schedules     now lessons
 lan           lan0 by native XDP and TCX egress
 wan           wan0 by TCX ingress and TCX egress
@@ -263,12 +269,13 @@ names         3 with 5 addresses, 1 draining, 0 kept as resolvers tell of none;
 resolver      tls://192.0.2.1:853#dns.example does not answer, 2 failures: its
               certificate is of an unknown CA (one of your own is named with
               --dns-ca)
+unconfirmed   `enforcer confirm` within 42 s, or the policy before comes back
 WARNING       lan1 is gone: its programs are attached again when it comes back
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.chars().count() <= 80));
         // In a file, each is one line, which programs can look for.
         let lines = render(&status(), totals(1), totals(2), 0.5, None);
-        assert_eq!(lines.lines().count(), 15);
+        assert_eq!(lines.lines().count(), 16);
     }
 }

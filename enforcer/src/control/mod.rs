@@ -6,45 +6,34 @@ mod history;
 mod hooks;
 mod inforce;
 mod learning;
+mod options;
 mod predecessor;
 mod record;
 mod reload;
 mod snoop;
 mod source;
 mod start;
+mod state;
 mod tables;
 
 use std::{
-    collections::HashMap,
+    future,
     hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use enforcer_ebpf::abi;
-use jiff::Timestamp;
-use nix::unistd::Gid;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
-    task::AbortHandle,
     time,
 };
 
 use crate::{
     api::{server::Server as Api, source::Source},
-    dns::forwarder::{
-        Forwarder,
-        upstream::{Server, Upstreams},
-    },
-    events::{self, Names},
+    dns::forwarder::{Forwarder, upstream::Upstreams},
     kernel::{
-        attach::XdpMode,
-        diagnostics::Diagnostics,
-        events::Events,
         guard,
         object::{Extras, Object},
         pins::Pins,
@@ -59,77 +48,17 @@ use crate::{
 };
 use dns::Asking;
 use history::History;
-use hooks::{Followed, Hooks};
+use hooks::Hooks;
 use inforce::InForce;
 use learning::Learning;
-use predecessor::Predecessor;
+pub use options::{Fail, OnExit, Options};
 use record::Record;
 use reload::Pending;
 use snoop::Snooping;
+use state::{State, names_of};
 
-/// What becomes of what is enforced when the controller stops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnExit {
-    /// The kernel goes on enforcing.
-    #[default]
-    Keep,
-    /// All programs are taken off their interfaces.
-    Detach,
-}
-
-/// What becomes of packets of an interface that is there without its programs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Fail {
-    /// They pass, until the programs are on it.
-    #[default]
-    Open,
-    /// They are not forwarded.
-    Closed,
-}
-
-/// What `enforcer run` is told.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Interfaces that clients are behind.
-    pub lans: Vec<String>,
-    /// Interfaces that lead outside.
-    pub wans: Vec<String>,
-    /// The policy's file.
-    pub policy: PathBuf,
-    /// How to catch frames on LANs.
-    pub xdp: XdpMode,
-    /// Whether the kernel's programs tell about malformed frames.
-    pub diagnose: bool,
-    /// Where clients are served DNS.
-    pub dns_listen: Vec<SocketAddr>,
-    /// Resolvers whose answers to clients are heard. Without any, nor DNS for clients, names are not matched.
-    pub dns_snoop: Vec<IpAddr>,
-    /// Resolvers to ask; without any, the system's.
-    pub dns_upstream: Vec<Server>,
-    /// CAs, in PEM, by which encrypted upstreams are known; if none, the system's.
-    pub dns_ca: Option<PathBuf>,
-    /// Where policies and names' addresses are kept over a restart.
-    pub state: PathBuf,
-    /// Where the kernel's programs are kept over a restart: a directory of a BPF file system.
-    pub pins: PathBuf,
-    /// When the controller stops.
-    pub on_exit: OnExit,
-    /// Where no program is.
-    pub fail: Fail,
-    /// The API's socket.
-    pub socket: PathBuf,
-    /// Whose group may open it, if not the controller's own.
-    pub socket_group: Option<Gid>,
-    /// Where metrics, and what else is safe to tell, are served over TCP.
-    pub metrics_listen: Vec<SocketAddr>,
-}
-
-impl Options {
-    /// Whether addresses of names become known.
-    const fn learns(&self) -> bool {
-        !self.dns_listen.is_empty() || !self.dns_snoop.is_empty()
-    }
-}
+/// How often is looked for the guard.
+const GUARD: Duration = Duration::from_secs(5);
 
 /// Puts a policy in force, serves the API and follows the network, until SIGINT or SIGTERM. What an earlier controller has left in force is so until this one's
 /// takes its place.
@@ -199,6 +128,7 @@ pub async fn run(options: &Options) -> Result<()> {
             facts: facts.clone(),
             reader: None,
             warnings: Vec::new(),
+            guarded: None,
             pins_lost: false,
             unhooked: Duration::ZERO,
         }),
@@ -235,6 +165,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = follow_netlink(sender) => {}
         () = controller.follow(changes) => {}
         () = controller.keep_time() => {}
+        () = controller.keep_guard() => {}
         () = controller.serve_dns() => {}
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
@@ -293,19 +224,6 @@ fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
     })
 }
 
-/// What is wrong when the BPF file system is gone.
-fn pins_lost(pins: &Path) -> String {
-    format!(
-        "the pins in {} are gone: the kernel enforces only for as long as this controller runs; mount the BPF file system and start it again",
-        pins.display()
-    )
-}
-
-/// Names of interfaces by index.
-fn names_of(facts: &Facts) -> HashMap<u32, String> {
-    facts.interfaces.iter().map(|interface| (interface.index, interface.name.clone())).collect()
-}
-
 struct Controller {
     options: Options,
     since: Instant,
@@ -331,27 +249,6 @@ struct Controller {
     /// How much of what was learned is noted.
     noted: watch::Sender<u64>,
     snooping: Option<Snooping>,
-}
-
-struct State {
-    object: Object,
-    /// The set before, for as long as it may still count.
-    predecessor: Option<Predecessor>,
-    hooks: Hooks,
-    /// What names stand for, if they are learned.
-    learning: Option<Learning>,
-    /// Names of interfaces by index.
-    interfaces: Arc<HashMap<u32, String>>,
-    /// The network as it was last told.
-    facts: Facts,
-    /// Who takes down the kernel's events.
-    reader: Option<AbortHandle>,
-    /// What of the network's last change could not be followed.
-    warnings: Vec<String>,
-    /// Links are not pinned any more.
-    pins_lost: bool,
-    /// For how long interfaces that came back were there without programs.
-    unhooked: Duration,
 }
 
 impl Controller {
@@ -388,40 +285,15 @@ impl Controller {
         }
     }
 
-    /// Lets what a set's programs tell be heard, in place of what the set before tells: soon nothing.
-    fn tell(self: &Arc<Self>, in_force: &Arc<InForce>, events: Events, diagnostics: Option<Diagnostics>) {
-        let controller = Arc::clone(self);
-        let of = Arc::clone(in_force);
-        let reader = tokio::spawn(async move {
-            if let Err(error) = controller.record(&of, events).await {
-                tracing::warn!("events are not told any more: {error}");
-            }
-        });
-        if let Some(before) = self.state().reader.replace(reader.abort_handle()) {
-            tokio::spawn(async move {
-                time::sleep(reload::GRACE).await;
-                before.abort();
-            });
+    /// Sees to it that rules of nftables are there that others may flush, as a firewall's reload does.
+    async fn keep_guard(&self) {
+        if self.options.fail == Fail::Open {
+            return future::pending().await;
         }
-        if let Some(diagnostics) = diagnostics {
-            let of = Arc::downgrade(in_force);
-            // A flood of messages must not keep the controller from its work.
-            std::thread::spawn(move || diagnostics.follow(|| of.strong_count() > 0));
+        loop {
+            time::sleep(GUARD).await;
+            self.state().look_at_guard(&self.options);
         }
-    }
-
-    /// Takes down the kernel's events, which number rules as a policy does.
-    async fn record(&self, in_force: &InForce, events: Events) -> Result<()> {
-        let take = |events: &[abi::Event], lost: u64| {
-            let interfaces = Arc::clone(&self.state().interfaces);
-            let interface = |index: u32| interfaces.get(&index).cloned();
-            let called =
-                |address| self.state().learning.as_ref().map_or(Vec::new(), |learning| learning.names_of(address));
-            let now = (monotonic(), Timestamp::now());
-            let names = Names { rules: &in_force.counters, interface: &interface, called: &called, now };
-            self.record.add(events.iter().map(|event| events::describe(event, &names)), lost);
-        };
-        Ok(events.follow(take).await?)
     }
 
     /// Leaves the kernel to itself, or takes everything off it.
@@ -438,81 +310,5 @@ impl Controller {
             }
         }
         Ok(())
-    }
-}
-
-/// The kernel's monotonic clock in nanoseconds, which events are stamped by.
-fn monotonic() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the clock is one that every kernel has, and the pointer is to a value of this function's own.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-impl State {
-    /// Attaches the programs to all interfaces, or to none.
-    fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
-        let earlier = pins.interfaces();
-        match options.fail {
-            Fail::Open => guard::remove().unwrap_or_else(|error| tracing::warn!("{error}")),
-            Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
-        }
-        for name in
-            options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
-        {
-            if !earlier.is_empty() && options.fail == Fail::Open {
-                tracing::warn!(
-                    "{name} has come since the controller before: what came from it was not judged until now"
-                );
-            }
-        }
-        self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
-        if options.fail == Fail::Closed {
-            self.hooks.guard(options, facts)?;
-        }
-        Ok(())
-    }
-
-    /// Tells once if what is enforced would not outlive this process any more.
-    fn look_at_pins(&mut self, pins: &Path) {
-        let lost = !self.hooks.are_pinned();
-        if lost && !self.pins_lost {
-            tracing::warn!("{}", pins_lost(pins));
-        }
-        self.pins_lost = lost;
-    }
-
-    /// Programs first, then the tables that trust what they have judged.
-    fn follow(&mut self, pins: &Pins, Told { facts, since }: Told, options: &Options, in_force: &InForce) {
-        self.interfaces = Arc::new(names_of(&facts));
-        let mut warnings: Vec<String> = Vec::new();
-        let before = self.hooks.roles();
-        let Followed { attached, problems } = self.hooks.follow(&mut self.object, pins, options, &facts);
-        for name in attached {
-            let unhooked = since.elapsed();
-            self.unhooked += unhooked;
-            let what = if options.fail == Fail::Open { "not judged" } else { "not forwarded" };
-            tracing::warn!("{name} is back: for {} ms, what came from it was {what}", unhooked.as_millis());
-        }
-        warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
-        if options.fail == Fail::Closed
-            && before != self.hooks.roles()
-            && let Err(error) = self.hooks.guard(options, &facts)
-        {
-            warnings.push(error.to_string());
-        }
-        let roles = self.hooks.roles();
-        warnings.extend(net::image::problems(&facts, &roles).iter().map(ToString::to_string));
-        let updated = NetImage::new(&facts, &roles, in_force.words)
-            .map_err(Into::into)
-            .and_then(|net| self.object.update_net(&net));
-        if let Err(error) = updated {
-            warnings.push(format!("a change of addresses or routes is not followed: {error}"));
-        }
-        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
-            tracing::warn!("{warning}");
-        }
-        self.warnings = warnings;
-        self.facts = facts;
     }
 }

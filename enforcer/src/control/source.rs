@@ -12,7 +12,8 @@ use tokio::sync::broadcast;
 use super::{
     Controller, State,
     learning::{Learning, Listing},
-    pins_lost, tables,
+    state::pins_lost,
+    tables,
 };
 use crate::{
     api::{

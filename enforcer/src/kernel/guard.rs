@@ -52,6 +52,14 @@ pub fn remove() -> Result<(), GuardError> {
     Ok(())
 }
 
+/// Whether there is a guard.
+#[must_use]
+pub fn is_there() -> bool {
+    let list = ["list", "table", "inet", TABLE];
+    let listed = Command::new("nft").args(list).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    listed.is_ok_and(|status| status.success())
+}
+
 fn rules(lans: &[Guarded<'_>], wans: &[Guarded<'_>], bridged: bool) -> Result<String, GuardError> {
     let fits = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
     if let Some((name, _)) = lans.iter().chain(wans).find(|(name, _)| !fits(name)) {

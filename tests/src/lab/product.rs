@@ -132,10 +132,24 @@ impl Enforcer {
 
     /// Ends it as a crash would.
     pub fn kill(mut self) -> Result<()> {
+        self.crash()
+    }
+
+    /// The same, when commands are still to be given.
+    pub fn crash(&mut self) -> Result<()> {
         // `ip netns exec` has become the program: the child is the controller itself.
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Whether it has ended by itself, well.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        match self.child.try_wait()? {
+            None => Ok(false),
+            Some(status) if status.success() => Ok(true),
+            Some(status) => bail!("enforcer ended with {status}:\n{}", self.log()?),
+        }
     }
 
     /// Tells it to read its policy again.

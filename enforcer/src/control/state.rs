@@ -1,0 +1,136 @@
+//! What is in the kernel, and what follows the network's changes there.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use tokio::task::AbortHandle;
+
+use super::{
+    Fail, Options,
+    hooks::{self, Followed, Hooks},
+    inforce::InForce,
+    learning::Learning,
+    predecessor::Predecessor,
+};
+use crate::{
+    kernel::{guard, object::Object, pins::Pins},
+    net::{self, Facts, NetImage, image::Roles, watch::Told},
+};
+
+/// All that changes under a lock.
+pub struct State {
+    pub object: Object,
+    /// The set before, for as long as it may still count.
+    pub predecessor: Option<Predecessor>,
+    pub hooks: Hooks,
+    /// What names stand for, if they are learned.
+    pub learning: Option<Learning>,
+    /// Names of interfaces by index.
+    pub interfaces: Arc<HashMap<u32, String>>,
+    /// The network as it was last told.
+    pub facts: Facts,
+    /// Who takes down the kernel's events.
+    pub reader: Option<AbortHandle>,
+    /// What of the network's last change could not be followed.
+    pub warnings: Vec<String>,
+    /// The programs that the guard of `--fail closed` knows of.
+    pub guarded: Option<Roles>,
+    /// Links are not pinned any more.
+    pub pins_lost: bool,
+    /// For how long interfaces that came back were there without programs.
+    pub unhooked: Duration,
+}
+
+impl State {
+    /// Attaches the programs to all interfaces, or to none.
+    pub fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
+        let earlier = pins.interfaces();
+        match options.fail {
+            Fail::Open => guard::remove().unwrap_or_else(|error| tracing::warn!("{error}")),
+            Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
+        }
+        for name in
+            options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
+        {
+            if !earlier.is_empty() && options.fail == Fail::Open {
+                tracing::warn!("{name} has come since the controller before: no program was on it until now");
+            }
+        }
+        self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        self.guard(options, facts)
+    }
+
+    /// Keeps the guard as the programs are, where one is wanted: what it was cannot be taken for granted, as others may flush their rules.
+    pub fn guard(&mut self, options: &Options, facts: &Facts) -> Result<()> {
+        let roles = self.hooks.roles();
+        if options.fail == Fail::Closed && self.guarded.as_ref() != Some(&roles) {
+            self.guarded = None;
+            self.hooks.guard(options, facts)?;
+            self.guarded = Some(roles);
+        }
+        Ok(())
+    }
+
+    /// Puts it back if somebody has taken it away.
+    pub fn look_at_guard(&mut self, options: &Options) {
+        if options.fail == Fail::Closed && !guard::is_there() {
+            tracing::warn!("the guard of --fail closed was gone from nftables, and is put back");
+            self.guarded = None;
+        }
+        let facts = self.facts.clone();
+        if let Err(error) = self.guard(options, &facts) {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Tells once if what is enforced would not outlive this process any more.
+    pub fn look_at_pins(&mut self, pins: &Path) {
+        let lost = !self.hooks.are_pinned();
+        if lost && !self.pins_lost {
+            tracing::warn!("{}", pins_lost(pins));
+        }
+        self.pins_lost = lost;
+    }
+
+    /// Programs first, then the tables that trust what they have judged.
+    pub fn follow(&mut self, pins: &Pins, Told { facts, since }: Told, options: &Options, in_force: &InForce) {
+        self.interfaces = Arc::new(names_of(&facts));
+        let mut warnings: Vec<String> = Vec::new();
+        let Followed { attached, problems } = self.hooks.follow(&mut self.object, pins, options, &facts);
+        for name in attached {
+            let unhooked = since.elapsed();
+            self.unhooked += unhooked;
+            tracing::warn!("{name} is back: for {} ms, no program was on it", unhooked.as_millis());
+        }
+        warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
+        if let Err(error) = self.guard(options, &facts) {
+            warnings.push(error.to_string());
+        }
+        let roles = self.hooks.roles();
+        warnings.extend(net::image::problems(&facts, &roles).iter().map(ToString::to_string));
+        let updated = NetImage::new(&facts, &roles, in_force.words)
+            .map_err(Into::into)
+            .and_then(|net| self.object.update_net(&net));
+        if let Err(error) = updated {
+            warnings.push(format!("a change of addresses or routes is not followed: {error}"));
+        }
+        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        self.warnings = warnings;
+        self.facts = facts;
+    }
+}
+
+/// What is wrong when the BPF file system is gone.
+pub fn pins_lost(pins: &Path) -> String {
+    format!(
+        "the pins in {} are gone: the kernel enforces only for as long as this controller runs; mount the BPF file system and start it again",
+        pins.display()
+    )
+}
+
+/// Names of interfaces by index.
+pub fn names_of(facts: &Facts) -> HashMap<u32, String> {
+    facts.interfaces.iter().map(|interface| (interface.index, interface.name.clone())).collect()
+}

@@ -1,0 +1,166 @@
+//! Policies by the CLI: applied, confirmed or not, gone back to, and what would change by them.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use enforcer_tests::lab::{
+    Lab,
+    names::wait,
+    probe::{self, Outcome::*},
+    product::Enforcer,
+    server::Servers,
+};
+use serde_json::Value;
+
+const RUN: &str = "--lan lan0 --wan wan0";
+
+/// The web on one port of Apple's addresses.
+fn web(port: u16) -> String {
+    format!(
+        "default = \"drop\"\n[[service]]\nname = \"web\"\nto = [\"17.0.0.0/8\"]\nports = [\"tcp/{port}\"]\n\
+         [[rule]]\nname = \"apple\"\naction = \"allow\"\nservices = [\"web\"]\n"
+    )
+}
+
+struct Bed {
+    lab: Lab,
+    _servers: Servers,
+}
+
+impl Bed {
+    fn new() -> Result<Self> {
+        let lab = Lab::new()?;
+        let servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+        lab.file("443.toml", &web(443))?;
+        lab.file("80.toml", &web(80))?;
+        Ok(Self { lab, _servers: servers })
+    }
+
+    /// The port that passes.
+    fn open(&self) -> Result<u16> {
+        match [80, 443].map(|port| probe::tcp(&self.lab.client, "17.1.2.3", port)) {
+            [Ok(Answered), Ok(Silence)] => Ok(80),
+            [Ok(Silence), Ok(Answered)] => Ok(443),
+            other => anyhow::bail!("neither policy: {other:?}"),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.lab.path(name).display().to_string()
+    }
+}
+
+#[test]
+fn a_policy_is_applied_stays_over_a_restart_and_is_gone_back_to() -> Result<()> {
+    let bed = Bed::new()?;
+    let mut enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+    assert_eq!(bed.open()?, 443);
+    let said = enforcer.ask(&format!("apply {}", bed.path("80.toml")))?;
+    assert!(said.starts_with("policy 2 is in force"), "{said}");
+    assert_eq!(bed.open()?, 80);
+    for _ in 0..2 {
+        enforcer.kill()?;
+        enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+        assert_eq!(bed.open()?, 80);
+    }
+    assert!(enforcer.ask("status")?.contains("80.toml"));
+    // Explained by what is in force, though the file is gone.
+    fs::remove_file(bed.lab.path("80.toml"))?;
+    assert!(enforcer.ask("explain 17.1.2.3 tcp/80")?.contains("allow"));
+    enforcer.ask("rollback")?;
+    assert_eq!(bed.open()?, 443);
+    enforcer.ask("rollback 2")?;
+    assert_eq!(bed.open()?, 80);
+    let history: Value = serde_json::from_str(&enforcer.ask("history --json")?)?;
+    let reasons: Vec<&str> =
+        history["policies"].as_array().context("none")?.iter().filter_map(|entry| entry["reason"].as_str()).collect();
+    assert_eq!(reasons, ["started", "applied", "rolled-back", "rolled-back"]);
+    assert_eq!((&history["in_force"], &history["confirmed"]), (&4.into(), &4.into()));
+    // What the file says now is newer than all of it.
+    enforcer.stop()?;
+    let enforcer = Enforcer::start(&bed.lab, &format!("{}# edited\n", web(443)), RUN)?;
+    assert_eq!(bed.open()?, 443);
+    let refused = enforcer.ask("rollback 99").expect_err("there is none").to_string();
+    assert!(refused.contains("no policy 99 is kept"), "{refused}");
+    enforcer.stop()
+}
+
+#[test]
+fn what_nobody_confirms_is_taken_back_also_by_a_crash() -> Result<()> {
+    let bed = Bed::new()?;
+    let enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+    let apply = |enforcer: &Enforcer, seconds: u32| -> Result<()> {
+        let said = enforcer.ask(&format!("apply --confirm {seconds} {}", bed.path("80.toml")))?;
+        assert!(said.contains(&format!("`enforcer confirm` within {seconds} s")), "{said}");
+        assert_eq!(bed.open()?, 80);
+        Ok(())
+    };
+    // In time.
+    apply(&enforcer, 60)?;
+    enforcer.ask("confirm")?;
+    assert!(enforcer.ask("confirm").is_err(), "there is none");
+    enforcer.ask("rollback")?;
+    // Not in time.
+    apply(&enforcer, 4)?;
+    wait("the policy before", || Ok(bed.open()? == 443))?;
+    assert!(enforcer.log()?.contains("nobody confirmed the policy"));
+    // A second one in that time goes back to what was confirmed, too.
+    apply(&enforcer, 60)?;
+    bed.lab.file("none.toml", "default = \"allow\"\n")?;
+    enforcer.ask(&format!("apply --confirm 3 {}", bed.path("none.toml")))?;
+    wait("the policy before", || Ok(matches!(bed.open(), Ok(443))))?;
+    // A crash in that time.
+    apply(&enforcer, 60)?;
+    enforcer.kill()?;
+    let enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+    assert_eq!(bed.open()?, 443);
+    // By hand.
+    apply(&enforcer, 60)?;
+    enforcer.ask("rollback")?;
+    assert_eq!(bed.open()?, 443);
+    enforcer.stop()
+}
+
+#[test]
+fn a_dry_run_shows_flows_and_traffic_and_changes_nothing() -> Result<()> {
+    let bed = Bed::new()?;
+    let enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+    assert_eq!(bed.open()?, 443);
+    let output = enforcer.command(&format!("apply --dry-run {}", bed.path("80.toml"))).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("17.0.0.0/8 tcp/443: allow (rule apple, service web) -> drop (default)"), "{said}");
+    let packets = enforcer.counters()?["apple/web"];
+    let row = said.lines().find(|line| line.contains("rule apple") && line.starts_with("lan")).context(said.clone())?;
+    assert!(row.split_whitespace().any(|word| word == packets.to_string()), "{packets}: {said}");
+    let same = enforcer.command(&format!("apply --dry-run {}", bed.path("443.toml"))).output()?;
+    assert_eq!(same.status.code(), Some(0));
+    assert_eq!(bed.open()?, 443);
+    bed.lab.file("wrong.toml", "default = \"dorp\"\n")?;
+    let refused = enforcer.ask(&format!("apply {}", bed.path("wrong.toml"))).expect_err("mistakes").to_string();
+    assert!(refused.contains("wrong.toml:1:11"), "{refused}");
+    enforcer.stop()
+}
+
+#[test]
+fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
+    let bed = Bed::new()?;
+    let detach = |enforcer: &Enforcer| -> Result<()> {
+        let said = enforcer.ask(&format!("detach --pins {}", bed.lab.pins()?.display()))?;
+        assert!(said.contains("nothing is enforced any more"), "{said}");
+        assert!(!bed.lab.pins()?.exists());
+        let open = [80, 443].map(|port| probe::tcp(&bed.lab.client, "17.1.2.3", port));
+        assert!(matches!(open, [Ok(Answered), Ok(Answered)]), "{open:?}");
+        Ok(())
+    };
+    let mut enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+    detach(&enforcer)?;
+    wait("the controller's end", || enforcer.has_ended())?;
+    // After a crash, there is no controller to tell.
+    let mut crashed = Enforcer::start_again(&bed.lab, RUN)?;
+    crashed.crash()?;
+    assert_eq!(bed.open()?, 443);
+    detach(&crashed)?;
+    // And where nothing is, nothing is to be done.
+    detach(&crashed)
+}
