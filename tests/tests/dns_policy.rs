@@ -144,7 +144,7 @@ services = ["apple/*"]
     lab.internet.run("ip addr add 203.0.113.60 dev lo")?;
     let _servers = Servers::start(&lab.internet, &[443, 5223], &[443])?;
     let enforcer = start(&lab, POLICY)?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     for name in ["mask.icloud.com", "mask-h2.icloud.com"] {
         for kind in [A, AAAA, HTTPS] {
             assert_eq!(rcode(&lab, name, kind)?, NXDOMAIN, "{name}, type {kind}");
@@ -190,7 +190,7 @@ services = ["tag:dns-elsewhere"]
     }
     let _servers = Servers::start(&lab.internet, &[443, 853], &[853])?;
     let enforcer = start(&lab, POLICY)?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     for name in ["use-application-dns.net", "dns.google", "any.cloudflare-dns.com", "_dns.resolver.arpa"] {
         assert_eq!(rcode(&lab, name, A)?, NXDOMAIN, "{name}");
     }

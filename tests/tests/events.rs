@@ -1,6 +1,7 @@
 //! What operators are told of single packets.
 
 use std::{
+    collections::HashSet,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     thread,
@@ -57,7 +58,7 @@ fn events(enforcer: &Enforcer, least: usize, arguments: &str) -> Result<Vec<Valu
     Ok(events)
 }
 
-/// Events without their times, ports of clients and lengths, as people read them.
+/// Events without their times, ports of clients and lengths, as people read them: each once, as connections' ends overlap.
 fn told(events: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mut told: Vec<String> = events
@@ -69,7 +70,8 @@ fn told(events: &[Value]) -> Vec<String> {
             format!("{} from {} to {to} by {}", words.join(" "), text(&flow["source"]), flow["protocol"])
         })
         .collect();
-    told.dedup();
+    let mut seen = HashSet::new();
+    told.retain(|event| seen.insert(event.clone()));
     told
 }
 

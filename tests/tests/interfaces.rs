@@ -1,8 +1,10 @@
 //! The interfaces that the product takes: how each kind is hooked, what happens when they change, and what is refused.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
-    Lab, POLICY, Plan, Wan, probe,
+    Lab, POLICY, Plan, Wan, awake, probe,
     probe::Outcome::{Answered, Silence},
     product::Enforcer,
     server::Servers,
@@ -178,13 +180,26 @@ fn a_second_controller_and_mistaken_arguments_are_refused_and_change_nothing() -
     assert!(refused(POLICY, "--lan lo").contains("lo carries the gateway's own traffic"));
     lab.file("socket", "something of the operator's")?;
     assert!(refused(POLICY, "--lan lan0").contains("is no socket"));
-    std::fs::remove_file(lab.path("socket"))?;
+    fs::remove_file(lab.path("socket"))?;
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Answered);
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
     assert!(refused(POLICY, "--lan lan0 --wan wan0").contains("another controller answers"));
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 443)?, Answered);
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Silence);
     enforcer.stop()
+}
+
+#[test]
+fn another_program_on_a_lan_is_named_and_stays() -> Result<()> {
+    let lab = Lab::new()?;
+    // The gateway's end of the cable, as whoever was there first.
+    let mut other = awake(&lab.gateway, "lan0")?;
+    let id = other.xdp("lan_xdp")?.info()?.id();
+    let refused = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0").err().context("it starts")?.to_string();
+    assert!(refused.contains(&format!("XDP program {id}")) && refused.contains("detach it"), "{refused}");
+    assert!(lab.gateway.output("ip -d link show lan0")?.contains(&format!("prog/xdp id {id} ")));
+    assert_eq!(fs::read_dir(lab.pins()?.join("links"))?.count(), 0);
+    Ok(())
 }
 
 /// Such frames are in several buffers by the time XDP sees them: the program for frames in one is refused.

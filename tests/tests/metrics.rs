@@ -42,8 +42,7 @@ fn start(lab: &Lab) -> Result<Enforcer> {
         lab,
         POLICY,
         &format!(
-            "--lan lan0 --wan wan0 --dns-listen 10.1.0.1:5353 --dns-snoop 10.1.0.1 --dns-upstream 17.1.2.3 --metrics-listen {LISTEN} --state {}",
-            lab.path("state").display()
+            "--lan lan0 --wan wan0 --dns-listen 10.1.0.1:5353 --dns-snoop 10.1.0.1 --dns-upstream 17.1.2.3 --metrics-listen {LISTEN}"
         ),
     )
 }

@@ -50,7 +50,7 @@ fn holds(policy: &str, table: &[Row]) -> Result<()> {
     lab.internet.run("ip route add local 203.0.113.0/24 dev lo")?;
     let _resolver = Resolver::dnsmasq_with(&lab, "17.1.2.3", &records)?;
     let enforcer = names::start(&lab, &text)?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     let mut wrong = Vec::new();
     for &(from, to, port, expected) in table {
         let (protocol, number) = port.split_once('/').context("protocol and port")?;

@@ -89,7 +89,7 @@ fn by_xdp() -> Result<()> {
         let lab = Lab::new()?;
         let _servers = Servers::start(&lab.internet, &[80, 443], &[123])?;
         let enforcer = Enforcer::start(&lab, POLICY, &format!("--lan lan0 --wan wan0 --xdp {mode}"))?;
-        let _awake = awake(&lab.client)?;
+        let _awake = awake(&lab.client, "eth0")?;
         is_told(&lab.client)?;
         enforcer.stop()?;
     }
@@ -118,7 +118,7 @@ fn the_gateways_own_connections() -> Result<()> {
 fn a_real_curl_fails_at_once() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     for url in ["http://203.0.113.9/", "http://[2001:db8:bad::1]/"] {
         let told = lab.client.output(&format!("curl -s -m 5 -o /dev/null -w %{{exitcode}}_%{{time_total}} {url}"))?;
         let (code, seconds) = told.split_once('_').unwrap_or_default();
@@ -132,7 +132,7 @@ fn a_real_curl_fails_at_once() -> Result<()> {
 fn a_flood_is_answered_only_so_often() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     let received =
         || -> Result<u64> { Ok(lab.client.output("cat /sys/class/net/eth0/statistics/rx_packets")?.trim().parse()?) };
     let before = received()?;
@@ -156,7 +156,7 @@ fn a_flood_is_answered_only_so_often() -> Result<()> {
 fn fragments_are_not_answered() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     // Larger than the link: its head is a fragment.
     assert_eq!(probe::udp(&lab.client, "203.0.113.9", 123, 3000)?, Silence);
     assert_eq!(probe::udp(&lab.client, "2001:db8:bad::1", 123, 3000)?, Silence);
@@ -168,7 +168,7 @@ fn fragments_are_not_answered() -> Result<()> {
 fn a_frame_to_another_station_gets_no_answer() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = awake(&lab.client)?;
+    let _awake = awake(&lab.client, "eth0")?;
     lab.client.run("ip neigh replace 10.1.0.1 lladdr 02:99:00:00:00:01 dev eth0 nud permanent")?;
     assert_eq!(probe::tcp(&lab.client, "203.0.113.9", 443)?, Silence);
     lab.client.run("ip neigh del 10.1.0.1 dev eth0")?;

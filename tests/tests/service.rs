@@ -36,7 +36,7 @@ fn the_units_capabilities_are_enough_for_everything() -> Result<()> {
     let kept = UNIT.map(|one| format!("+{one}")).join(",");
     let wrapper = format!("setpriv --bounding-set=-all,{kept} --inh-caps=-all --no-new-privs");
     let arguments = "--lan lan0 --wan wan0 --xdp native --dns-listen 10.1.0.1:53 --dns-upstream 198.51.100.2";
-    let arguments = format!("{arguments} --dns-snoop 10.1.0.1 --diagnose --state {}", lab.path("state").display());
+    let arguments = format!("{arguments} --dns-snoop 10.1.0.1 --diagnose");
     lab.file("policy.toml", POLICY)?;
     let enforcer = Enforcer::start_by(&lab, &wrapper, &arguments)?;
     // BPF 39, NET_ADMIN 12, PERFMON 38, NET_BIND_SERVICE 10.

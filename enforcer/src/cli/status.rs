@@ -251,26 +251,26 @@ mod tests {
         let text = render(&status(), totals(1), totals(2), 0.5, Some(80));
         let text = anstream::adapter::strip_str(&text).to_string();
         let expected = "\
-version       0.1.0
-policy        /etc/enforcer/school.toml
-sha256        0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-policy size   12 services, 30 rules, 1203 prefixes, 40 hosts; kernel maps of
-              58.0 MB
-running for   1 h 1 min
-schedules     now lessons
-lan           lan0 by native XDP and TCX egress
-wan           wan0 by TCX ingress and TCX egress
-snoop         lan0 by TCX egress
-allowed       2,000,000 packets/s   16.0 Gb/s   2,000,000 packets, 2.0 GB so far
-denied               14 packets/s  112.0 kb/s   14 packets, 14.0 kB so far
-events lost   7
-names         3 with 5 addresses, 1 draining, 0 kept as resolvers tell of none;
-              0 evicted, 2 refused
-resolver      tls://192.0.2.1:853#dns.example does not answer, 2 failures: its
-              certificate is of an unknown CA (one of your own is named with
-              --dns-ca)
-unconfirmed   `enforcer confirm` within 42 s, or the policy before comes back
-WARNING       lan1 is gone: its programs are attached again when it comes back
+version      0.1.0
+policy       /etc/enforcer/school.toml
+sha256       0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+policy size  12 services, 30 rules, 1203 prefixes, 40 hosts; kernel maps of 58.0
+             MB
+running for  1 h 1 min
+schedules    now lessons
+lan          lan0 by native XDP and TCX egress
+wan          wan0 by TCX ingress and TCX egress
+snoop        lan0 by TCX egress
+allowed      2,000,000 packets/s   16.0 Gb/s   2,000,000 packets, 2.0 GB so far
+denied              14 packets/s  112.0 kb/s   14 packets, 14.0 kB so far
+events lost  7
+names        3 with 5 addresses, 1 draining, 0 kept as resolvers tell of none; 0
+             evicted, 2 refused
+resolver     tls://192.0.2.1:853#dns.example does not answer, 2 failures: its
+             certificate is of an unknown CA (one of your own is named with
+             --dns-ca)
+unconfirmed  `enforcer confirm` within 42 s, or the policy before comes back
+WARNING      lan1 is gone: its programs are attached again when it comes back
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.chars().count() <= 80));

@@ -13,7 +13,7 @@ use aya::programs::{
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
-use super::{KernelError, object::Object, pins::Pins, snoop};
+use super::{KernelError, object::Object, pins::Pins, programs, snoop};
 use crate::net::facts::Interface;
 
 /// How clients' frames are caught.
@@ -103,7 +103,7 @@ impl Attached {
             let link = PinnedLink::from_pin(&self.pin);
             let link = link.map_err(|source| KernelError::Link { path: self.pin.clone(), source })?;
             update(object, program, self.hook, link.into())
-                .map_err(|error| error.named(program, &self.interface, self.hook, &self.pin))
+                .map_err(|error| error.named(program, (&self.interface, None), self.hook, &self.pin))
         };
         self.link = if self.hook.is_xdp() { either(again)? } else { again(self.program)? };
         Ok(())
@@ -246,13 +246,13 @@ fn put(
             Hook::XdpNative | Hook::XdpGeneric => xdp_link(object, program, &on.name, hook),
             Hook::TcxIngress | Hook::TcxEgress => tcx_link(object, program, &on.name, hook),
         };
-        made.map_err(|error| error.named(program, &on.name, hook, &pin))
+        made.map_err(|error| error.named(program, (&on.name, on.xdp), hook, &pin))
     };
     let link = if hook.is_xdp() { either(fresh)? } else { fresh(program)? };
     // It may have been another's name by then: dropping the link detaches.
     if if_nametoindex(on.name.as_str()) != Ok(on.index) {
         let gone = ProgramError::UnknownInterface { name: on.name.clone() };
-        return Err(Refused::Program(gone).named(program, &on.name, hook, &pin));
+        return Err(Refused::Program(gone).named(program, (&on.name, on.xdp), hook, &pin));
     }
     let link = link.pin(&pin).map_err(|source| KernelError::Pin { path: pin.clone(), source })?;
     Ok(attached(link.into(), false))
@@ -319,7 +319,14 @@ impl From<LinkError> for Refused {
 }
 
 impl Refused {
-    fn named(self, program: &'static str, interface: &str, hook: Hook, pin: &Path) -> KernelError {
+    /// With where it was, and the XDP program that is there.
+    fn named(
+        self,
+        program: &'static str,
+        (interface, there): (&str, Option<u32>),
+        hook: Hook,
+        pin: &Path,
+    ) -> KernelError {
         let source = match self {
             Self::Kernel(error) => return error,
             Self::Link(source) => return KernelError::Link { path: pin.to_owned(), source },
@@ -331,11 +338,12 @@ impl Refused {
         };
         let advice = match errno {
             Some(libc::EBUSY | libc::EEXIST) => {
-                ": another program is attached there; see `ip link show` or `bpftool net`, and detach it"
+                let which = there.map_or_else(|| "another program".into(), programs::called);
+                format!(": {which} is attached there; see `bpftool net`, and detach it")
             }
-            Some(libc::EOPNOTSUPP) => ": its driver has no XDP; use --xdp auto",
-            Some(libc::EPERM) => ": run as root, or with CAP_BPF and CAP_NET_ADMIN",
-            _ => "",
+            Some(libc::EOPNOTSUPP) => ": its driver has no XDP; use --xdp auto".into(),
+            Some(libc::EPERM) => ": run as root, or with CAP_BPF and CAP_NET_ADMIN".into(),
+            _ => String::new(),
         };
         KernelError::Attach { program, interface: interface.to_owned(), hook: hook.name(), advice, source }
     }

@@ -46,7 +46,7 @@ pub enum KernelError {
         /// Hook and mode.
         hook: &'static str,
         /// What to do, if that is known.
-        advice: &'static str,
+        advice: String,
         /// Why.
         source: aya::programs::ProgramError,
     },

@@ -1,5 +1,7 @@
 //! What the programs take.
 
+use aya::programs::loaded_programs;
+
 use super::object::Object;
 use crate::api::types::ProgramTime;
 
@@ -15,4 +17,11 @@ impl Object {
         };
         self.ebpf.programs().filter_map(time).collect()
     }
+}
+
+/// A program as people know it, by its number: with its name, where the right to see others' programs is.
+pub(super) fn called(id: u32) -> String {
+    let found = loaded_programs().map_while(Result::ok).find(|program| program.id() == id);
+    let name = found.and_then(|program| Some(format!(" ({})", program.name_as_str()?)));
+    format!("XDP program {id}{}", name.unwrap_or_default())
 }

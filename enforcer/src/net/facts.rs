@@ -34,6 +34,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// The interface whose frames it takes a part of (VLAN, macvlan, ipvlan).
     pub carrier: Option<u32>,
+    /// Number of the XDP program that is on it.
+    pub xdp: Option<u32>,
 }
 
 /// An address on an interface.

@@ -14,7 +14,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage, AddressProtocol},
-        link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
 };
@@ -156,6 +156,7 @@ fn interface(link: &LinkMessage) -> Interface {
         layer3: !matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
         mac: [0; 6],
         carrier: None,
+        xdp: None,
     };
     let (mut below, mut takes_a_part) = (None, false);
     for attribute in &link.attributes {
@@ -164,6 +165,12 @@ fn interface(link: &LinkMessage) -> Interface {
             LinkAttribute::Link(index) => below = Some(*index),
             LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Controller(master) => interface.master = Some(*master).filter(|&master| master != 0),
+            LinkAttribute::Xdp(attributes) => {
+                interface.xdp = attributes.iter().find_map(|attribute| match attribute {
+                    LinkXdp::ProgId(id) => Some(*id).filter(|&id| id != 0),
+                    _ => None,
+                });
+            }
             LinkAttribute::LinkInfo(infos) => {
                 takes_a_part = infos
                     .iter()

@@ -12,13 +12,13 @@ use enforcer::{
 use super::Namespace;
 use crate::bench::measure::lab_net;
 
-/// A program on the client's end of the cable, which passes everything. veth wakes the receiver of frames that the other end's `XDP_TX` sends only if it
+/// A program on an end of a cable, which passes everything. veth wakes the receiver of frames that the other end's `XDP_TX` sends only if it
 /// has one; a real NIC needs none.
-pub fn awake(client: &Namespace) -> Result<Object> {
+pub fn awake(namespace: &Namespace, interface: &str) -> Result<Object> {
     let policy =
         Policy::parse("p", "default = \"allow\"\nsources = \"any\"\nnon-ip = \"allow\"\n", &Catalogs::default())?;
     let image = compile::compile(&policy, &Limits::default(), 1)?;
     let mut object = Object::load(&image, &lab_net(image.words)?)?;
-    client.enter(|| Ok(object.xdp("lan_xdp")?.attach("eth0", XdpMode::Driver)?))?;
+    namespace.enter(|| Ok(object.xdp("lan_xdp")?.attach(interface, XdpMode::Driver)?))?;
     Ok(object)
 }
