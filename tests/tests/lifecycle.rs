@@ -42,9 +42,9 @@ fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_agai
     let mut before = 0;
     for round in 0..20 {
         if round % 4 == 3 {
-            enforcer.stop()?
+            enforcer.stop()?;
         } else {
-            enforcer.kill()?
+            enforcer.kill()?;
         }
         thread::sleep(Duration::from_millis(100));
         enforcer = Enforcer::start_again(&lab, RUN)?;

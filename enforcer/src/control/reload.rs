@@ -63,7 +63,7 @@ pub struct Pending {
     /// What is gone back to.
     back_to: Bundle,
     deadline: Instant,
-    timer: Option<AbortHandle>,
+    timer: AbortHandle,
 }
 
 impl Controller {
@@ -92,11 +92,11 @@ impl Controller {
         let pending = confirm.map(|time| Pending {
             back_to: confirmed,
             deadline: Instant::now() + time,
-            timer: Some(tokio::spawn(Arc::clone(self).go_back_after(time)).abort_handle()),
+            timer: tokio::spawn(Arc::clone(self).go_back_after(time)).abort_handle(),
         });
         let before = std::mem::replace(&mut *self.pending(), pending);
-        if let Some(timer) = before.and_then(|before| before.timer) {
-            timer.abort();
+        if let Some(before) = before {
+            before.timer.abort();
         }
         self.end_predecessor_later();
         self.changed.send_modify(|count| *count += 1);
@@ -143,9 +143,7 @@ impl Controller {
     /// Lets the policy in force stay.
     pub fn confirm(&self) -> Result<Applied> {
         let Some(pending) = self.pending().take() else { bail!("no policy waits to be confirmed") };
-        if let Some(timer) = pending.timer {
-            timer.abort();
-        }
+        pending.timer.abort();
         let in_force = self.in_force();
         Ok(Applied {
             number: in_force.number.unwrap_or_default(),
@@ -182,8 +180,8 @@ impl Controller {
     fn before(&self) -> Result<Bundle> {
         let in_force = self.in_force();
         let entries = self.history.entries();
-        let own = entries.iter().filter(|entry| in_force.number.is_none_or(|number| entry.number < number));
-        let before = own.filter(|entry| entry.sha256 != in_force.sha256).next_back();
+        let mut own = entries.iter().filter(|entry| in_force.number.is_none_or(|number| entry.number < number));
+        let before = own.rfind(|entry| entry.sha256 != in_force.sha256);
         let bundle = before.and_then(|HistoryEntry { number, .. }| self.history.bundle(*number));
         bundle.ok_or_else(|| anyhow!("no other policy was in force before this one"))
     }
@@ -201,16 +199,17 @@ impl Controller {
             time::sleep(time).await;
             loop {
                 let one_at_a_time = self.applying.lock().await;
-                let Some(Pending { back_to, .. }) = self.pending().take() else { return };
+                // Taken, so that it is not this task's own timer that is stopped.
+                let Some(pending) = self.pending().take() else { return };
                 tracing::warn!("nobody confirmed the policy: the one before comes back");
                 self.reloads.not_confirmed.fetch_add(1, Ordering::Relaxed);
-                match self.apply_alone(back_to.clone(), Reason::NotConfirmed, None).await {
+                match self.apply_alone(pending.back_to.clone(), Reason::NotConfirmed, None).await {
                     Ok(_) => return,
                     Err(error) => {
-                        tracing::warn!("the policy before does not come back, and is tried again: {error:#}")
+                        tracing::warn!("the policy before does not come back, and is tried again: {error:#}");
                     }
                 }
-                *self.pending() = Some(Pending { back_to, deadline: Instant::now(), timer: None });
+                *self.pending() = Some(pending);
                 drop(one_at_a_time);
                 time::sleep(AGAIN).await;
             }
