@@ -74,7 +74,7 @@ fn without_a_bpf_file_system_a_start_says_so() -> Result<()> {
     fs::create_dir(&pins)?;
     let said = refused(&lab, RUN);
     fs::remove_dir_all(&pins)?;
-    assert!(said.contains("is in no BPF file system") && said.contains("mount -t bpf"), "{said}");
+    assert!(said.contains("is no folder in a BPF file system") && said.contains("mount -t bpf"), "{said}");
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 80)?, Answered);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The kernel enforces whatever becomes of the controller: it is stopped, killed, started again, told another policy.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, process::Stdio, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
@@ -126,6 +126,48 @@ fn an_interface_that_is_made_again_forwards_nothing_unjudged_where_it_fails_clos
     let enforcer = Enforcer::start_again(&lab, &run)?;
     let flood = Flood::start(&lab, &FLOWS)?;
     thread::sleep(Duration::from_millis(300));
+    assert_right(flood.stop()?);
+    enforcer.stop()
+}
+
+#[test]
+fn a_crash_at_any_point_of_an_apply_loses_no_count_and_gives_no_wrong_verdict() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut enforcer = Enforcer::start(&lab, &policy(""), RUN)?;
+    lab.file("other.toml", &policy("[[rule]]\nname = \"other\"\naction = \"drop\"\nfrom = [\"192.0.2.1\"]\n"))?;
+    let path = lab.path("other.toml").display().to_string();
+    let flood = Flood::start(&lab, &FLOWS)?;
+    let mut before = 0;
+    for round in 0..12 {
+        let mut apply =
+            enforcer.command(&format!("apply {path}")).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        // From before the set is loaded until after it is in force.
+        thread::sleep(Duration::from_millis(60 * round));
+        enforcer.kill()?;
+        apply.wait()?;
+        enforcer = Enforcer::start_again(&lab, RUN)?;
+        let counted = enforcer.counters()?["apple/time"];
+        assert!(counted > before, "round {round}: {counted} packets, {before} before: {}", enforcer.log()?);
+        before = counted;
+    }
+    let tally = flood.stop()?;
+    assert_right(tally);
+    thread::sleep(Duration::from_millis(1500));
+    let counters = enforcer.counters()?;
+    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
+    enforcer.stop()
+}
+
+#[test]
+fn a_start_in_another_way_is_refused_while_the_program_of_before_is_there() -> Result<()> {
+    let lab = Lab::new()?;
+    Enforcer::start(&lab, &policy(""), &format!("{RUN} --xdp generic"))?.stop()?;
+    let flood = Flood::start(&lab, &FLOWS)?;
+    let refused = Enforcer::start_again(&lab, &format!("{RUN} --xdp native")).err().context("it starts")?.to_string();
+    assert!(refused.contains("lan0 has the program of the controller before by generic XDP"), "{refused}");
+    // As it is, it goes on.
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    assert!(enforcer.ask("status")?.contains("lan0 by generic XDP"));
     assert_right(flood.stop()?);
     enforcer.stop()
 }

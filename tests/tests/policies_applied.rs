@@ -1,6 +1,6 @@
 //! Policies by the CLI: applied, confirmed or not, gone back to, and what would change by them.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
@@ -102,7 +102,7 @@ fn what_nobody_confirms_is_taken_back_also_by_a_crash() -> Result<()> {
     enforcer.ask("rollback")?;
     // Not in time.
     apply(&enforcer, 4)?;
-    wait("the policy before", || Ok(bed.open()? == 443))?;
+    wait("the policy before", || Ok(matches!(bed.open(), Ok(443))))?;
     assert!(enforcer.log()?.contains("nobody confirmed the policy"));
     // A second one in that time goes back to what was confirmed, too.
     apply(&enforcer, 60)?;
@@ -114,6 +114,13 @@ fn what_nobody_confirms_is_taken_back_also_by_a_crash() -> Result<()> {
     enforcer.kill()?;
     let enforcer = Enforcer::start_again(&bed.lab, RUN)?;
     assert_eq!(bed.open()?, 443);
+    // Whoever applied it is gone before it is in force: the policy may have cut the way.
+    let mut gone = enforcer.command(&format!("apply --confirm 3 {}", bed.path("80.toml"))).spawn()?;
+    thread::sleep(Duration::from_millis(100));
+    gone.kill()?;
+    gone.wait()?;
+    wait("the other policy", || Ok(matches!(bed.open(), Ok(80))))?;
+    wait("the policy before", || Ok(matches!(bed.open(), Ok(443))))?;
     // By hand.
     apply(&enforcer, 60)?;
     enforcer.ask("rollback")?;
@@ -145,22 +152,28 @@ fn a_dry_run_shows_flows_and_traffic_and_changes_nothing() -> Result<()> {
 #[test]
 fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
     let bed = Bed::new()?;
-    let detach = |enforcer: &Enforcer| -> Result<()> {
+    let detach = |enforcer: &Enforcer, word: &str| -> Result<()> {
         let said = enforcer.ask(&format!("detach --pins {}", bed.lab.pins()?.display()))?;
-        assert!(said.contains("nothing is enforced any more"), "{said}");
+        assert!(said.contains(word), "{said}");
         assert!(!bed.lab.pins()?.exists());
         let open = [80, 443].map(|port| probe::tcp(&bed.lab.client, "17.1.2.3", port));
         assert!(matches!(open, [Ok(Answered), Ok(Answered)]), "{open:?}");
         Ok(())
     };
     let mut enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
-    detach(&enforcer)?;
+    detach(&enforcer, "nothing is enforced any more")?;
     wait("the controller's end", || enforcer.has_ended())?;
+    // The controller on the socket knows its own pins.
+    let mut enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+    let said = enforcer.ask("detach --pins /sys/fs/bpf/nowhere")?;
+    assert!(said.contains("nothing is enforced any more"), "{said}");
+    wait("the controller's end", || enforcer.has_ended())?;
+    assert!(!bed.lab.pins()?.exists());
     // After a crash, there is no controller to tell.
     let mut crashed = Enforcer::start_again(&bed.lab, RUN)?;
     crashed.crash()?;
     assert_eq!(bed.open()?, 443);
-    detach(&crashed)?;
+    detach(&crashed, "nothing is enforced any more")?;
     // And where nothing is, nothing is to be done.
-    detach(&crashed)
+    detach(&crashed, "nothing was attached")
 }

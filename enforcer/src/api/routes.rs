@@ -225,7 +225,7 @@ async fn apply(State(source): Shared, Sent(sent): Sent<Apply>) -> Result<Json<Ap
     (status = 409, body = Problem, content_type = "application/problem+json", description = "None waits"),
 ))]
 async fn confirm(State(source): Shared) -> Result<Json<Applied>, Problem> {
-    source.confirm().map(Json).map_err(conflict)
+    source.confirm().await.map(Json).map_err(conflict)
 }
 
 /// Goes back to an earlier policy. On any error, the one in force stays.

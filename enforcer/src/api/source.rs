@@ -32,7 +32,7 @@ pub trait Source: Send + Sync + 'static {
     /// Puts a policy in force. An error says why nothing has changed.
     fn apply(self: Arc<Self>, apply: Apply) -> BoxFuture<'static, Result<Applied, String>>;
     /// Lets one stay that waits to be confirmed. An error says that there is none.
-    fn confirm(&self) -> Result<Applied, String>;
+    fn confirm(self: Arc<Self>) -> BoxFuture<'static, Result<Applied, String>>;
     /// Goes back to an earlier policy. An error says why nothing has changed.
     fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>>;
     /// Ends the controller, and takes all programs off their interfaces.

@@ -139,8 +139,8 @@ impl Source for Fake {
         })
     }
 
-    fn confirm(&self) -> Result<Applied, String> {
-        Err("no policy waits to be confirmed".into())
+    fn confirm(self: Arc<Self>) -> BoxFuture<'static, Result<Applied, String>> {
+        Box::pin(async move { Err("no policy waits to be confirmed".into()) })
     }
 
     fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>> {

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::Socket;
 use crate::{
-    api::client,
+    api::client::{self, NoController},
     kernel::{
         guard,
         pins::{Pins, PinsError},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A controller has ended by then.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -32,27 +32,28 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Arguments { pins: folder, socket: Socket { socket } } = arguments;
-    let start = Instant::now();
-    let mut asked = false;
+    // A controller, if there is one, is to end, and take everything along: it may hold what no pin shows any more.
+    let asked: Result<()> = super::block_on(client::post(socket, "/v1/detach", &()));
+    let controller = match asked {
+        Ok(()) => true,
+        Err(error) if matches!(error.downcast_ref(), Some(NoController::Absent(_))) => false,
+        Err(error) => return Err(error),
+    };
+    guard::remove()?;
+    let (start, mut found) = (Instant::now(), controller);
     while folder.exists() {
         match Pins::open(folder) {
             Ok(pins) => {
                 pins.remove()?;
+                found = true;
                 break;
             }
-            // The controller's own: it is to end, and take everything along.
-            Err(PinsError::Taken(_)) if start.elapsed() < PATIENCE => {
-                if !asked {
-                    let answer: Result<()> = super::block_on(client::post(socket, "/v1/detach", &()));
-                    answer.with_context(|| format!("a controller keeps its programs in {}", folder.display()))?;
-                    asked = true;
-                }
+            Err(PinsError::Taken(_)) if controller && start.elapsed() < PATIENCE => {
                 thread::sleep(Duration::from_millis(50));
             }
             Err(error) => bail!(error),
         }
     }
-    guard::remove()?;
-    super::print("nothing is enforced any more\n")?;
+    super::print(if found { "nothing is enforced any more\n" } else { "nothing was attached\n" })?;
     Ok(ExitCode::SUCCESS)
 }

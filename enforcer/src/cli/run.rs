@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -122,11 +123,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(folder) = options.socket.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(control::run(&options))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(control::run(&options));
+    // What still reads a file that never answers is no reason to stay.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

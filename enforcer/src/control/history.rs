@@ -68,7 +68,7 @@ impl History {
     /// If the disk is full, or the folder is gone.
     pub fn add(&self, bundle: &Bundle, reason: Reason, time: jiff::Timestamp) -> io::Result<u32> {
         let numbers = self.numbers();
-        let number = numbers.last().map_or(1, |last| last + 1);
+        let number = numbers.last().map_or(1, |last| last.saturating_add(1));
         let entry = HistoryEntry {
             number,
             time: time.to_string(),
@@ -80,9 +80,14 @@ impl History {
         let current = self.current().map(|current| current.number);
         let old = numbers.iter().take((numbers.len() + 1).saturating_sub(KEPT));
         for old in old.filter(|&&old| Some(old) != current) {
-            let _ = fs::remove_file(self.folder.join(format!("{old}.json")));
+            self.remove(*old);
         }
         Ok(number)
+    }
+
+    /// Forgets a policy.
+    pub fn remove(&self, number: u32) {
+        let _ = fs::remove_file(self.folder.join(format!("{number}.json")));
     }
 
     /// What a start is to go on with.
@@ -114,7 +119,13 @@ impl History {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        serde_json::from_slice(&fs::read(self.folder.join(name)).ok()?).ok()
+        let path = self.folder.join(name);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            other => other,
+        };
+        let read = text.and_then(|text| Ok(serde_json::from_slice(&text)?));
+        read.inspect_err(|error| tracing::warn!("{} is damaged, and passed over: {error}", path.display())).ok()
     }
 
     /// Whoever reads finds this or what was before, never a part; also behind a power failure.

@@ -48,20 +48,13 @@ impl Hooks {
     /// On all of them, or on none: then what an earlier controller put on interfaces stays. Else the earlier one's programs are replaced, or taken off
     /// where none is to be any more.
     pub fn attach(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
-        let mut hooks = Self::default();
-        // What may fail comes first; a link that is there takes another program.
-        let problem = hooks.follow(object, pins, options, facts).problems.into_iter().next();
-        let replaced = problem.map_or(Ok(()), Err).and_then(|()| {
-            let mut taken = hooks.all_mut().filter(|hook| hook.taken);
-            Ok(taken
-                .try_for_each(|hook| hook.replace(object).inspect_err(|error| hook.unpin_if(attach::is_gone(error))))?)
-        });
-        if let Err(error) = replaced {
-            hooks.into_all().for_each(Attached::undo);
-            // The link of an interface that is gone: another one has its index.
-            let again = error.downcast_ref().is_some_and(attach::is_gone);
-            return if again { Self::attach(object, pins, options, facts) } else { Err(error) };
-        }
+        let hooks = match Self::take_over(object, pins, options, facts) {
+            // The link of an interface that is gone, whose index another one has: its pin is removed by now.
+            Err(error) if error.downcast_ref().is_some_and(attach::is_gone) => {
+                Self::take_over(object, pins, options, facts)?
+            }
+            other => other?,
+        };
         for pin in fs::read_dir(pins.links())?.filter_map(|pin| Some(pin.ok()?.path())) {
             if !hooks.all().any(|hook| hook.is_at(&pin)) {
                 fs::remove_file(&pin)?;
@@ -70,8 +63,43 @@ impl Hooks {
         Ok(hooks)
     }
 
+    fn take_over(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
+        let mut hooks = Self::default();
+        // What may fail comes first; a link that is there takes another program.
+        let problem = hooks.place(object, pins, options, facts).problems.into_iter().next();
+        let replaced = problem.map_or(Ok(()), Err).and_then(|()| {
+            let mut taken = hooks.all_mut().filter(|hook| hook.is_taken());
+            Ok(taken.try_for_each(|hook| {
+                hook.replace(object).inspect_err(|error| {
+                    if attach::is_gone(error) {
+                        hook.unpin();
+                    }
+                })
+            })?)
+        });
+        match replaced {
+            Ok(()) => Ok(hooks),
+            Err(error) => {
+                hooks.into_all().for_each(|hook| hook.undo(pins));
+                Err(error)
+            }
+        }
+    }
+
     /// Attaches to interfaces that have come, or come back under another index, and forgets those that are gone.
     pub fn follow(&mut self, object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Followed {
+        let mut followed = self.place(object, pins, options, facts);
+        // A link that this controller did not know of, on what has come.
+        for hook in self.all_mut().filter(|hook| followed.attached.contains(&hook.interface) && hook.is_taken()) {
+            if let Err(error) = hook.replace(object) {
+                followed.problems.push(error.into());
+            }
+        }
+        followed
+    }
+
+    /// The same, where links that are there keep their programs yet.
+    fn place(&mut self, object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Followed {
         let Followed { mut attached, mut problems } = Followed::default();
         for hooks in [&mut self.lans, &mut self.wans] {
             let gone: Vec<u32> = hooks.keys().copied().filter(|&index| facts.indexed(index).is_none()).collect();
@@ -82,12 +110,14 @@ impl Hooks {
             for name in names {
                 let hooks = if is_lan { &mut self.lans } else { &mut self.wans };
                 let Some(interface) = facts.named(name) else {
-                    // Renamed is not gone.
-                    if !hooks.values().flatten().any(|hook| hook.interface == *name) {
-                        problems.push(anyhow::anyhow!(
-                            "{name} is gone: its programs are attached again when it comes back"
-                        ));
-                    }
+                    let renamed = hooks.iter().find(|(_, hooks)| hooks.iter().any(|hook| hook.interface == *name));
+                    let now = renamed.and_then(|(&index, _)| facts.indexed(index)).map(|interface| &interface.name);
+                    problems.push(match now {
+                        Some(now) => anyhow::anyhow!(
+                            "{name} is called {now} now, and judged as before: the next start wants it by that name"
+                        ),
+                        None => anyhow::anyhow!("{name} is gone: its programs are attached again when it comes back"),
+                    });
                     continue;
                 };
                 if hooks.contains_key(&interface.index) {
@@ -171,7 +201,7 @@ fn lan(object: &mut Object, pins: &Pins, options: &Options, on: &Interface) -> R
     match attach::lan(object, pins, on, options.xdp) {
         Ok(more) => attached.extend(more),
         Err(error) => {
-            attached.into_iter().for_each(Attached::undo);
+            attached.into_iter().for_each(|hook| hook.undo(pins));
             return Err(error);
         }
     }

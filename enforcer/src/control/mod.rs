@@ -27,6 +27,7 @@ use anyhow::{Context as _, Result};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
+    task::spawn_blocking,
     time,
 };
 
@@ -57,6 +58,8 @@ use reload::Pending;
 use snoop::Snooping;
 use state::{State, names_of};
 
+/// A policy that is being put in force when the controller is told to end is so by then.
+const LAST: Duration = Duration::from_secs(60);
 /// How often is looked for the guard.
 const GUARD: Duration = Duration::from_secs(5);
 
@@ -110,7 +113,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let predecessor = start::predecessor(&pins, &object);
     let now = Instant::now();
     let learning = options.learns().then(|| Learning::new(policy, std::mem::take(&mut image.live), now));
-    in_force.number = start::keep(options, &history, &in_force);
+    in_force.number = start::keep(&history, &in_force);
     let in_force = Arc::new(in_force);
     let controller = Arc::new(Controller {
         options: options.clone(),
@@ -148,7 +151,8 @@ pub async fn run(options: &Options) -> Result<()> {
         controller.state().attach(&controller.pins, options, &facts)?;
         Ok(store)
     };
-    let store = attached().inspect_err(|_| controller.pins.forget(set))?;
+    let store = attached().inspect_err(|_| controller.pins.forget_unless_running(set))?;
+    start::keep_current(options, &controller.history, &in_force);
     controller.tell(&in_force, events, told.diagnostics);
     controller.end_predecessor_later();
     tracing::info!(
@@ -176,7 +180,9 @@ pub async fn run(options: &Options) -> Result<()> {
         () = async {
             while hangup.recv().await.is_some() {
                 notify::reloading();
-                if let Err(error) = controller.reload().await {
+                let reloading = Arc::clone(&controller);
+                let done = tokio::spawn(async move { reloading.reload().await }).await;
+                if let Err(error) = done.unwrap_or_else(|error| Err(error.into())) {
                     tracing::error!("the policy in force stays: {error:#}");
                 }
                 notify::ready();
@@ -187,6 +193,8 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.ended.notified() => on_exit = OnExit::Detach,
     }
     notify::stopping();
+    // One that is being put in force is so before this ends, or not at all.
+    let _none_under_way = time::timeout(LAST, controller.applying.lock()).await;
     if let Some(store) = &store {
         controller.save(store);
     }
@@ -286,13 +294,18 @@ impl Controller {
     }
 
     /// Sees to it that rules of nftables are there that others may flush, as a firewall's reload does.
-    async fn keep_guard(&self) {
+    async fn keep_guard(self: &Arc<Self>) {
         if self.options.fail == Fail::Open {
             return future::pending().await;
         }
         loop {
             time::sleep(GUARD).await;
-            self.state().look_at_guard(&self.options);
+            let controller = Arc::clone(self);
+            let looked = spawn_blocking(move || {
+                let there = guard::is_there();
+                controller.state().keep_guard(&controller.options, there);
+            });
+            let _ = looked.await;
         }
     }
 
@@ -304,8 +317,9 @@ impl Controller {
             OnExit::Keep => tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`"),
             OnExit::Detach => {
                 state.hooks.detach();
+                let guard = guard::remove();
                 self.pins.remove()?;
-                guard::remove()?;
+                guard?;
                 tracing::info!("detached");
             }
         }

@@ -22,18 +22,20 @@ use crate::{
         policies::{Applied, History, HistoryEntry, Reason, Rollback},
         types::Reloads,
     },
-    compile::Live,
+    compile::{Image, Live},
     kernel::{
         object::{Extras, Object},
         pins::Pins,
     },
     net::{NetImage, image::Words},
-    policy::Bundle,
+    policy::{Bundle, Policy},
 };
 
 /// How long a CPU may still be in a program that was replaced: far longer than any program runs.
 pub const GRACE: Duration = Duration::from_secs(1);
 const BUSY: &str = "another policy is being put in force: try again when it is";
+/// Long enough for any disk.
+const FILE: Duration = Duration::from_secs(10);
 /// When going back is tried again, should it fail.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -70,7 +72,7 @@ impl Controller {
     /// Puts a policy in force; on any error nothing has changed. With `confirm`, the one before comes back after that time, unless this is
     /// [confirmed](Self::confirm).
     pub async fn apply(self: &Arc<Self>, bundle: Bundle, reason: Reason, confirm: Option<Duration>) -> Result<Applied> {
-        let _one_at_a_time = self.applying.try_lock().context(BUSY)?;
+        let _one_at_a_time = self.applying.try_lock().map_err(|_| anyhow!(BUSY))?;
         self.apply_alone(bundle, reason, confirm).await
     }
 
@@ -107,9 +109,14 @@ impl Controller {
     /// When no CPU can be in one of its programs any more.
     pub fn end_predecessor_later(self: &Arc<Self>) {
         let controller = Arc::clone(self);
+        let set = self.state().object.set();
         tokio::spawn(async move {
             time::sleep(GRACE).await;
-            controller.state().end_predecessor(&controller.pins);
+            let mut state = controller.state();
+            // Else another one's time has begun.
+            if state.object.set() == set {
+                state.end_predecessor(&controller.pins);
+            }
         });
     }
 
@@ -118,7 +125,13 @@ impl Controller {
         let learns = self.options.learns();
         let (mut in_force, image) = InForce::new(bundle, learns)?;
         let kept = self.history.add(&in_force.bundle, reason, Timestamp::now());
-        in_force.number = Some(kept.context("the policy cannot be kept on disk")?);
+        let number = kept.context("the policy cannot be kept on disk")?;
+        in_force.number = Some(number);
+        // It is no history if it was never in force.
+        self.swap_in(in_force, image).inspect_err(|_| self.history.remove(number))
+    }
+
+    fn swap_in(self: &Arc<Self>, in_force: InForce, image: Image) -> Result<Arc<InForce>> {
         let identities = in_force.identities();
         let extras = Extras {
             pins: Some(&self.pins),
@@ -133,7 +146,7 @@ impl Controller {
         let in_force = Arc::new(in_force);
         let swapped = self.state().swap(self, &in_force, object, image.live);
         if let Err(error) = swapped {
-            self.pins.forget(set);
+            self.pins.forget_unless_running(set);
             return Err(error);
         }
         self.tell(&in_force, events, told.diagnostics);
@@ -141,7 +154,9 @@ impl Controller {
     }
 
     /// Lets the policy in force stay.
-    pub fn confirm(&self) -> Result<Applied> {
+    pub async fn confirm(&self) -> Result<Applied> {
+        // One that is being put in force is not the one that is meant.
+        let _one_at_a_time = self.applying.try_lock().map_err(|_| anyhow!(BUSY))?;
         let Some(pending) = self.pending().take() else { bail!("no policy waits to be confirmed") };
         pending.timer.abort();
         let in_force = self.in_force();
@@ -149,7 +164,7 @@ impl Controller {
             number: in_force.number.unwrap_or_default(),
             sha256: in_force.sha256.clone(),
             confirm_seconds: None,
-            warnings: self.note_current(&in_force, self.file_sha256_now()),
+            warnings: self.note_current(&in_force, self.file_sha256().await),
         })
     }
 
@@ -163,7 +178,7 @@ impl Controller {
 
     /// Goes back to the policy before this one, or to any that is kept.
     pub async fn roll_back(self: &Arc<Self>, Rollback { to }: Rollback) -> Result<Applied> {
-        let _one_at_a_time = self.applying.try_lock().context(BUSY)?;
+        let _one_at_a_time = self.applying.try_lock().map_err(|_| anyhow!(BUSY))?;
         let pending = self.pending().as_ref().map(|pending| pending.back_to.clone());
         let bundle = match (to, pending) {
             (Some(number), _) => self
@@ -188,9 +203,8 @@ impl Controller {
 
     /// Reads the policy's file again.
     pub async fn reload(self: &Arc<Self>) -> Result<Applied> {
-        let path = self.options.policy.clone();
-        let loaded = spawn_blocking(move || Bundle::load(&path)).await?;
-        self.apply(loaded?.0, Reason::Reloaded, None).await
+        let (bundle, _) = self.file().await?;
+        self.apply(bundle, Reason::Reloaded, None).await
     }
 
     /// What [`Self::apply`] begins, and is part of: boxed, as a future cannot contain itself.
@@ -202,9 +216,11 @@ impl Controller {
                 // Taken, so that it is not this task's own timer that is stopped.
                 let Some(pending) = self.pending().take() else { return };
                 tracing::warn!("nobody confirmed the policy: the one before comes back");
-                self.reloads.not_confirmed.fetch_add(1, Ordering::Relaxed);
                 match self.apply_alone(pending.back_to.clone(), Reason::NotConfirmed, None).await {
-                    Ok(_) => return,
+                    Ok(_) => {
+                        self.reloads.not_confirmed.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
                     Err(error) => {
                         tracing::warn!("the policy before does not come back, and is tried again: {error:#}");
                     }
@@ -234,14 +250,16 @@ impl Controller {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn file_sha256(self: &Arc<Self>) -> Option<String> {
-        let controller = Arc::clone(self);
-        spawn_blocking(move || controller.file_sha256_now()).await.ok()?
+    /// The policy's file as it is now, whatever is in force.
+    async fn file(&self) -> Result<(Bundle, Policy)> {
+        let path = self.options.policy.clone();
+        let loading = spawn_blocking(move || Bundle::load(&path));
+        // A pipe, or a disk that is elsewhere, may never answer.
+        Ok(time::timeout(FILE, loading).await.context("the policy's file cannot be read in time")???)
     }
 
-    /// Of the policy's file as it is now, whatever is in force.
-    fn file_sha256_now(&self) -> Option<String> {
-        Some(Bundle::load(&self.options.policy).ok()?.0.sha256())
+    async fn file_sha256(&self) -> Option<String> {
+        Some(self.file().await.ok()?.0.sha256())
     }
 }
 

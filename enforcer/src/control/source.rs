@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use enforcer_ebpf::abi::pseudo;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
@@ -117,18 +118,16 @@ impl Source for Controller {
     }
 
     fn apply(self: Arc<Self>, Apply { policy, confirm_seconds }: Apply) -> BoxFuture<'static, Result<Applied, String>> {
-        Box::pin(async move {
-            let confirm = confirm_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-            Self::apply(&self, policy, Reason::Applied, confirm).await.map_err(|error| format!("{error:#}"))
-        })
+        let confirm = confirm_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        whole(async move { Self::apply(&self, policy, Reason::Applied, confirm).await })
     }
 
-    fn confirm(&self) -> Result<Applied, String> {
-        self.confirm().map_err(|error| error.to_string())
+    fn confirm(self: Arc<Self>) -> BoxFuture<'static, Result<Applied, String>> {
+        whole(async move { Self::confirm(&self).await })
     }
 
     fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>> {
-        Box::pin(async move { Self::roll_back(&self, rollback).await.map_err(|error| format!("{error:#}")) })
+        whole(async move { Self::roll_back(&self, rollback).await })
     }
 
     fn detach(&self) {
@@ -142,4 +141,12 @@ impl Source for Controller {
         };
         Names { names: listing.map(Listing::names).unwrap_or_default() }
     }
+}
+
+/// Work that is done to its end, also when whoever asked for it is gone: a policy to be confirmed may have cut off the operator who applied it.
+fn whole(work: impl Future<Output = Result<Applied>> + Send + 'static) -> BoxFuture<'static, Result<Applied, String>> {
+    Box::pin(async move {
+        let done = tokio::spawn(work).await.unwrap_or_else(|error| Err(error.into()));
+        done.map_err(|error| format!("{error:#}"))
+    })
 }

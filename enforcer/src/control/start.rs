@@ -37,22 +37,28 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
 }
 
 /// Keeps the policy in the history, if it is not one of there, and gives its number. A full disk is no reason not to start.
-pub fn keep(options: &Options, history: &History, in_force: &InForce) -> Option<u32> {
+pub fn keep(history: &History, in_force: &InForce) -> Option<u32> {
     if in_force.number.is_some() {
         return in_force.number;
     }
-    let kept = || {
-        let same = |number: &u32| history.bundle(*number).as_ref() == Some(&in_force.bundle);
-        let number = match history.entries().last().map(|entry| entry.number).filter(same) {
-            Some(number) => number,
-            None => history.add(&in_force.bundle, Reason::Started, Timestamp::now())?,
-        };
-        let file_sha256 = Bundle::load(&options.policy).ok().map(|(file, _)| file.sha256());
-        history.set_current(&Current { number, file_sha256 })?;
-        Ok(number)
-    };
-    let kept: std::io::Result<u32> = kept();
+    let same = |number: &u32| history.bundle(*number).as_ref() == Some(&in_force.bundle);
+    if let Some(number) = history.entries().last().map(|entry| entry.number).filter(same) {
+        return Some(number);
+    }
+    let kept = history.add(&in_force.bundle, Reason::Started, Timestamp::now());
     kept.inspect_err(|error| tracing::warn!("the policy is not kept on disk, for `enforcer rollback`: {error}")).ok()
+}
+
+/// Lets the next start go on with it, now that it is in force.
+pub fn keep_current(options: &Options, history: &History, in_force: &InForce) {
+    let Some(number) = in_force.number else { return };
+    let file_sha256 = Bundle::load(&options.policy).ok().map(|(file, _)| file.sha256());
+    // One that was there before has the hash of the file of then.
+    let current = history.current().filter(|current| current.number == number && file_sha256.is_none());
+    let current = current.unwrap_or(Current { number, file_sha256 });
+    if let Err(error) = history.set_current(&current) {
+        tracing::warn!("which policy is in force is not kept on disk: {error}");
+    }
 }
 
 /// What an earlier controller has left in force, whose counts go on.

@@ -52,7 +52,7 @@ impl State {
         for name in
             options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
         {
-            if !earlier.is_empty() && options.fail == Fail::Open {
+            if !earlier.is_empty() {
                 tracing::warn!("{name} has come since the controller before: no program was on it until now");
             }
         }
@@ -72,8 +72,8 @@ impl State {
     }
 
     /// Puts it back if somebody has taken it away.
-    pub fn look_at_guard(&mut self, options: &Options) {
-        if options.fail == Fail::Closed && !guard::is_there() {
+    pub fn keep_guard(&mut self, options: &Options, is_there: bool) {
+        if !is_there {
             tracing::warn!("the guard of --fail closed was gone from nftables, and is put back");
             self.guarded = None;
         }

@@ -5,11 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
 use aya::programs::{
-    LinkOrder, ProgramError, TcAttachType, XdpMode as AyaMode,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode,
     links::{FdLink, LinkError, PinnedLink},
     tc::TcAttachOptions,
 };
+use aya_obj::programs::XdpAttachType;
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
@@ -86,8 +88,8 @@ pub struct Attached {
     /// The program's name.
     pub program: &'static str,
     pin: PathBuf,
-    /// Whether an earlier controller's program was there before.
-    pub taken: bool,
+    /// The number of an earlier controller's program that was there before.
+    earlier: Option<u32>,
     /// Keeps the link should its pin be lost.
     link: FdLink,
 }
@@ -115,11 +117,41 @@ impl Attached {
         self.pin.exists()
     }
 
-    /// Takes it off the interface, unless it is where an earlier controller's program was: that one's policy is not to end.
-    pub fn undo(self) {
-        if !self.taken {
-            self.detach();
+    /// Whether an earlier controller's program was there before.
+    #[must_use]
+    pub const fn is_taken(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    /// Takes it off the interface; where an earlier controller's program was, that one comes back: its policy is not to end.
+    pub fn undo(self, pins: &Pins) {
+        match self.earlier {
+            None => self.detach(),
+            Some(earlier) => {
+                if let Err(error) = self.put_back(earlier, pins) {
+                    tracing::error!("{}: the program of the controller before is not back: {error}", self.interface);
+                }
+            }
         }
+    }
+
+    fn put_back(&self, earlier: u32, pins: &Pins) -> anyhow::Result<()> {
+        let link = FdLink::from(PinnedLink::from_pin(&self.pin)?);
+        if link.info()?.program_id() == earlier {
+            return Ok(());
+        }
+        let program = pins.program(earlier).context("it is not pinned any more")?;
+        // Taken from the program again, which would take it along.
+        if self.hook.is_xdp() {
+            let mut program = Xdp::from_pin(program, XdpAttachType::Interface)?;
+            let id = program.attach_to_link(link.try_into()?)?;
+            program.take_link(id)?;
+        } else {
+            let mut program = SchedClassifier::from_pin(program)?;
+            let id = program.attach_to_link(link.try_into()?)?;
+            program.take_link(id)?;
+        }
+        Ok(())
     }
 
     /// Whether this is its pin.
@@ -130,14 +162,12 @@ impl Attached {
 
     /// Takes it off the interface.
     pub fn detach(self) {
-        self.unpin_if(true);
+        self.unpin();
     }
 
     /// Removes the pin: what is attached is so only for as long as this value lives.
-    pub fn unpin_if(&self, wanted: bool) {
-        if wanted {
-            let _ = fs::remove_file(&self.pin);
-        }
+    pub fn unpin(&self) {
+        let _ = fs::remove_file(&self.pin);
     }
 }
 
@@ -150,6 +180,7 @@ pub fn lan(object: &mut Object, pins: &Pins, on: &Interface, mode: XdpMode) -> R
     let judge = match mode {
         XdpMode::Native => xdp(object, pins, on, Hook::XdpNative)?,
         XdpMode::Generic => xdp(object, pins, on, Hook::XdpGeneric)?,
+        XdpMode::Auto if pin(pins, on, XDP[0], Hook::XdpGeneric).exists() => xdp(object, pins, on, Hook::XdpGeneric)?,
         XdpMode::Auto if on.layer3 => put(object, pins, on, "lan_ingress", Hook::TcxIngress)?,
         XdpMode::Auto => match xdp(object, pins, on, Hook::XdpNative) {
             Err(KernelError::Attach { source: ProgramError::SyscallError(error), .. })
@@ -160,7 +191,7 @@ pub fn lan(object: &mut Object, pins: &Pins, on: &Interface, mode: XdpMode) -> R
             other => other?,
         },
     };
-    both(judge, || put(object, pins, on, "lan_egress", Hook::TcxEgress))
+    both(pins, judge, || put(object, pins, on, "lan_egress", Hook::TcxEgress))
 }
 
 /// Attaches the programs that hear DNS on a LAN. Called before [`lan`], whose judge then comes first: what it denies is not heard.
@@ -169,7 +200,7 @@ pub fn lan(object: &mut Object, pins: &Pins, on: &Interface, mode: XdpMode) -> R
 /// As [`lan`].
 pub fn snoop(object: &mut Object, pins: &Pins, on: &Interface) -> Result<Vec<Attached>, KernelError> {
     let egress = put(object, pins, on, snoop::EGRESS, Hook::TcxEgress)?;
-    both(egress, || put(object, pins, on, snoop::INGRESS, Hook::TcxIngress))
+    both(pins, egress, || put(object, pins, on, snoop::INGRESS, Hook::TcxIngress))
 }
 
 /// Attaches the programs of a WAN.
@@ -178,23 +209,29 @@ pub fn snoop(object: &mut Object, pins: &Pins, on: &Interface) -> Result<Vec<Att
 /// As [`lan`].
 pub fn wan(object: &mut Object, pins: &Pins, on: &Interface) -> Result<Vec<Attached>, KernelError> {
     let ingress = put(object, pins, on, "wan_ingress", Hook::TcxIngress)?;
-    both(ingress, || put(object, pins, on, "wan_egress", Hook::TcxEgress))
+    both(pins, ingress, || put(object, pins, on, "wan_egress", Hook::TcxEgress))
 }
 
-fn both(first: Attached, second: impl FnOnce() -> Result<Attached, KernelError>) -> Result<Vec<Attached>, KernelError> {
+fn both(
+    pins: &Pins,
+    first: Attached,
+    second: impl FnOnce() -> Result<Attached, KernelError>,
+) -> Result<Vec<Attached>, KernelError> {
     match second() {
         Ok(second) => Ok(vec![first, second]),
         Err(error) => {
-            first.undo();
+            first.undo(pins);
             Err(error)
         }
     }
 }
 
+/// XDP in one mode. A NIC has one XDP hook: what an earlier controller put there in the other mode stays, as taking it away would leave nothing there for a time.
 fn xdp(object: &mut Object, pins: &Pins, on: &Interface, hook: Hook) -> Result<Attached, KernelError> {
-    // A NIC has one XDP hook: what an earlier controller put there in another mode makes room.
     let other = if hook == Hook::XdpNative { Hook::XdpGeneric } else { Hook::XdpNative };
-    let _ = fs::remove_file(pin(pins, on, XDP[0], other));
+    if pin(pins, on, XDP[0], other).exists() {
+        return Err(KernelError::OtherMode { interface: on.name.clone(), there: other.name() });
+    }
     put(object, pins, on, XDP[0], hook)
 }
 
@@ -237,9 +274,11 @@ fn put(
         Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => None,
         Err(source) => return Err(KernelError::Link { path: pin, source }),
     };
-    let attached = |link, taken| Attached { interface: on.name.clone(), hook, program, pin: pin.clone(), taken, link };
+    let attached =
+        |link, earlier| Attached { interface: on.name.clone(), hook, program, pin: pin.clone(), earlier, link };
     if let Some(link) = there {
-        return Ok(attached(link, true));
+        let info = link.info().map_err(|source| KernelError::Link { path: pin.clone(), source })?;
+        return Ok(attached(link, Some(info.program_id())));
     }
     let mut fresh = |program| {
         let made = match hook {
@@ -255,7 +294,7 @@ fn put(
         return Err(Refused::Program(gone).named(program, (&on.name, on.xdp), hook, &pin));
     }
     let link = link.pin(&pin).map_err(|source| KernelError::Pin { path: pin.clone(), source })?;
-    Ok(attached(link.into(), false))
+    Ok(attached(link.into(), None))
 }
 
 /// Whether a link's interface is gone.

@@ -5,10 +5,15 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The table's name, in the families `inet` and `bridge`.
 const TABLE: &str = "enforcer_guard";
+
+/// One that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the guard is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,13 @@ fn run(rules: &str) -> Result<(), GuardError> {
         .map_err(GuardError::NoNft)?;
     if let Some(mut stdin) = nft.stdin.take() {
         stdin.write_all(rules.as_bytes()).map_err(GuardError::NoNft)?;
+    }
+    let start = Instant::now();
+    while nft.try_wait().map_err(GuardError::NoNft)?.is_none() {
+        if start.elapsed() > PATIENCE {
+            let _ = nft.kill();
+        }
+        thread::sleep(Duration::from_millis(2));
     }
     let Output { status, stderr, .. } = nft.wait_with_output().map_err(GuardError::NoNft)?;
     if status.success() {

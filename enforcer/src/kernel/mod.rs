@@ -69,6 +69,16 @@ pub enum KernelError {
     /// The directory for pins cannot be used.
     #[error(transparent)]
     Pins(#[from] pins::PinsError),
+    /// A program is on it in another way than it is to be.
+    #[error(
+        "{interface} has the program of the controller before by {there}: start with --xdp auto to keep it so, or `enforcer detach` first"
+    )]
+    OtherMode {
+        /// Interface.
+        interface: String,
+        /// The hook and mode that it is on.
+        there: &'static str,
+    },
     /// A map is missing from the object or of another kind than expected.
     #[error("map {name}")]
     Map {

@@ -12,6 +12,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::shared;
@@ -35,7 +36,7 @@ const BPFFS: FsType = FsType(0xcafe_4a11);
 pub enum PinsError {
     /// There is no BPF file system.
     #[error(
-        "{0} is in no BPF file system, which keeps programs beyond this process: `mount -t bpf bpf {USUAL}`, or name another folder with --pins"
+        "{0} is no folder in a BPF file system, which keeps programs beyond this process: `mount -t bpf bpf {USUAL}`, or name another folder with --pins"
     )]
     NoBpffs(PathBuf),
     /// Somebody else is there.
@@ -49,6 +50,8 @@ pub enum PinsError {
 /// The directory, locked against other controllers for as long as this value lives.
 pub struct Pins {
     folder: PathBuf,
+    /// The number that a set had last.
+    last: AtomicU32,
     _lock: File,
 }
 
@@ -58,7 +61,8 @@ impl Pins {
     /// # Errors
     /// If that cannot be done, or another controller has it.
     pub fn open(folder: &Path) -> Result<Self, PinsError> {
-        if !is_bpffs(folder) {
+        // Not its root either, where others' pins are, too.
+        if !folder.parent().is_some_and(is_bpffs) {
             return Err(PinsError::NoBpffs(folder.to_owned()));
         }
         let refused = |error| PinsError::Io(folder.to_owned(), error);
@@ -69,7 +73,7 @@ impl Pins {
             TryLockError::WouldBlock => PinsError::Taken(folder.to_owned()),
             TryLockError::Error(error) => refused(error),
         })?;
-        let pins = Self { folder: folder.to_owned(), _lock: lock };
+        let pins = Self { folder: folder.to_owned(), last: AtomicU32::new(0), _lock: lock };
         make(&pins.links()).and_then(|()| make(&pins.state())).map_err(refused)?;
         Ok(pins)
     }
@@ -101,7 +105,9 @@ impl Pins {
     /// Numbers of the sets there are, in order.
     #[must_use]
     pub fn sets(&self) -> Vec<u32> {
-        let mut sets: Vec<u32> = self.entries("set-").filter_map(|(number, _)| number.parse().ok()).collect();
+        // No controller lives long enough for higher ones.
+        let number = |(number, _): (String, _)| number.parse().ok().filter(|&number| number < u32::MAX / 2);
+        let mut sets: Vec<u32> = self.entries("set-").filter_map(number).collect();
         sets.sort_unstable();
         sets
     }
@@ -111,7 +117,10 @@ impl Pins {
     /// # Errors
     /// If that cannot be done.
     pub fn new_set(&self) -> Result<u32, PinsError> {
-        let number = self.sets().last().map_or(1, |last| last.wrapping_add(1));
+        // Also that of one that was given up is not used again: what outlives sets knows them by it.
+        let last = self.sets().last().copied().unwrap_or(0).max(self.last.load(Ordering::Relaxed));
+        let number = last + 1;
+        self.last.store(number, Ordering::Relaxed);
         let path = self.set(number);
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map(|()| number).map_err(|error| PinsError::Io(path, error))
@@ -127,9 +136,7 @@ impl Pins {
     /// Numbers of the programs that links have on interfaces.
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
-        let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
-        let links = pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok());
-        links.filter_map(|link| Some(FdLink::from(link).info().ok()?.program_id())).collect()
+        self.links_there().filter_map(|link| Some(FdLink::from(link).info().ok()?.program_id())).collect()
     }
 
     /// Whether one of a set's programs is among those with these numbers.
@@ -139,9 +146,24 @@ impl Pins {
         pins.filter_map(|pin| ProgramInfo::from_pin(pin.path()).ok()).any(|info| programs.contains(&info.id()))
     }
 
+    /// Where a set's program is, by its number.
+    #[must_use]
+    pub fn program(&self, number: u32) -> Option<PathBuf> {
+        let pins = self.sets().into_iter().flat_map(|set| fs::read_dir(self.set(set)).into_iter().flatten());
+        let paths = pins.filter_map(|pin| Some(pin.ok()?.path()));
+        paths.into_iter().find(|path| ProgramInfo::from_pin(path).is_ok_and(|info| info.id() == number))
+    }
+
     /// Removes a set's pins; what runs goes on.
     pub fn forget(&self, set: u32) {
         let _ = fs::remove_dir_all(self.set(set));
+    }
+
+    /// The same, unless one of its programs is on an interface.
+    pub fn forget_unless_running(&self, set: u32) {
+        if !self.runs(set, &self.running()) {
+            self.forget(set);
+        }
     }
 
     /// Removes maps that versions with other layouts left; which versions these are.
@@ -156,7 +178,16 @@ impl Pins {
     /// # Errors
     /// If a file cannot be removed.
     pub fn remove(&self) -> Result<(), PinsError> {
-        fs::remove_dir_all(&self.folder).map_err(|error| PinsError::Io(self.folder.clone(), error))
+        // What nobody holds goes some time after its pin, and what is held here when this ends.
+        let _links: Vec<PinnedLink> = self.links_there().collect();
+        let own = self.entries("set-").chain(self.entries("state-")).map(|(_, path)| path);
+        let removed = [self.links()].into_iter().chain(own).try_for_each(fs::remove_dir_all);
+        removed.and_then(|()| fs::remove_dir(&self.folder)).map_err(|error| PinsError::Io(self.folder.clone(), error))
+    }
+
+    fn links_there(&self) -> impl Iterator<Item = PinnedLink> {
+        let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
+        pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok())
     }
 
     fn entries(&self, prefix: &'static str) -> impl Iterator<Item = (String, PathBuf)> {

@@ -80,12 +80,18 @@ impl Bundle {
         Policy::load_from(self, &self.path)
     }
 
-    /// SHA-256 in hexadecimal: of the policy's text, and behind it those of its other files in the order of their paths.
+    /// SHA-256 in hexadecimal: of the policy's text; if there are other files, behind it of each the path, a zero byte, the text's length in eight bytes
+    /// (big-endian) and the text, in the order of their paths.
     #[must_use]
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.files.get(&self.path).map_or("", String::as_str));
-        self.files.iter().filter(|(path, _)| **path != self.path).for_each(|(_, text)| hash.update(text));
+        for (path, text) in self.files.iter().filter(|(path, _)| **path != self.path) {
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update([0]);
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
