@@ -31,6 +31,7 @@ fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
     set(pseudo::FRAGMENT, policy.fragments);
     set(pseudo::SOURCE, Action::Drop);
     set(pseudo::REPLY, Action::Allow);
+    set(pseudo::EARLIER, Action::Allow);
     set(pseudo::ICMP_ERROR, policy.icmp_errors);
     set(pseudo::SOURCE_ROUTE, Action::Drop);
     set(pseudo::UNLISTED, policy.unlisted);
