@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::types::{Counters, NamesStatus, Snooped, Status};
-use crate::{dns::forwarder::counters::Snapshot, names::learned::Counts};
+use crate::{dns::forwarder::counters::Snapshot, names::Counts};
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +112,7 @@ impl Page<'_> {
         let reloads = status.reloads;
         let results =
             [("succeeded", reloads.succeeded), ("failed", reloads.failed), ("rolled-back", reloads.rolled_back)];
-        self.counters(
-            "reloads",
-            "How often a policy was to take another's place, by what came of it",
-            None,
-            results.map(|(result, count)| ([("result", result)], count)),
-        )
+        self.by("result", "reloads", "How often a policy was to take another's place, by what came of it", results)
     }
 
     fn of_packets(&mut self, counters: &Counters) -> fmt::Result {
@@ -234,7 +229,7 @@ impl Page<'_> {
             ("over-limit", queries.over_limit),
         ];
         let help = "What became of them: answered by a resolver; denied by the policy (nxdomain, zero, refused); or not answered";
-        self.counters("dns_responses", help, None, outcomes.map(|(outcome, count)| ([("outcome", outcome)], count)))?;
+        self.by("outcome", "dns_responses", help, outcomes)?;
         let help = "Connections of DNS clients that were closed at once, as there were too many";
         self.counter("dns_connections_over_limit", help, queries.connections_over_limit)?;
         let help = "Messages in a resolver's name that do not answer the question: late, or forged";
@@ -256,11 +251,22 @@ impl Page<'_> {
         ];
         let help =
             "What became of other resolvers' answers as they passed: taken, or why they were not heard or not believed";
-        self.counters("snoop_messages", help, None, outcomes.map(|(outcome, count)| ([("outcome", outcome)], count)))
+        self.by("outcome", "snoop_messages", help, outcomes)
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.counters(name, help, None, [([], value)])
+    }
+
+    /// Counters that differ in one label.
+    fn by<const N: usize>(
+        &mut self,
+        label: &'static str,
+        name: &str,
+        help: &str,
+        counts: [(&str, u64); N],
+    ) -> fmt::Result {
+        self.counters(name, help, None, counts.map(|(value, count)| ([(label, value)], count)))
     }
 
     fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {

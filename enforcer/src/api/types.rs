@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::{
     dns::{Name, forwarder::counters::Snapshot},
-    names::{How, learned::Counts},
+    names::{Counts, How},
 };
 
 /// `GET /v1/status`.

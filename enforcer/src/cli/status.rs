@@ -19,7 +19,7 @@ use crate::{
         types::{Counters, HookStatus, NamesStatus, Snooped, Status},
     },
     dns::forwarder::counters::Snapshot,
-    names::learned::Counts,
+    names::Counts,
 };
 
 #[derive(clap::Args)]

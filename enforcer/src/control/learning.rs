@@ -15,11 +15,7 @@ use crate::{
     compile::{Addresses, Limits as Tables, Live, NoRoom},
     dns::{Name, Patterns},
     kernel::object::Object,
-    names::{
-        Change, How, Learned, Limits,
-        learned::{Counts, Entry},
-        store::Record,
-    },
+    names::{Change, Counts, Entry, How, Learned, Limits, store::Record},
     policy::{NameTimes, Policy, ServiceId, nat64},
 };
 
