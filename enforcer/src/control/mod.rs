@@ -105,10 +105,9 @@ pub async fn run(options: &Options) -> Result<()> {
         diagnose: options.diagnose,
         resolvers: &options.dns_snoop,
     };
-    let (mut object, told) = Object::load_with(&image, &net, extras)?;
+    let (object, told) = Object::load_with(&image, &net, extras)?;
     let set = object.set();
     object.set_moment(in_force.schedule.moment());
-    let events = object.events()?;
     let (answers, outcomes) = told.answers.unzip();
     let predecessor = start::predecessor(&pins, &object);
     let now = Instant::now();
@@ -153,7 +152,7 @@ pub async fn run(options: &Options) -> Result<()> {
     };
     let store = attached().inspect_err(|_| controller.pins.forget_unless_running(set))?;
     start::keep_current(options, &controller.history, &in_force);
-    controller.tell(&in_force, events, told.diagnostics);
+    controller.tell(&in_force, told.events, told.diagnostics);
     controller.end_predecessor_later();
     tracing::info!(
         "enforcing {} on {} (socket {})",

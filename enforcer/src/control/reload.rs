@@ -140,16 +140,15 @@ impl Controller {
             resolvers: &self.options.dns_snoop,
         };
         let net = self.state().net(in_force.words)?;
-        let (mut object, told) = Object::load_with(&image, &net, extras)?;
+        let (object, told) = Object::load_with(&image, &net, extras)?;
         let set = object.set();
-        let events = object.events()?;
         let in_force = Arc::new(in_force);
         let swapped = self.state().swap(self, &in_force, object, image.live);
         if let Err(error) = swapped {
             self.pins.forget_unless_running(set);
             return Err(error);
         }
-        self.tell(&in_force, events, told.diagnostics);
+        self.tell(&in_force, told.events, told.diagnostics);
         Ok(in_force)
     }
 

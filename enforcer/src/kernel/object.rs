@@ -66,13 +66,24 @@ pub struct Extras<'a> {
     pub resolvers: &'a [IpAddr],
 }
 
-/// What the programs tell beside events.
-#[derive(Default)]
+/// What the programs tell.
 pub struct Told {
+    /// Of single packets.
+    pub events: Events,
     /// Why frames are malformed.
     pub diagnostics: Option<Diagnostics>,
     /// Resolvers' answers, and what became of others.
     pub answers: Option<(Answers, Outcomes)>,
+}
+
+impl Told {
+    fn of(ebpf: &mut Ebpf, extras: Extras<'_>) -> Result<Self, KernelError> {
+        let diagnostics = extras.diagnose.then(|| Diagnostics::of(ebpf)).transpose()?;
+        let snoops = !extras.resolvers.is_empty();
+        let answers = snoops.then(|| snoop::begin(ebpf, extras.resolvers)).transpose()?;
+        let mut maps = Take(ebpf);
+        Ok(Self { events: Events { ring: maps.map("EVENTS")?, lost: maps.map("LOST")? }, diagnostics, answers })
+    }
 }
 
 impl Object {
@@ -90,14 +101,14 @@ impl Object {
     /// As [`Self::load`]; if there are too many resolvers.
     pub fn load_with(image: &Image, net: &NetImage, extras: Extras<'_>) -> Result<(Self, Told), KernelError> {
         let mut object = Self::load_bytes(PROGRAMS, image, net, extras)?;
-        let mut told = Told::default();
-        if extras.diagnose {
-            told.diagnostics = Some(Diagnostics::of(&mut object.ebpf)?);
+        let told = Told::of(&mut object.ebpf, extras);
+        match (told, extras.pins) {
+            (Err(error), Some(pins)) => {
+                pins.forget(object.set);
+                Err(error)
+            }
+            (told, _) => Ok((object, told?)),
         }
-        if !extras.resolvers.is_empty() {
-            told.answers = Some(snoop::begin(&mut object.ebpf, extras.resolvers)?);
-        }
-        Ok((object, told))
     }
 
     /// [`Self::load`] with the benchmark's object, which has the same maps and more.
@@ -248,15 +259,6 @@ impl Object {
     #[must_use]
     pub const fn set(&self) -> u32 {
         self.set
-    }
-
-    /// The programs' events, once.
-    ///
-    /// # Errors
-    /// If they were taken before.
-    pub fn events(&mut self) -> Result<Events, KernelError> {
-        let mut maps = Take(&mut self.ebpf);
-        Ok(Events { ring: maps.map("EVENTS")?, lost: maps.map("LOST")? })
     }
 
     /// What packets were counted.

@@ -15,7 +15,6 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::shared;
 use aya::programs::{
     ProgramInfo,
     links::{FdLink, PinnedLink},
@@ -25,6 +24,8 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{self, FsType},
 };
+
+use super::shared;
 
 /// Where systemd, `bpftool` and others mount it.
 const USUAL: &str = "/sys/fs/bpf";

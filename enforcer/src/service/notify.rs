@@ -24,11 +24,6 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// A line for `systemctl status`.
-pub fn status(text: &str) {
-    tell(&[NotifyState::Status(text)]);
-}
-
 /// Tells the watchdog, if there is one, that the controller lives: for as long as this is polled, and `alive` returns. It is called on the main task and is to
 /// go where a controller that hangs would hang.
 pub async fn watchdog(alive: impl Fn()) {
