@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use enforcer::kernel::pins::Pins;
 use enforcer_tests::lab::{
     Lab, POLICY,
     flood::Flood,
@@ -88,6 +89,50 @@ fn a_bpf_file_system_that_goes_away_is_told_and_takes_no_program_along() -> Resu
         wait("a warning", || Ok(enforcer.ask("status")?.contains("are gone: the kernel enforces only for as long")))?;
         reload(&lab, &enforcer, &format!("{POLICY}\n# other\n"), "the policy in force stays")
     })?;
+    // What never was in force is no history.
+    assert_eq!(enforcer.ask("history --json")?.matches("\"number\"").count(), 1);
+    enforcer.stop()
+}
+
+#[test]
+fn pins_have_a_folder_of_their_own() -> Result<()> {
+    let lab = Lab::new()?;
+    let mount = lab.pins()?.parent().context("a mount")?.to_owned();
+    let refused = Pins::open(&mount).err().context("others' pins would go with its own")?.to_string();
+    assert!(refused.contains("is no folder in a BPF file system"), "{refused}");
+    let pins = Pins::open(&lab.pins()?)?;
+    fs::create_dir(lab.pins()?.join("others"))?;
+    assert!(pins.remove().is_err(), "what is another's stays");
+    assert!(lab.pins()?.join("others").exists());
+    Ok(())
+}
+
+#[test]
+fn a_policy_file_that_never_answers_keeps_nothing_waiting_for_ever() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
+    let other = lab.file("other.toml", &format!("{POLICY}\n# other\n"))?;
+    while_right(&lab, || {
+        fs::remove_file(lab.path("policy.toml"))?;
+        let made = Command::new("mkfifo").arg(lab.path("policy.toml")).status()?;
+        ensure!(made.success(), "no pipe");
+        enforcer.hang_up();
+        let word = "the policy's file cannot be read in time";
+        wait(word, || Ok(enforcer.log()?.contains(word)))?;
+        let said = enforcer.ask(&format!("apply {}", other.display()))?;
+        assert!(said.contains("policy 2 is in force"), "{said}");
+        Ok(())
+    })?;
+    enforcer.stop()
+}
+
+#[test]
+fn a_damaged_state_is_told() -> Result<()> {
+    let lab = Lab::new()?;
+    Enforcer::start(&lab, POLICY, RUN)?.kill()?;
+    fs::write(lab.path("state").join("policies/current.json"), "")?;
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    assert!(enforcer.log()?.contains("current.json is damaged, and passed over"), "{}", enforcer.log()?);
     enforcer.stop()
 }
 

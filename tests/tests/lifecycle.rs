@@ -34,6 +34,19 @@ fn assert_right(tally: Tally) {
     assert_eq!((tally.lost, tally.leaked), (0, 0), "{tally:?}");
 }
 
+/// Ends a flood: no verdict was wrong, and not one packet was counted twice, or not at all.
+fn all_counted(flood: Flood, enforcer: &Enforcer) -> Result<()> {
+    let took = flood.elapsed();
+    let tally = flood.stop()?;
+    println!("{tally:?} in {took:?}, {:.0} packets a second", tally.sent as f64 / took.as_secs_f64());
+    assert_right(tally);
+    // Until the set before has given its last counts.
+    thread::sleep(Duration::from_millis(1500));
+    let counters = enforcer.counters()?;
+    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
+    Ok(())
+}
+
 #[test]
 fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_again() -> Result<()> {
     let lab = Lab::new()?;
@@ -52,12 +65,7 @@ fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_agai
         assert!(counted > before, "round {round}: {counted} packets, {before} before");
         before = counted;
     }
-    let tally = flood.stop()?;
-    assert_right(tally);
-    thread::sleep(Duration::from_millis(1500));
-    // Not one packet was counted twice, or not at all.
-    let counters = enforcer.counters()?;
-    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
+    all_counted(flood, &enforcer)?;
     let sets = fs::read_dir(lab.pins()?)?
         .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("set-")));
     assert_eq!(sets.count(), 1, "sets are left behind");
@@ -82,11 +90,7 @@ fn a_policy_is_exchanged_without_a_wrong_verdict() -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    let tally = flood.stop()?;
-    assert_right(tally);
-    thread::sleep(Duration::from_millis(1500));
-    let counters = enforcer.counters()?;
-    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
+    all_counted(flood, &enforcer)?;
     enforcer.stop()
 }
 
@@ -150,11 +154,7 @@ fn a_crash_at_any_point_of_an_apply_loses_no_count_and_gives_no_wrong_verdict() 
         assert!(counted > before, "round {round}: {counted} packets, {before} before: {}", enforcer.log()?);
         before = counted;
     }
-    let tally = flood.stop()?;
-    assert_right(tally);
-    thread::sleep(Duration::from_millis(1500));
-    let counters = enforcer.counters()?;
-    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
+    all_counted(flood, &enforcer)?;
     enforcer.stop()
 }
 
