@@ -15,8 +15,11 @@ use enforcer::{
     policy::{Policy, ServiceId},
 };
 
-use super::measure::{Bench, ROUNDS, leave_this_cpu, median};
+use super::measure::{Bench, leave_this_cpu, median};
 
+/// Rounds of each kind, and milliseconds of a sample: long enough for a thousand addresses.
+const ROUNDS: usize = 11;
+const SAMPLE_MS: f64 = 100.0;
 /// Addresses stored a second.
 pub const RATE: u32 = 50_000;
 /// Addresses in the tables at a time: the oldest goes for each that comes.
@@ -41,7 +44,7 @@ pub fn time(
         let (addresses, stored) = (&mut addresses[round % 2], &mut stored[round % 2]);
         let mut both = [0.0; 2];
         for (name, nanoseconds) in [floor, program].into_iter().zip(&mut both) {
-            let repeat = bench.repeats(name, frame)?;
+            let repeat = bench.repeats(name, frame, SAMPLE_MS)?;
             let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
             let (object, live) = bench.parts();
             let (program, memory) = object.beside(name)?;

@@ -22,8 +22,8 @@ struct Arguments {
     /// Sizes to measure at
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
     sizes: Vec<usize>,
-    /// Milliseconds of one sample; eleven are taken of each program
-    #[arg(long, default_value_t = 150.0)]
+    /// Milliseconds of one sample; 301 are taken of each program
+    #[arg(long, default_value_t = 2.0)]
     sample_ms: f64,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
