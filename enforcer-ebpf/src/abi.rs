@@ -38,15 +38,15 @@ pub type Words6 = [u32; 4];
 /// | bit | meaning |
 /// |---|---|
 /// | 31 | the value is the number of a child block |
-/// | 30 | the value is the number of a [`Skip`] node (IPv6) |
+/// | 30 | the value is the number of a node: a [`Single`] (IPv4) or a [`Skip`] (IPv6) |
 /// | 29 | root cells: host addresses lie below, ask the host table first |
 /// | 28 | root cells: prefixes longer than /64 lie below, ask the `LONG6` map (IPv6) |
 /// | 0–27 | the value; without bits 31 and 30 it is the leaf: a class |
 pub mod cell {
     /// The value is a child block's number.
     pub const BLOCK: u32 = 1 << 31;
-    /// The value is a skip node's number.
-    pub const SKIP: u32 = 1 << 30;
+    /// The value is a node's number.
+    pub const NODE: u32 = 1 << 30;
     /// Hosts lie below this root cell.
     pub const HOSTS: u32 = 1 << 29;
     /// Prefixes of /65 to /127 lie below this root cell.
@@ -55,28 +55,39 @@ pub mod cell {
     pub const VALUE: u32 = LONG - 1;
 }
 
-/// A path-compressed run of an IPv6 trie, packed into 8 words of a block: 32 skip nodes share a block.
+/// The one prefix below a root cell of an IPv4 trie, where there is no other: 16 bytes instead of a block of 1,024, so that a small table stays in the first cache.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Single {
+    /// The prefix's address.
+    pub address: u32,
+    /// Its mask.
+    pub mask: u32,
+    /// The leaf of addresses that it covers.
+    pub hit: u32,
+    /// The leaf of the others.
+    pub miss: u32,
+}
+
+/// A path-compressed run of an IPv6 trie.
 ///
-/// Where 2 to 6 strides follow each other with a single way on, the node compares them at once.
+/// Where 2 to 6 strides follow each other with a single way on, the node compares them at once; where a single prefix is left, all of its bits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Skip {
-    /// How many address bytes are compared, 1 to 6.
-    pub bytes: u32,
-    /// The next four address bytes, those not compared are zero.
+    /// The next four address bytes; what is not compared is zero.
     pub high: u32,
-    /// The two after them, in the upper half.
+    /// The two after them, in the upper half; in the lower half how many bits are compared, 1 to 48: a multiple of 8 unless `hit` is a leaf.
     pub low: u32,
     /// The cell to go on with when they are equal.
     pub hit: u32,
     /// The leaf when they are not.
     pub miss: u32,
-    /// Zero.
-    pub reserved: [u32; 3],
 }
-/// Words of a [`Skip`] node.
-pub const SKIP_WORDS: usize = size_of::<Skip>() / 4;
-const _: () = assert!(SKIP_WORDS == 8);
+
+/// Words of a [`Single`] or a [`Skip`]: 64 of them share a block.
+pub const NODE_WORDS: usize = 4;
+const _: () = assert!(size_of::<Single>() == 4 * NODE_WORDS && size_of::<Skip>() == 4 * NODE_WORDS);
 
 /// Words of a row unit: the row of class `c` starts at word `c * ROW_UNIT`.
 ///

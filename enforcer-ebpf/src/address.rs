@@ -1,9 +1,9 @@
 //! What IPv4 and IPv6 addresses have in common, so that each family's way is compiled for itself.
 
 use crate::{
-    abi::{NET_WORDS, Net, PolicyId, Verdict, Words6, place},
+    abi::{NET_WORDS, NODE_WORDS, Net, PolicyId, Verdict, Words6, place},
     classify,
-    maps::{self, Maps},
+    maps::{self, Blocks, Maps},
 };
 
 /// An address of either family, in host byte order.
@@ -45,7 +45,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn place(self, _: &impl Maps, net: &Net, _: u32) -> Option<u32> {
-        classify::walk4(maps::cell(&net.place4[self.root()]), self, |index| net_word(net, index))
+        classify::walk4(maps::cell(&net.place4[self.root()]), self, &NetBlocks(net))
     }
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl Address for Words6 {
 
     #[inline(always)]
     fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32> {
-        let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, |index| net_word(net, index))?;
+        let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, &NetBlocks(net))?;
         if found & below == 0 {
             let bit = host_bit(&self);
             if found & place::HOSTS_BELOW == 0 || maps::cell(&net.hosts6[bit >> 5]) >> (bit & 31) & 1 == 0 {
@@ -98,7 +98,17 @@ pub const fn host_bit(address: &Words6) -> usize {
     ((address[2] ^ address[3]).wrapping_mul(0x9E37_79B1) >> 21) as usize
 }
 
-#[inline(always)]
-fn net_word(net: &Net, index: u32) -> Option<u32> {
-    Some(maps::cell(&net.words[index as usize & (NET_WORDS - 1)]))
+/// The blocks of the network's tries.
+struct NetBlocks<'a>(&'a Net);
+
+impl Blocks for NetBlocks<'_> {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u32> {
+        Some(maps::cell(&self.0.words[index as usize & (NET_WORDS - 1)]))
+    }
+
+    #[inline(always)]
+    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]> {
+        Some(maps::node(&self.0.words, (index as usize * NODE_WORDS) & (NET_WORDS - NODE_WORDS)))
+    }
 }

@@ -2,45 +2,48 @@
 
 use crate::{
     abi::{
-        Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, SKIP_WORDS, STANDS, Verdict, Words6,
-        cell::{BLOCK, HOSTS, LONG, SKIP, VALUE},
+        Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS, Verdict, Words6,
+        cell::{BLOCK, HOSTS, LONG, NODE, VALUE},
     },
     hosts::{self, Found},
-    maps::{self, Maps},
+    maps::{self, Blocks, Maps, PolicyBlocks},
 };
 
-/// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8. `word` gives the words of the blocks.
+/// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8; or the single prefix below the first 16.
 #[inline(always)]
-pub fn walk4(root: u32, address: u32, word: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+pub fn walk4(root: u32, address: u32, blocks: &impl Blocks) -> Option<u32> {
     let mut cell = root;
     if cell & BLOCK != 0 {
-        cell = word((cell & VALUE) << 8 | address >> 8 & 0xff)?;
+        cell = blocks.word((cell & VALUE) << 8 | address >> 8 & 0xff)?;
         if cell & BLOCK != 0 {
-            cell = word((cell & VALUE) << 8 | address & 0xff)?;
+            cell = blocks.word((cell & VALUE) << 8 | address & 0xff)?;
         }
+    } else if cell & NODE != 0 {
+        let [wanted, mask, hit, miss] = blocks.node(cell & VALUE)?;
+        cell = if (address ^ wanted) & mask == 0 { hit } else { miss };
     }
     Some(cell & VALUE)
 }
 
-/// Leaf of an IPv6 stride trie: 16 bits, then six strides of 8; skip nodes take several at once.
+/// Leaf of an IPv6 stride trie: 16 bits, then six strides of 8; nodes take several at once.
 #[inline(always)]
-pub fn walk6(root: u32, address: &Words6, word: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+pub fn walk6(root: u32, address: &Words6, blocks: &impl Blocks) -> Option<u32> {
     let mut cell = root;
     // Bits 16 to 63, the next byte on top.
     let mut rest = u64::from(address[0]) << 48 | u64::from(address[1]) << 16;
     for _ in 0..6 {
         if cell & BLOCK != 0 {
-            cell = word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
+            cell = blocks.word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
             rest <<= 8;
-        } else if cell & SKIP != 0 {
-            let node = (cell & VALUE) * SKIP_WORDS as u32;
-            let bits = (word(node)? * 8) & 63;
-            let wanted = u64::from(word(node + 1)?) << 32 | u64::from(word(node + 2)?);
+        } else if cell & NODE != 0 {
+            let [high, low, hit, miss] = blocks.node(cell & VALUE)?;
+            let bits = low & 63;
+            let wanted = u64::from(high) << 32 | u64::from(low);
             if (rest ^ wanted) >> ((64 - bits) & 63) != 0 {
-                cell = word(node + 4)?;
+                cell = miss;
                 break;
             }
-            cell = word(node + 3)?;
+            cell = hit;
             rest <<= bits;
         } else {
             break;
@@ -57,7 +60,7 @@ const STAMP: u32 = 1 << 31;
 #[inline(always)]
 pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
     let root = maps.root(policy)?;
-    let word = |index| maps::word(maps, root, index);
+    let blocks = &PolicyBlocks(maps, root);
     let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
     let class = 'class: {
         if cell & HOSTS != 0
@@ -65,11 +68,11 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
         {
             break 'class found;
         }
-        walk4(cell, destination, word)?
+        walk4(cell, destination, blocks)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
-        leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, word)?;
+        leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, blocks)?;
     }
     let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;
     if class & STAMP != 0 && verdict.action().passes() {
@@ -84,7 +87,7 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
 #[inline(always)]
 pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
     let root = maps.root(policy)?;
-    let word = |index| maps::word(maps, root, index);
+    let blocks = &PolicyBlocks(maps, root);
     let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
     let class = 'class: {
         if cell & HOSTS != 0
@@ -97,7 +100,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
         {
             break 'class class;
         }
-        walk6(cell, destination, word)?
+        walk6(cell, destination, blocks)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
@@ -108,7 +111,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
             {
                 break 'leaf leaf;
             }
-            walk6(cell, source, word)?
+            walk6(cell, source, blocks)?
         };
     }
     let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;

@@ -1,8 +1,8 @@
 //! The data plane's memory, as its pure code sees it.
 
 use crate::abi::{
-    BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, OverflowKey, PolicyId, Root, Verdict,
-    Words6,
+    BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, NODE_WORDS, OverflowKey, PolicyId,
+    Root, Verdict, Words6,
 };
 use crate::bounded::bounded;
 
@@ -45,6 +45,54 @@ pub trait Maps {
     fn judge4(&self, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict>;
     /// [`crate::classify::judge6`], likewise.
     fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict>;
+}
+
+/// Where a trie's blocks are: words, and nodes of [`NODE_WORDS`] words, by their number. `None` only if there is no such block.
+pub trait Blocks {
+    /// A word.
+    fn word(&self, index: u32) -> Option<u32>;
+    /// A node, whose words never change while a cell leads to it.
+    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]>;
+}
+
+impl<F: Fn(u32) -> Option<u32>> Blocks for F {
+    fn word(&self, index: u32) -> Option<u32> {
+        self(index)
+    }
+
+    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]> {
+        let first = index * NODE_WORDS as u32;
+        Some([self(first)?, self(first + 1)?, self(first + 2)?, self(first + 3)?])
+    }
+}
+
+/// A policy's blocks.
+pub struct PolicyBlocks<'a, M>(pub &'a M, pub &'a Root);
+
+impl<M: Maps> Blocks for PolicyBlocks<'_, M> {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u32> {
+        word(self.0, self.1, index)
+    }
+
+    #[inline(always)]
+    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]> {
+        const INLINE: u32 = INLINE_WORDS as u32;
+        let Self(maps, root) = self;
+        let first = index * NODE_WORDS as u32;
+        if first < INLINE {
+            return Some(node(&root.words, bounded::<{ INLINE_WORDS - NODE_WORDS }>(first as usize)));
+        }
+        let element = cell(&root.layout.blocks) + (first - INLINE) / BLOCK_WORDS as u32;
+        Some(node(maps.block(element)?, first as usize & (BLOCK_WORDS - NODE_WORDS)))
+    }
+}
+
+/// The node that begins at a word. One bound is checked for all of its words.
+#[inline(always)]
+pub fn node<const WORDS: usize>(words: &[u32; WORDS], first: usize) -> [u32; NODE_WORDS] {
+    let words = &words[first..first + NODE_WORDS];
+    [words[0], words[1], words[2], words[3]]
 }
 
 /// A word of a policy's class tables and trie blocks.

@@ -243,13 +243,13 @@ fn covering(tables: &impl Tables, policy: PolicyId, address: IpAddr) -> u32 {
     let class = match address {
         IpAddr::V4(address) => {
             let address = address.to_bits();
-            classify::walk4(root.dst4[(address >> 16) as usize], address, word)
+            classify::walk4(root.dst4[(address >> 16) as usize], address, &word)
         }
         IpAddr::V6(address) => {
             let address = words6(address.to_bits());
             let root = root.dst6[(address[0] >> 16) as usize];
             let long = if root & cell::LONG == 0 { None } else { tables.long6(policy as u32, &address) };
-            long.or_else(|| classify::walk6(root, &address, word))
+            long.or_else(|| classify::walk6(root, &address, &word))
         }
     };
     class.expect("tables that the compiler made are whole")

@@ -1,6 +1,7 @@
 //! Stride tries: roots of 65,536 cells and blocks of 256, as `classify::walk4` and `walk6` read them.
 
-use enforcer_ebpf::abi::{BLOCK_WORDS, Block, SKIP_WORDS, Skip, cell};
+use bytemuck::Pod;
+use enforcer_ebpf::abi::{BLOCK_WORDS, Block, NODE_WORDS, Single, Skip, cell};
 
 use super::prefixes::Prefix;
 
@@ -9,15 +10,15 @@ pub struct Blocks {
     blocks: Vec<Block>,
     first: u32,
     limit: usize,
-    /// Block that skip nodes go to, and how many it has.
-    skips: Option<(usize, usize)>,
+    /// Block that nodes go to, and how many it has.
+    nodes: Option<(usize, usize)>,
 }
 
 impl Blocks {
     /// No blocks yet; the first will have this number. Beyond the limit there is one more, that all share: the tries mean nothing then.
     #[must_use]
     pub const fn from(first: u32, limit: usize) -> Self {
-        Self { blocks: Vec::new(), first, limit, skips: None }
+        Self { blocks: Vec::new(), first, limit, nodes: None }
     }
 
     /// Whether more would have been needed than the limit.
@@ -49,16 +50,15 @@ impl Blocks {
         cell::BLOCK | (self.first + index as u32)
     }
 
-    fn add_skip(&mut self, skip: &Skip) -> u32 {
-        const PER_BLOCK: usize = BLOCK_WORDS / SKIP_WORDS;
-        let (block, used) = match self.skips {
+    fn add_node<N: Pod>(&mut self, node: N) -> u32 {
+        const PER_BLOCK: usize = BLOCK_WORDS / NODE_WORDS;
+        let (block, used) = match self.nodes {
             Some((block, used)) if used < PER_BLOCK => (block, used),
             _ => (self.add([0; BLOCK_WORDS]), 0),
         };
-        self.skips = Some((block, used + 1));
-        let words: &[u32] = bytemuck::cast_slice(std::slice::from_ref(skip));
-        self.blocks[block][used * SKIP_WORDS..][..SKIP_WORDS].copy_from_slice(words);
-        cell::SKIP | ((self.first + block as u32) * PER_BLOCK as u32 + used as u32)
+        self.nodes = Some((block, used + 1));
+        self.blocks[block][used * NODE_WORDS..][..NODE_WORDS].copy_from_slice(bytemuck::cast_slice(&[node]));
+        cell::NODE | ((self.first + block as u32) * PER_BLOCK as u32 + used as u32)
     }
 }
 
@@ -66,23 +66,31 @@ impl Blocks {
 /// 2^28); `default` is the leaf of addresses that no prefix covers.
 pub fn build4(root: &mut [u32; 1 << 16], prefixes: &[Prefix<u32>], default: u32, blocks: &mut Blocks) {
     root.fill(default);
-    for prefix in prefixes {
-        let Prefix { address, length, value } = *prefix;
+    for group in prefixes.chunk_by(|a, b| a.length > 16 && b.length > 16 && a.address >> 16 == b.address >> 16) {
+        let Prefix { address, length, value } = group[0];
         let cell = &mut root[(address >> 16) as usize];
-        match length {
-            0..=16 => root[(address >> 16) as usize..][..1 << (16 - length)].fill(value),
-            17..=24 => {
-                let block = child(cell, blocks);
-                blocks.blocks[block][(address >> 8) as usize & 0xff..][..1 << (24 - length)].fill(value);
+        match group {
+            _ if length <= 16 => root[(address >> 16) as usize..][..1 << (16 - length)].fill(value),
+            [_] => {
+                *cell = blocks.add_node(Single { address, mask: u32::MAX << (32 - length), hit: value, miss: *cell });
             }
-            _ => {
-                let block = child(cell, blocks);
-                let mut inner = blocks.blocks[block][(address >> 8) as usize & 0xff];
-                let last = child(&mut inner, blocks);
-                blocks.blocks[block][(address >> 8) as usize & 0xff] = inner;
-                blocks.blocks[last][address as usize & 0xff..][..1 << (32 - length)].fill(value);
-            }
+            _ => group.iter().for_each(|prefix| insert4(cell, prefix, blocks)),
         }
+    }
+}
+
+/// Adds a prefix beyond /16 below a root cell.
+fn insert4(cell: &mut u32, prefix: &Prefix<u32>, blocks: &mut Blocks) {
+    let Prefix { address, length, value } = *prefix;
+    let block = child(cell, blocks);
+    let at = (address >> 8) as usize & 0xff;
+    if length <= 24 {
+        blocks.blocks[block][at..][..1 << (24 - length)].fill(value);
+    } else {
+        let mut inner = blocks.blocks[block][at];
+        let last = child(&mut inner, blocks);
+        blocks.blocks[block][at] = inner;
+        blocks.blocks[last][address as usize & 0xff..][..1 << (32 - length)].fill(value);
     }
 }
 
@@ -96,7 +104,7 @@ fn child(cell: &mut u32, blocks: &mut Blocks) -> usize {
     index
 }
 
-/// Builds an IPv6 trie to /64: 16 bits, then strides of 8 with skip nodes where only one way leads on. Longer prefixes must not be among those given.
+/// Builds an IPv6 trie to /64: 16 bits, then strides of 8 with nodes where only one way leads on. Longer prefixes must not be among those given.
 pub fn build6(root: &mut [u32; 1 << 16], prefixes: &[Prefix<u128>], default: u32, blocks: &mut Blocks) {
     root.fill(default);
     for group in prefixes.chunk_by(|a, b| a.length > 16 && b.length > 16 && a.address >> 112 == b.address >> 112) {
@@ -115,23 +123,17 @@ fn node(prefixes: &[Prefix<u128>], depth: u8, leaf: u32, blocks: &mut Blocks) ->
     let (Some(first), Some(last)) = (prefixes.first(), prefixes.last()) else { return leaf };
     let shortest = prefixes.iter().map(|prefix| prefix.length).min().unwrap_or(depth);
     let common = ((first.address ^ last.address).leading_zeros() as u8).min(shortest);
-    let bytes = (common - depth) / 8;
+    let is_single = prefixes.len() == 1;
+    let bits = if is_single { first.length - depth } else { (common - depth) / 8 * 8 };
     // One stride alone is faster as a block.
-    if bytes >= 2 {
-        let below = depth + bytes * 8;
+    if is_single || bits >= 16 {
+        let below = depth + bits;
         // Sorted: a prefix that ends right here is the first one.
         let (inner, rest) = if first.length == below { (first.value, &prefixes[1..]) } else { (leaf, prefixes) };
         let hit = node(rest, below, inner, blocks);
-        let compared = (first.address << depth >> (128 - bytes * 8) << (64 - bytes * 8)) as u64;
-        let skip = Skip {
-            bytes: u32::from(bytes),
-            high: (compared >> 32) as u32,
-            low: compared as u32,
-            hit,
-            miss: leaf,
-            reserved: [0; 3],
-        };
-        return blocks.add_skip(&skip);
+        let compared = (first.address << depth >> (128 - bits) << (64 - bits)) as u64;
+        let low = compared as u32 | u32::from(bits);
+        return blocks.add_node(Skip { high: (compared >> 32) as u32, low, hit, miss: leaf });
     }
     let index = blocks.add([leaf; BLOCK_WORDS]);
     let slot = |prefix: &Prefix<u128>| (prefix.address >> (120 - depth)) as usize & 0xff;
@@ -201,7 +203,7 @@ mod tests {
             for (index, offset) in near {
                 let base = if prefixes.is_empty() { 0 } else { index.get(&prefixes).address };
                 let address = base.wrapping_add_signed(i32::from(offset));
-                let leaf = classify::walk4(root[(address >> 16) as usize], address, |index| word(&blocks, first, index));
+                let leaf = classify::walk4(root[(address >> 16) as usize], address, &|index| word(&blocks, first, index));
                 prop_assert_eq!(leaf, Some(longest(&prefixes, address)));
             }
         }
@@ -222,7 +224,7 @@ mod tests {
             let blocks = blocks.into_blocks();
             for address in asked.into_iter().chain(prefixes.iter().map(|prefix| prefix.address)) {
                 let root = root[(address >> 112) as usize];
-                let leaf = classify::walk6(root, &words(address), |index| word(&blocks, first, index));
+                let leaf = classify::walk6(root, &words(address), &|index| word(&blocks, first, index));
                 prop_assert_eq!(leaf, Some(longest(&prefixes, address)), "{:032x}", address);
             }
         }
@@ -236,6 +238,16 @@ mod tests {
         let mut root = vec![0; 1 << 16];
         let mut blocks = Blocks::from(0, 10_000);
         build6(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks);
+        assert_eq!(blocks.count(), 1);
+    }
+
+    #[test]
+    fn a_lone_ipv4_prefix_below_a_root_cell_costs_a_node_not_a_block() {
+        let prefixes: Vec<_> =
+            (0..64_u32).map(|n| Prefix { address: (0x1000 + n) << 16 | 0x1230, length: 28, value: 1 }).collect();
+        let mut root = vec![0; 1 << 16];
+        let mut blocks = Blocks::from(0, 10_000);
+        build4(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks);
         assert_eq!(blocks.count(), 1);
     }
 }

@@ -52,12 +52,12 @@ fn place_of(image: &NetImage, net: &Net, address: &str) -> u32 {
     match address.parse().expect("an address") {
         std::net::IpAddr::V4(address) => {
             let address = u32::from(address);
-            classify::walk4(net.place4[(address >> 16) as usize], address, word).expect("complete")
+            classify::walk4(net.place4[(address >> 16) as usize], address, &word).expect("complete")
         }
         std::net::IpAddr::V6(address) => {
             let bits = u128::from(address);
             let words = [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
-            let found = classify::walk6(net.place6[(words[0] >> 16) as usize], &words, word).expect("complete");
+            let found = classify::walk6(net.place6[(words[0] >> 16) as usize], &words, &word).expect("complete");
             let longest = image
                 .long6()
                 .filter(|(prefix, length, _)| (prefix ^ bits) >> (128 - length) == 0)
