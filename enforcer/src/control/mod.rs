@@ -74,7 +74,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen).await?;
+    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen, &options.metrics_hosts).await?;
     let pins = Pins::open(&options.pins)?;
     let folder = &options.state;
     let history = History::open(folder)
