@@ -71,7 +71,7 @@ fn six_hundred_half_sent_requests_do_not_keep_the_cli_waiting() -> Result<()> {
     let late: Vec<TcpStream> = (0..100).map(|_| remote()).collect::<Result<_>>()?;
     thread::sleep(Duration::from_millis(200));
     let mut stream = remote()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: enforcer\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:9100\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

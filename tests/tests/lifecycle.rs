@@ -1,10 +1,19 @@
 //! The kernel enforces whatever becomes of the controller: it is stopped, killed, started again, told another policy.
 
-use std::{fs, process::Stdio, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
+use aya::programs::links::{FdLink, PinnedLink};
 use enforcer_tests::lab::{
-    Lab,
+    Lab, Plan,
     flood::{Flood, Tally},
     probe::{self, Outcome::*},
     product::Enforcer,
@@ -130,6 +139,131 @@ fn an_interface_that_is_made_again_forwards_nothing_unjudged_where_it_fails_clos
     let enforcer = Enforcer::start_again(&lab, &run)?;
     let flood = Flood::start(&lab, &FLOWS)?;
     thread::sleep(Duration::from_millis(300));
+    assert_right(flood.stop()?);
+    enforcer.stop()
+}
+
+#[test]
+fn an_interface_that_came_while_there_was_no_controller_is_told_with_for_how_long_at_most() -> Result<()> {
+    let lab = Lab::new()?;
+    Enforcer::start(&lab, &policy(""), RUN)?.kill()?;
+    thread::sleep(Duration::from_secs(2));
+    lab.gateway.run("ip link del lan0")?;
+    lab.connect_client()?;
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    let log = enforcer.log()?;
+    let word = "lan0 has come since the controller before ended: no program was on it, for ";
+    let told = log.lines().find_map(|line| line.split_once(word)).with_context(|| log.clone())?.1;
+    println!("{told}");
+    let seconds: u32 = told.strip_suffix(" s at most").context("no seconds")?.parse()?;
+    assert!((2..15).contains(&seconds), "{told}");
+    assert!(!log.contains("wan0 has come"), "{log}");
+    enforcer.stop()
+}
+
+#[test]
+fn an_nft_that_hangs_keeps_nobody_waiting() -> Result<()> {
+    let lab = Lab::new()?;
+    let (folder, hangs) = (lab.path("bin"), lab.path("hangs"));
+    fs::create_dir(&folder)?;
+    let nft = folder.join("nft");
+    fs::write(
+        &nft,
+        format!(
+            "#!/bin/sh\n[ -e {} ] && sleep 4\nPATH=/usr/sbin:/sbin:$PATH exec /usr/sbin/nft \"$@\"\n",
+            hangs.display()
+        ),
+    )?;
+    fs::set_permissions(&nft, Permissions::from_mode(0o755))?;
+    lab.file("policy.toml", &policy(""))?;
+    let wrapper = format!("env PATH={}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
+    let enforcer = Enforcer::start_by(&lab, &wrapper, &format!("{RUN} --fail closed"))?;
+    fs::write(&hangs, "")?;
+    lab.gateway.run("ip link del lan0")?;
+    lab.connect_client()?;
+    let start = Instant::now();
+    while !enforcer.log()?.contains("lan0 is back") {
+        assert!(start.elapsed() < Duration::from_secs(3), "{}", enforcer.log()?);
+        thread::sleep(Duration::from_millis(10));
+    }
+    enforcer.counters()?;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    fs::remove_file(&hangs)?;
+    thread::sleep(Duration::from_secs(9));
+    let flood = Flood::start(&lab, &FLOWS)?;
+    thread::sleep(Duration::from_millis(300));
+    assert_right(flood.stop()?);
+    enforcer.stop()
+}
+
+#[test]
+fn a_start_that_fails_midway_puts_back_what_it_has_replaced() -> Result<()> {
+    let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
+    let run = "--lan port1 port2 --wan wan0";
+    Enforcer::start(&lab, &policy(""), run)?.stop()?;
+    let links = lab.pins()?.join("links");
+    let flood = Flood::start(&lab, &FLOWS)?;
+    let before = programs(&links)?;
+    // The last link that is replaced is no link for the program that is to be there.
+    let names: Vec<String> = before.keys().cloned().collect();
+    let last =
+        names.iter().filter(|name| name.ends_with("-lan_egress")).max_by_key(|name| index(name)).context("no LAN")?;
+    let other = names.iter().find(|name| name.ends_with("-lan_xdp") && index(name) == index(last)).context("no XDP")?;
+    let swap = || -> Result<()> {
+        fs::rename(links.join(last), links.join("aside"))?;
+        fs::rename(links.join(other), links.join(last))?;
+        Ok(fs::rename(links.join("aside"), links.join(other))?)
+    };
+    swap()?;
+    lab.file("policy.toml", &policy("[[rule]]\nname = \"other\"\naction = \"drop\"\nfrom = [\"192.0.2.1\"]\n"))?;
+    let refused = Enforcer::start_again(&lab, run).err().context("it starts")?.to_string();
+    println!("{refused}");
+    assert!(!refused.contains("is not back"), "{refused}");
+    swap()?;
+    assert_eq!(programs(&links)?, before);
+    assert_right(flood.stop()?);
+    Enforcer::start_again(&lab, run)?.stop()
+}
+
+/// By an interface's number: pins are named `INDEX-HOOK-PROGRAM`.
+fn index(pin: &str) -> u32 {
+    pin.split('-').next().and_then(|index| index.parse().ok()).unwrap_or(0)
+}
+
+/// Programs' numbers by their links' pins.
+fn programs(links: &Path) -> Result<BTreeMap<String, u32>> {
+    let names = fs::read_dir(links)?.map(|pin| Ok(pin?.file_name().to_string_lossy().into_owned()));
+    let number = |name: std::io::Result<String>| {
+        let name = name?;
+        let id = FdLink::from(PinnedLink::from_pin(links.join(&name))?).info()?.program_id();
+        Ok((name, id))
+    };
+    names.map(number).collect()
+}
+
+#[test]
+fn a_policy_is_not_confirmed_while_another_is_put_in_force() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, &policy(""), RUN)?;
+    let flood = Flood::start(&lab, &FLOWS)?;
+    let file = |name: &str| -> Result<String> {
+        let rule = format!("[[rule]]\nname = \"{name}\"\naction = \"drop\"\nfrom = [\"192.0.2.1\"]\n");
+        Ok(lab.file(name, &policy(&rule))?.display().to_string())
+    };
+    enforcer.ask(&format!("apply --confirm 60 {}", file("second")?))?;
+    let mut third =
+        enforcer.command(&format!("apply --confirm 60 {}", file("third")?)).stdout(Stdio::null()).spawn()?;
+    // It is kept before it is loaded.
+    let start = Instant::now();
+    while !lab.path("state").join("policies/3.json").exists() {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is not applied");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let busy = enforcer.ask("confirm").err().context("something is confirmed")?.to_string();
+    assert!(busy.contains("another policy is being put in force"), "{busy}");
+    assert!(third.wait()?.success());
+    assert!(enforcer.ask("confirm")?.contains("policy 3 is in force"));
+    assert!(enforcer.ask("history")?.lines().any(|line| line.starts_with("in force ") && line.contains(" 3 ")));
     assert_right(flood.stop()?);
     enforcer.stop()
 }

@@ -42,7 +42,7 @@ fn start(lab: &Lab) -> Result<Enforcer> {
         lab,
         POLICY,
         &format!(
-            "--lan lan0 --wan wan0 --dns-listen 10.1.0.1:5353 --dns-snoop 10.1.0.1 --dns-upstream 17.1.2.3 --metrics-listen {LISTEN}"
+            "--lan lan0 --wan wan0 --dns-listen 10.1.0.1:5353 --dns-snoop 10.1.0.1 --dns-upstream 17.1.2.3 --metrics-listen {LISTEN} --metrics-host enforcer"
         ),
     )
 }
@@ -120,6 +120,10 @@ fn what_is_counted_is_told_and_prometheus_finds_no_fault_with_it() -> Result<()>
     assert_eq!(said.trim(), "");
     let open = get(&lab, "/metrics", "accept: application/openmetrics-text; version=1.0.0\r\n")?;
     assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"));
+    let mut stream = lab.gateway.enter(|| Ok(TcpStream::connect(LISTEN)?))?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: page.example\r\nconnection: close\r\n\r\n")?;
+    let refused = std::io::read_to_string(stream)?;
+    assert!(refused.starts_with("HTTP/1.1 421") && refused.contains("--metrics-host"), "{refused}");
     let socket = lab.path("socket");
     let local =
         Command::new("curl").args(["-s", "--unix-socket"]).arg(socket).arg("http://enforcer/metrics").output()?;

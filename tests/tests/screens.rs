@@ -1,7 +1,9 @@
 //! What operators see, in a real terminal.
 
 use std::{
-    process::Command,
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::net::UnixListener,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -170,11 +172,20 @@ fn doctor_tells_what_is_on_interfaces_and_what_is_wrong() -> Result<()> {
     assert!(!text.contains('\u{1b}'), "colours in a file");
     // enforcer's own programs are no others.
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    let own = format!("--pins {} --socket {}", lab.pins()?.display(), lab.path("socket").display());
+    let (code, text) = said(&lab, &format!("doctor --lan lan0 --wan wan0 {own}"))?;
+    assert!(code == 0 && !text.contains("other") && text.contains("a controller answers"), "{text}");
+    // But those of one with other pins are.
     let (code, text) = said(&lab, "doctor --lan lan0 --wan wan0")?;
-    assert!(code == 0 && !text.contains("other"), "{text}");
+    assert!(
+        code == 5 && text.contains("another enforcer is there, with other pins than /sys/fs/bpf/enforcer"),
+        "{text}"
+    );
     enforcer.stop()?;
+    let (code, text) = said(&lab, &format!("doctor --lan lan0 --wan wan0 {own}"))?;
+    assert!(code == 0 && text.contains("programs go on enforcing, but nothing follows"), "{text}");
     lab.gateway.run("sysctl -qw net.ipv4.ip_forward=0")?;
-    let (code, text) = said(&lab, "doctor --json --lan lan0 --wan wan0")?;
+    let (code, text) = said(&lab, &format!("doctor --json --lan lan0 --wan wan0 {own}"))?;
     assert_eq!(code, 0, "{text}");
     let findings: Vec<Value> = serde_json::from_str(&text)?;
     let told = |level: &str, subject: &str, word: &str| {
@@ -201,6 +212,48 @@ fn commands_without_a_controller_say_so() -> Result<()> {
     let (code, text) = said(&lab, "top")?;
     assert!(code == 1 && text.contains("top needs a terminal"), "{text}");
     Ok(())
+}
+
+#[test]
+fn what_is_not_known_of_a_policy_when_the_controller_goes_is_said() -> Result<()> {
+    let lab = Lab::new()?;
+    let socket = lab.path("socket");
+    let listener = UnixListener::bind(&socket)?;
+    // It ends when it has been asked.
+    let controller = thread::spawn(move || -> Result<()> {
+        for _ in 0..3 {
+            listener.accept()?.0.read_exact(&mut [0; 16])?;
+        }
+        Ok(())
+    });
+    let policy = lab.file("policy.toml", POLICY)?;
+    for words in [&format!("apply {}", policy.display()), "confirm", "rollback"] {
+        let (code, text) = said(&lab, &format!("{words} --socket {}", socket.display()))?;
+        let told = "ended before it had answered; whether that is done is not known: see `enforcer status` and `enforcer history`";
+        assert!(code == 6 && text.contains(told), "{words}: {code} {text}");
+    }
+    controller.join().ok().context("no controller")?
+}
+
+#[test]
+fn top_tells_programs_what_it_shows_people() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[], &[123])?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    under_traffic(&lab, || {
+        let mut top = enforcer.command("top --json").stdout(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(top.stdout.take().context("no output")?).lines().take(3);
+        let samples: Vec<Value> = lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<_>>()?;
+        top.kill()?;
+        top.wait()?;
+        let last = samples.last().context("nothing")?;
+        let services = last["services"].as_array().context("no services")?;
+        let time = services.iter().find(|line| line["name"] == "time").with_context(|| format!("no time in {last}"))?;
+        assert!(time["packets_per_second"].as_f64().is_some_and(|rate| rate > 10.0), "{last}");
+        assert_eq!(last["clients"][0]["address"], "10.1.0.2", "{last}");
+        Ok(())
+    })?;
+    enforcer.stop()
 }
 
 #[test]

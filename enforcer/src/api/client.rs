@@ -29,9 +29,23 @@ pub enum NoController {
     /// It may be running, but is not for this user.
     #[error("no controller on {} that answers you: be root, or in the group of the socket", .0.display())]
     Forbidden(PathBuf),
-    /// It is there, but takes no connection now, or says nothing.
+    /// It is there, but takes no connection now.
     #[error("the controller on {} does not answer: try again, and see what it logs", .0.display())]
     Silent(PathBuf),
+    /// It was asked, and has said nothing yet.
+    #[error("the controller on {} has not answered in time: see what it logs", .0.display())]
+    Late(PathBuf),
+    /// It was asked, and ended before it had answered.
+    #[error("the controller on {} ended before it had answered", .0.display())]
+    Ended(PathBuf),
+}
+
+impl NoController {
+    /// Whether it may have done what it was asked for.
+    #[must_use]
+    pub const fn was_asked(&self) -> bool {
+        matches!(self, Self::Late(_) | Self::Ended(_))
+    }
 }
 
 /// Longer than a controller takes that is alive.
@@ -72,9 +86,12 @@ async fn whole<T: DeserializeOwned>(
     response: impl Future<Output = Result<Response<Incoming>>>,
     patience: Duration,
 ) -> Result<T> {
-    let body = time::timeout(patience, async { anyhow::Ok(response.await?.collect().await?.to_bytes()) })
-        .await
-        .with_context(|| NoController::Silent(socket.to_owned()))??;
+    let body = async {
+        let body = response.await?.collect().await;
+        Ok(body.with_context(|| NoController::Ended(socket.to_owned()))?.to_bytes())
+    };
+    let body = time::timeout(patience, body).await;
+    let body = body.with_context(|| NoController::Late(socket.to_owned())).flatten()?;
     serde_json::from_slice(&body).context("the controller's answer is not what this version expects")
 }
 
@@ -121,7 +138,7 @@ async fn request(socket: &Path, head: Builder, body: Bytes) -> Result<Response<I
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = head.header("host", "enforcer").body(Full::new(body))?;
-    let response = sender.send_request(request).await?;
+    let response = sender.send_request(request).await.with_context(|| NoController::Ended(socket.to_owned()))?;
     if !response.status().is_success() {
         let body = response.collect().await?.to_bytes();
         let problem: Problem =

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod connections;
+mod hosts;
 mod metrics;
 pub mod policies;
 mod problem;

@@ -8,16 +8,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use axum::middleware::from_fn_with_state;
 use futures_util::future::join_all;
 use nix::unistd::Gid;
 use tokio::net::{TcpListener, UnixStream};
 
 use super::{
     connections::{self, Limits, Peer},
+    hosts::{self, Names},
     routes,
     socket::Socket,
     source::Source,
 };
+use crate::dns::Name;
 
 /// Bytes of a policy that is sent: a million prefixes take half of it.
 const LARGEST_POLICY: usize = 64 << 20;
@@ -30,14 +33,16 @@ const REMOTE: Limits = Limits { all: 64, of_peer: 16, largest_policy: 0 };
 pub struct Server {
     socket: Socket,
     metrics: Vec<TcpListener>,
+    /// Beside its addresses.
+    names: Names,
 }
 
 impl Server {
-    /// Listens on a Unix socket, whose file is a group's, and on TCP addresses. Nobody is served yet.
+    /// Listens on a Unix socket, whose file is a group's, and on TCP addresses, where requests may be for these names, too. Nobody is served yet.
     ///
     /// # Errors
     /// If one of them is taken or cannot be had.
-    pub async fn bind(socket: &Path, group: Option<Gid>, metrics: &[SocketAddr]) -> Result<Self> {
+    pub async fn bind(socket: &Path, group: Option<Gid>, metrics: &[SocketAddr], names: &[Name]) -> Result<Self> {
         let socket =
             Socket::bind(socket, group).with_context(|| format!("cannot serve the API on {}", socket.display()))?;
         let mut listeners = Vec::new();
@@ -45,7 +50,7 @@ impl Server {
             let bound = TcpListener::bind(address).await;
             listeners.push(bound.with_context(|| format!("cannot serve metrics on {address}"))?);
         }
-        Ok(Self { socket, metrics: listeners })
+        Ok(Self { socket, metrics: listeners, names: names.into() })
     }
 
     /// The first of the TCP addresses, as it came out.
@@ -72,7 +77,8 @@ impl Server {
                     Ok((stream, Peer::Network(network(from.ip()))))
                 },
                 REMOTE,
-                routes::router(routes::read_only(), Arc::clone(&source)),
+                routes::router(routes::read_only(), Arc::clone(&source))
+                    .layer(from_fn_with_state(Arc::clone(&self.names), hosts::check)),
             )
         });
         tokio::join!(local, join_all(remote));

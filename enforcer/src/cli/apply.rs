@@ -1,6 +1,11 @@
 //! `enforcer apply`.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -8,7 +13,7 @@ use serde::Serialize;
 use super::{Socket, units};
 use crate::{
     api::{
-        client,
+        client::{self, NoController},
         policies::{Applied, Apply},
         types::Counters,
     },
@@ -19,7 +24,7 @@ use crate::{
 };
 
 /// Compiling and the verifier take seconds where a policy is large and a machine slow.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -76,8 +81,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(if changes { ExitCode::from(super::CHANGED) } else { ExitCode::SUCCESS });
     }
     let apply = Apply { policy: bundle, confirm_seconds: arguments.confirm };
-    let applied = super::block_on(client::post_patiently(socket, "/v1/apply", &apply, PATIENCE))?;
-    tell(&applied, arguments.json)
+    tell(&ask(socket, "/v1/apply", &apply)?, arguments.json)
+}
+
+/// Asks for what changes which policy is in force, or stays.
+pub fn ask(socket: &Path, path: &str, body: &impl Serialize) -> Result<Applied> {
+    super::block_on(client::post_patiently(socket, path, body, PATIENCE)).map_err(|error| {
+        match error.downcast_ref::<NoController>().filter(|reason| reason.was_asked()) {
+            None => error,
+            Some(reason) => {
+                let unknown = format!(
+                    "{reason}; whether that is done is not known: see `enforcer status` and `enforcer history`"
+                );
+                error.context(unknown)
+            }
+        }
+    })
 }
 
 /// What has come of putting a policy in force.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Socket, apply};
 use crate::api::{
     client,
-    policies::{Applied, History, HistoryEntry, Rollback},
+    policies::{History, HistoryEntry, Rollback},
 };
 
 #[derive(clap::Args)]
@@ -39,14 +39,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 pub fn confirm(arguments: &Arguments) -> Result<ExitCode> {
-    let applied: Applied = super::block_on(client::post(&arguments.socket.socket, "/v1/confirm", &()))?;
-    apply::tell(&applied, arguments.json)
+    apply::tell(&apply::ask(&arguments.socket.socket, "/v1/confirm", &())?, arguments.json)
 }
 
 pub fn roll_back(RollbackArguments { to, common }: &RollbackArguments) -> Result<ExitCode> {
-    let rollback = Rollback { to: *to };
-    let answer = client::post_patiently(&common.socket.socket, "/v1/rollback", &rollback, apply::PATIENCE);
-    apply::tell(&super::block_on(answer)?, common.json)
+    apply::tell(&apply::ask(&common.socket.socket, "/v1/rollback", &Rollback { to: *to })?, common.json)
 }
 
 fn render(History { policies, in_force, confirmed }: &History) -> String {

@@ -2,10 +2,12 @@
 
 use std::ops::AddAssign;
 
+use serde::Serialize;
+
 use crate::api::types::Counters;
 
 /// Packets and bytes so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
     pub packets: u64,
     pub bytes: u64,

@@ -17,7 +17,7 @@ use super::Socket;
 use crate::{
     api::server::group,
     control::{self, Fail, OnExit},
-    dns::forwarder::upstream::Server,
+    dns::{Name, forwarder::upstream::Server},
     kernel::{attach::XdpMode, pins},
     service::privileges,
 };
@@ -70,6 +70,9 @@ pub struct Arguments {
     /// Serve Prometheus metrics, and what else is safe to tell a network, over TCP on this address, such as 127.0.0.1:9100; may be repeated
     #[arg(long = "metrics-listen", value_name = "ADDR:PORT")]
     metrics_listen: Vec<SocketAddr>,
+    /// A name that requests over TCP may ask for, such as gateway.example; by address they may always; may be repeated
+    #[arg(long = "metrics-host", value_name = "NAME", requires = "metrics_listen")]
+    metrics_hosts: Vec<Name>,
     /// The group that may use the socket, beside root: a name or number [default: the controller's own group]
     #[arg(long = "socket-group", value_name = "GROUP", value_parser = group)]
     socket_group: Option<Gid>,
@@ -111,6 +114,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         socket: arguments.socket.socket,
         socket_group: arguments.socket_group,
         metrics_listen: arguments.metrics_listen,
+        metrics_hosts: arguments.metrics_hosts,
     };
     // A second or two in which nothing else is said.
     if io::stderr().is_terminal() {

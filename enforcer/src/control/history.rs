@@ -29,7 +29,7 @@ struct Kept {
 pub struct Current {
     /// Number of the policy.
     pub number: u32,
-    /// SHA-256 of what the policy file was then: if it is another one now, the file counts.
+    /// SHA-256 of what the policy file was then, with mistakes or without: if it is another one now, the file counts. Nothing, if it could not be read in time.
     pub file_sha256: Option<String>,
 }
 
@@ -37,6 +37,10 @@ pub struct Current {
 #[derive(Clone, Debug)]
 pub struct History {
     folder: PathBuf,
+    /// The last policy's number when this was opened.
+    last: u32,
+    /// Folders that were made then, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl History {
@@ -46,8 +50,18 @@ impl History {
     /// If it cannot be made.
     pub fn open(state: &Path) -> io::Result<Self> {
         let folder = state.join("policies");
+        let made = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { folder })
+        let history = Self { folder, last: 0, made };
+        let last = history.numbers().last().copied().unwrap_or(0);
+        Ok(Self { last, ..history })
+    }
+
+    /// Leaves all as it was before this was opened: nothing has come in force.
+    pub fn give_up(&self) {
+        self.numbers().into_iter().filter(|&number| number > self.last).for_each(|number| self.remove(number));
+        // One that others have begun to use is not empty.
+        self.made.iter().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 
     /// All that are kept, the earliest first. What cannot be read is left out.
@@ -168,6 +182,22 @@ mod tests {
         assert_eq!(numbers, wanted);
         assert_eq!(history.bundle(7), Some(bundle("7")));
         assert_eq!((history.bundle(3), history.current()), (None, Some(current)));
+    }
+
+    #[test]
+    fn what_was_given_up_leaves_nothing_that_was_not_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("a/b");
+        let history = History::open(&state).expect("a history");
+        history.add(&bundle("a"), Reason::Started, jiff::Timestamp::UNIX_EPOCH).expect("room");
+        history.give_up();
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+        let history = History::open(&state).expect("a history");
+        history.add(&bundle("a"), Reason::Started, jiff::Timestamp::UNIX_EPOCH).expect("room");
+        let history = History::open(&state).expect("the same");
+        history.add(&bundle("b"), Reason::Started, jiff::Timestamp::UNIX_EPOCH).expect("room");
+        history.give_up();
+        assert_eq!((history.bundle(1), history.bundle(2)), (Some(bundle("a")), None));
     }
 
     #[test]

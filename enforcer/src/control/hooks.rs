@@ -139,11 +139,6 @@ impl Hooks {
         Followed { attached, problems }
     }
 
-    /// Lets nothing be forwarded past the programs.
-    pub fn guard(&self, options: &Options, facts: &Facts) -> Result<(), GuardError> {
-        guard(options, facts, |index| self.lans.contains_key(&index) || self.wans.contains_key(&index))
-    }
-
     /// Puts another set's programs in the place of all; on an error, the old ones are where they were.
     pub fn replace(&mut self, old: &mut Object, new: &mut Object) -> Result<(), KernelError> {
         let mut replaced = 0;

@@ -2,6 +2,7 @@
 
 mod disk;
 mod dns;
+mod guarding;
 mod history;
 mod hooks;
 mod inforce;
@@ -17,7 +18,6 @@ mod state;
 mod tables;
 
 use std::{
-    future,
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -27,41 +27,29 @@ use anyhow::{Context as _, Result};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
-    task::spawn_blocking,
     time,
 };
 
 use crate::{
     api::{server::Server as Api, source::Source},
     dns::forwarder::{Forwarder, upstream::Upstreams},
-    kernel::{
-        guard,
-        object::{Extras, Object},
-        pins::Pins,
-    },
-    net::{
-        self, Facts, NetImage,
-        image::{NetError, Roles},
-        watch::{self as netlink, Told},
-    },
-    policy::Dns,
+    kernel::pins::Pins,
+    net::watch::{self as netlink, Told},
     service::notify,
 };
 use dns::Asking;
+use guarding::Guard;
 use history::History;
-use hooks::Hooks;
 use inforce::InForce;
-use learning::Learning;
 pub use options::{Fail, OnExit, Options};
 use record::Record;
 use reload::Pending;
 use snoop::Snooping;
-use state::{State, names_of};
+use start::Begun;
+use state::State;
 
 /// A policy that is being put in force when the controller is told to end is so by then.
 const LAST: Duration = Duration::from_secs(60);
-/// How often is looked for the guard.
-const GUARD: Duration = Duration::from_secs(5);
 
 /// Puts a policy in force, serves the API and follows the network, until SIGINT or SIGTERM. What an earlier controller has left in force is so until this one's
 /// takes its place.
@@ -74,85 +62,18 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen).await?;
-    let pins = Pins::open(&options.pins)?;
+    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen, &options.metrics_hosts).await?;
     let folder = &options.state;
     let history = History::open(folder)
         .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
-    let (mut in_force, mut image) = start::in_force(options, &history)?;
-    let policy = &in_force.policy;
-    if !options.learns() && policy.named().next().is_some() {
-        tracing::warn!(
-            "rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
-        );
-    }
-    if options.dns_listen.is_empty() && policy.dns != Dns::default() {
-        tracing::warn!("[dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
-    }
-    let facts = netlink::read().await.context("cannot read interfaces and routes")?;
-    let roles = roles(options, &facts)?;
-    if let Some(problem) = net::image::problems(&facts, &roles).into_iter().next() {
-        return Err(problem.into());
-    }
-    let net = NetImage::new(&facts, &roles, in_force.words)?;
-    for map in pins.fit(!options.dns_snoop.is_empty()) {
-        tracing::warn!("{map} begins empty: what an earlier controller has left is laid out otherwise");
-    }
-    let identities = in_force.identities();
-    let extras = Extras {
-        pins: Some(&pins),
-        identities: &identities,
-        diagnose: options.diagnose,
-        resolvers: &options.dns_snoop,
-    };
-    let (object, told) = Object::load_with(&image, &net, extras)?;
-    let set = object.set();
-    object.set_moment(in_force.schedule.moment());
-    let (answers, outcomes) = told.answers.unzip();
-    let predecessor = start::predecessor(&pins, &object);
-    let now = Instant::now();
-    let learning = options.learns().then(|| Learning::new(policy, std::mem::take(&mut image.live), now));
-    in_force.number = start::keep(&history, &in_force);
-    let in_force = Arc::new(in_force);
-    let controller = Arc::new(Controller {
-        options: options.clone(),
-        since: now,
-        pins,
-        history,
-        in_force: RwLock::new(Arc::clone(&in_force)),
-        record: Record::default(),
-        state: Mutex::new(State {
-            object,
-            predecessor,
-            hooks: Hooks::default(),
-            learning,
-            interfaces: Arc::new(names_of(&facts)),
-            facts: facts.clone(),
-            reader: None,
-            warnings: Vec::new(),
-            guarded: None,
-            pins_lost: false,
-            unhooked: Duration::ZERO,
-        }),
-        applying: tokio::sync::Mutex::default(),
-        pending: Mutex::default(),
-        reloads: reload::Counts::default(),
-        changed: watch::Sender::new(0),
-        ended: Notify::new(),
-        upstreams: OnceLock::new(),
-        forwarder: OnceLock::new(),
-        fresh: Notify::new(),
-        noted: watch::Sender::new(0),
-        snooping: outcomes.map(|outcomes| Snooping::new(options.dns_snoop.clone(), outcomes)),
-    });
-    let attached = || -> Result<_> {
-        let store = options.learns().then(|| controller.begin_dns(options)).transpose()?;
-        controller.state().attach(&controller.pins, options, &facts)?;
-        Ok(store)
-    };
-    let store = attached().inspect_err(|_| controller.pins.forget_unless_running(set))?;
-    start::keep_current(options, &controller.history, &in_force);
-    controller.tell(&in_force, told.events, told.diagnostics);
+    let begun = start::begin(options, history.clone()).await;
+    let Begun { controller, facts, store, events, diagnostics, answers } = begun.inspect_err(|_| {
+        history.give_up();
+        Pins::remove_unused(&options.pins);
+    })?;
+    let in_force = controller.in_force();
+    start::keep_current(options, &history, &in_force);
+    controller.tell(&in_force, events, diagnostics);
     controller.end_predecessor_later();
     tracing::info!(
         "enforcing {} on {} (socket {})",
@@ -163,7 +84,7 @@ pub async fn run(options: &Options) -> Result<()> {
     notify::ready();
 
     let mut on_exit = options.on_exit;
-    let (sender, changes) = watch::channel(Told { facts, since: now });
+    let (sender, changes) = watch::channel(Told { facts, since: controller.since });
     tokio::select! {
         () = follow_netlink(sender) => {}
         () = controller.follow(changes) => {}
@@ -217,20 +138,6 @@ pub fn seed() -> u32 {
     RandomState::new().hash_one(0) as u32
 }
 
-/// The configured interfaces' indices.
-fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
-    let index = |name: &String| {
-        facts.named(name).map(|interface| interface.index).ok_or_else(|| {
-            let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-            NetError::NoInterface(name.clone(), names.join(", "))
-        })
-    };
-    Ok(Roles {
-        lans: options.lans.iter().map(index).collect::<Result<_, _>>()?,
-        wans: options.wans.iter().map(index).collect::<Result<_, _>>()?,
-    })
-}
-
 struct Controller {
     options: Options,
     since: Instant,
@@ -240,6 +147,7 @@ struct Controller {
     in_force: RwLock<Arc<InForce>>,
     record: Record,
     state: Mutex<State>,
+    guard: Guard,
     /// Held while a policy is put in force.
     applying: tokio::sync::Mutex<()>,
     pending: Mutex<Option<Pending>>,
@@ -277,6 +185,7 @@ impl Controller {
             // Another policy may be put in force meanwhile, behind the lock.
             let mut state = self.state();
             state.follow(&self.pins, told, &self.options, &self.in_force());
+            self.guard.renew();
         }
     }
 
@@ -289,22 +198,7 @@ impl Controller {
             let mut state = self.state();
             state.object.set_moment(self.in_force().schedule.moment());
             state.look_at_pins(&self.options.pins);
-        }
-    }
-
-    /// Sees to it that rules of nftables are there that others may flush, as a firewall's reload does.
-    async fn keep_guard(self: &Arc<Self>) {
-        if self.options.fail == Fail::Open {
-            return future::pending().await;
-        }
-        loop {
-            time::sleep(GUARD).await;
-            let controller = Arc::clone(self);
-            let looked = spawn_blocking(move || {
-                let there = guard::is_there();
-                controller.state().keep_guard(&controller.options, there);
-            });
-            let _ = looked.await;
+            self.pins.sign();
         }
     }
 
@@ -312,11 +206,12 @@ impl Controller {
     fn end(&self, on_exit: OnExit) -> Result<()> {
         let mut state = self.state();
         state.end_predecessor(&self.pins);
+        self.pins.sign();
         match on_exit {
             OnExit::Keep => tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`"),
             OnExit::Detach => {
                 state.hooks.detach();
-                let guard = guard::remove();
+                let guard = self.guard.remove();
                 self.pins.remove()?;
                 guard?;
                 tracing::info!("detached");

@@ -7,7 +7,10 @@ use std::{
 
 use nix::unistd::Gid;
 
-use crate::{dns::forwarder::upstream::Server, kernel::attach::XdpMode};
+use crate::{
+    dns::{Name, forwarder::upstream::Server},
+    kernel::attach::XdpMode,
+};
 
 /// What becomes of what is enforced when the controller stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -64,6 +67,8 @@ pub struct Options {
     pub socket_group: Option<Gid>,
     /// Where metrics, and what else is safe to tell, are served over TCP.
     pub metrics_listen: Vec<SocketAddr>,
+    /// Names that requests over TCP may be for, beside addresses.
+    pub metrics_hosts: Vec<Name>,
 }
 
 impl Options {

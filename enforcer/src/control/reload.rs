@@ -28,7 +28,7 @@ use crate::{
         pins::Pins,
     },
     net::{NetImage, image::Words},
-    policy::{Bundle, Policy},
+    policy::{Bundle, FileError, Policy},
 };
 
 /// How long a CPU may still be in a program that was replaced: far longer than any program runs.
@@ -202,7 +202,8 @@ impl Controller {
 
     /// Reads the policy's file again.
     pub async fn reload(self: &Arc<Self>) -> Result<Applied> {
-        let (bundle, _) = self.file().await?;
+        let (bundle, policy) = self.file().await?;
+        policy?;
         self.apply(bundle, Reason::Reloaded, None).await
     }
 
@@ -250,11 +251,11 @@ impl Controller {
     }
 
     /// The policy's file as it is now, whatever is in force.
-    async fn file(&self) -> Result<(Bundle, Policy)> {
+    async fn file(&self) -> Result<(Bundle, Result<Policy, FileError>)> {
         let path = self.options.policy.clone();
-        let loading = spawn_blocking(move || Bundle::load(&path));
+        let reading = spawn_blocking(move || Bundle::read(&path));
         // A pipe, or a disk that is elsewhere, may never answer.
-        Ok(time::timeout(FILE, loading).await.context("the policy's file cannot be read in time")???)
+        Ok(time::timeout(FILE, reading).await.context("the policy's file cannot be read in time")??)
     }
 
     async fn file_sha256(&self) -> Option<String> {

@@ -52,6 +52,7 @@ impl Source for Controller {
                 .warnings
                 .iter()
                 .cloned()
+                .chain(self.guard.problem())
                 .chain(state.pins_lost.then(|| pins_lost(&self.options.pins)))
                 .collect(),
             names: self.names_status(&state),

@@ -1,28 +1,160 @@
-//! What a start goes on with: the policy, and the counts of what an earlier controller has left in force.
+//! A start: what it goes on with, which is a policy and the counts of what an earlier controller has left in force, until its programs are attached.
 
-use anyhow::Result;
+use std::{
+    sync::{Arc, Mutex, OnceLock, RwLock},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
 
 use super::{
-    Options,
+    Controller, Options,
+    guarding::Guard,
     history::{Current, History},
+    hooks::Hooks,
     inforce::InForce,
+    learning::Learning,
     predecessor::Predecessor,
+    record::Record,
+    reload,
+    snoop::Snooping,
+    state::{State, names_of},
 };
 use crate::{
     api::policies::Reason,
     compile::Image,
-    kernel::{object::Object, pins::Pins},
-    policy::Bundle,
+    kernel::{
+        diagnostics::Diagnostics,
+        events::Events,
+        object::{Extras, Object},
+        pins::Pins,
+        snoop::Answers,
+    },
+    names::store::Store,
+    net::{
+        self, Facts, NetImage,
+        image::{NetError, Roles},
+        watch as netlink,
+    },
+    policy::{Bundle, Dns},
 };
+
+/// A controller whose programs are attached, and what it is to follow.
+pub struct Begun {
+    pub controller: Arc<Controller>,
+    /// The network as it was then.
+    pub facts: Facts,
+    /// Where names are kept, if they are learned.
+    pub store: Option<Store>,
+    pub events: Events,
+    pub diagnostics: Option<Diagnostics>,
+    pub answers: Option<Answers>,
+}
+
+/// Takes the place of what an earlier controller has left in force, or is the first.
+///
+/// # Errors
+/// If anything fails; what was in force is so still, and nothing else is attached.
+pub async fn begin(options: &Options, history: History) -> Result<Begun> {
+    let pins = Pins::open(&options.pins)?;
+    let (mut in_force, mut image) = in_force(options, &history)?;
+    let policy = &in_force.policy;
+    if !options.learns() && policy.named().next().is_some() {
+        tracing::warn!(
+            "rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
+        );
+    }
+    if options.dns_listen.is_empty() && policy.dns != Dns::default() {
+        tracing::warn!("[dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
+    }
+    let facts = netlink::read().await.context("cannot read interfaces and routes")?;
+    let roles = roles(options, &facts)?;
+    if let Some(problem) = net::image::problems(&facts, &roles).into_iter().next() {
+        return Err(problem.into());
+    }
+    let net = NetImage::new(&facts, &roles, in_force.words)?;
+    for map in pins.fit(!options.dns_snoop.is_empty()) {
+        tracing::warn!("{map} begins empty: what an earlier controller has left is laid out otherwise");
+    }
+    let identities = in_force.identities();
+    let extras = Extras {
+        pins: Some(&pins),
+        identities: &identities,
+        diagnose: options.diagnose,
+        resolvers: &options.dns_snoop,
+    };
+    let (object, told) = Object::load_with(&image, &net, extras)?;
+    let set = object.set();
+    object.set_moment(in_force.schedule.moment());
+    let (answers, outcomes) = told.answers.unzip();
+    let predecessor = predecessor(&pins, &object);
+    let now = Instant::now();
+    let learning = options.learns().then(|| Learning::new(policy, std::mem::take(&mut image.live), now));
+    in_force.number = keep(&history, &in_force);
+    let controller = Arc::new(Controller {
+        options: options.clone(),
+        since: now,
+        pins,
+        history,
+        in_force: RwLock::new(Arc::new(in_force)),
+        record: Record::default(),
+        state: Mutex::new(State {
+            object,
+            predecessor,
+            hooks: Hooks::default(),
+            learning,
+            interfaces: Arc::new(names_of(&facts)),
+            facts: facts.clone(),
+            reader: None,
+            warnings: Vec::new(),
+            pins_lost: false,
+            unhooked: Duration::ZERO,
+        }),
+        guard: Guard::default(),
+        applying: tokio::sync::Mutex::default(),
+        pending: Mutex::default(),
+        reloads: reload::Counts::default(),
+        changed: watch::Sender::new(0),
+        ended: Notify::new(),
+        upstreams: OnceLock::new(),
+        forwarder: OnceLock::new(),
+        fresh: Notify::new(),
+        noted: watch::Sender::new(0),
+        snooping: outcomes.map(|outcomes| Snooping::new(options.dns_snoop.clone(), outcomes)),
+    });
+    let attached = || -> Result<_> {
+        let store = options.learns().then(|| controller.begin_dns(options)).transpose()?;
+        controller.state().attach(&controller.pins, options, &facts)?;
+        Ok(store)
+    };
+    let store = attached().inspect_err(|_| controller.pins.forget_unless_running(set))?;
+    controller.look_at_guard(false);
+    Ok(Begun { controller, facts, store, events: told.events, diagnostics: told.diagnostics, answers })
+}
+
+/// The configured interfaces' indices.
+fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
+    let index = |name: &String| {
+        facts.named(name).map(|interface| interface.index).ok_or_else(|| {
+            let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            NetError::NoInterface(name.clone(), names.join(", "))
+        })
+    };
+    Ok(Roles {
+        lans: options.lans.iter().map(index).collect::<Result<_, _>>()?,
+        wans: options.wans.iter().map(index).collect::<Result<_, _>>()?,
+    })
+}
 
 /// The policy that was applied last, unless its file has changed since: then the file's. A file with mistakes is no reason to stop what is in force.
 pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)> {
     let kept = history.current().and_then(|current| Some((history.bundle(current.number)?, current)));
-    let file = Bundle::load(&options.policy);
+    let (file, policy) = Bundle::read(&options.policy);
     if let Some((bundle, Current { number, file_sha256 })) = kept {
-        let stays = match &file {
-            Ok((file, _)) => file_sha256.as_deref() == Some(&file.sha256()),
+        let stays = match &policy {
+            Ok(_) => file_sha256 == Some(file.sha256()),
             Err(error) => {
                 tracing::warn!("the policy that was in force before goes on, as its file is of no use now: {error}");
                 true
@@ -33,7 +165,8 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
             return Ok((InForce { number: Some(number), ..in_force }, image));
         }
     }
-    InForce::new(file?.0, options.learns())
+    policy?;
+    InForce::new(file, options.learns())
 }
 
 /// Keeps the policy in the history, if it is not one of there, and gives its number. A full disk is no reason not to start.
@@ -52,10 +185,10 @@ pub fn keep(history: &History, in_force: &InForce) -> Option<u32> {
 /// Lets the next start go on with it, now that it is in force.
 pub fn keep_current(options: &Options, history: &History, in_force: &InForce) {
     let Some(number) = in_force.number else { return };
-    let file_sha256 = Bundle::load(&options.policy).ok().map(|(file, _)| file.sha256());
-    // One that was there before has the hash of the file of then.
-    let current = history.current().filter(|current| current.number == number && file_sha256.is_none());
-    let current = current.unwrap_or(Current { number, file_sha256 });
+    let (file, policy) = Bundle::read(&options.policy);
+    // One that goes on as the file is of no use now has the hash of the file of then.
+    let current = history.current().filter(|current| current.number == number && policy.is_err());
+    let current = current.unwrap_or_else(|| Current { number, file_sha256: Some(file.sha256()) });
     if let Err(error) = history.set_current(&current) {
         tracing::warn!("which policy is in force is not kept on disk: {error}");
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     kernel::{guard, object::Object, pins::Pins},
-    net::{self, Facts, NetImage, image::Roles, watch::Told},
+    net::{self, Facts, NetImage, watch::Told},
 };
 
 /// All that changes under a lock.
@@ -33,8 +33,6 @@ pub struct State {
     pub reader: Option<AbortHandle>,
     /// What of the network's last change could not be followed.
     pub warnings: Vec<String>,
-    /// The programs that the guard of `--fail closed` knows of.
-    pub guarded: Option<Roles>,
     /// Links are not pinned any more.
     pub pins_lost: bool,
     /// For how long interfaces that came back were there without programs.
@@ -42,45 +40,22 @@ pub struct State {
 }
 
 impl State {
-    /// Attaches the programs to all interfaces, or to none.
+    /// Attaches the programs to all interfaces, or to none. The guard knows of those that an earlier controller has attached, until it is renewed.
     pub fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
         let earlier = pins.interfaces();
         match options.fail {
             Fail::Open => guard::remove().unwrap_or_else(|error| tracing::warn!("{error}")),
             Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
         }
-        for name in
-            options.lans.iter().filter(|name| facts.named(name).is_some_and(|lan| !earlier.contains(&lan.index)))
-        {
-            if !earlier.is_empty() {
-                tracing::warn!("{name} has come since the controller before: no program was on it until now");
-            }
-        }
         self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
-        self.guard(options, facts)
-    }
-
-    /// Keeps the guard as the programs are, where one is wanted: what it was cannot be taken for granted, as others may flush their rules.
-    pub fn guard(&mut self, options: &Options, facts: &Facts) -> Result<()> {
-        let roles = self.hooks.roles();
-        if options.fail == Fail::Closed && self.guarded.as_ref() != Some(&roles) {
-            self.guarded = None;
-            self.hooks.guard(options, facts)?;
-            self.guarded = Some(roles);
+        let has_come = |name: &&String| facts.named(name).is_some_and(|found| !earlier.contains(&found.index));
+        for name in options.lans.iter().chain(&options.wans).filter(has_come).filter(|_| !earlier.is_empty()) {
+            tracing::warn!(
+                "{name} has come since the controller before ended: no program was on it, for {} s at most",
+                pins.since_signed().as_secs_f64().ceil()
+            );
         }
         Ok(())
-    }
-
-    /// Puts it back if somebody has taken it away.
-    pub fn keep_guard(&mut self, options: &Options, is_there: bool) {
-        if !is_there {
-            tracing::warn!("the guard of --fail closed was gone from nftables, and is put back");
-            self.guarded = None;
-        }
-        let facts = self.facts.clone();
-        if let Err(error) = self.guard(options, &facts) {
-            tracing::error!("{error}");
-        }
     }
 
     /// Tells once if what is enforced would not outlive this process any more.
@@ -103,9 +78,6 @@ impl State {
             tracing::warn!("{name} is back: for {} ms, no program was on it", unhooked.as_millis());
         }
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
-        if let Err(error) = self.guard(options, &facts) {
-            warnings.push(error.to_string());
-        }
         let roles = self.hooks.roles();
         warnings.extend(net::image::problems(&facts, &roles).iter().map(ToString::to_string));
         let updated = NetImage::new(&facts, &roles, in_force.words)

@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, SystemTime},
 };
 
 use aya::programs::{
@@ -29,6 +30,8 @@ use super::shared;
 
 /// Where systemd, `bpftool` and others mount it.
 const USUAL: &str = "/sys/fs/bpf";
+/// The folder of links.
+const LINKS: &str = "links";
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: FsType = FsType(0xcafe_4a11);
 
@@ -53,7 +56,9 @@ pub struct Pins {
     folder: PathBuf,
     /// The number that a set had last.
     last: AtomicU32,
-    _lock: File,
+    /// When the controller before signed last, by the system's clock.
+    signed: SystemTime,
+    lock: File,
 }
 
 impl Pins {
@@ -62,8 +67,7 @@ impl Pins {
     /// # Errors
     /// If that cannot be done, or another controller has it.
     pub fn open(folder: &Path) -> Result<Self, PinsError> {
-        // Not its root either, where others' pins are, too.
-        if !folder.parent().is_some_and(is_bpffs) {
+        if !is_place(folder) {
             return Err(PinsError::NoBpffs(folder.to_owned()));
         }
         let refused = |error| PinsError::Io(folder.to_owned(), error);
@@ -74,15 +78,28 @@ impl Pins {
             TryLockError::WouldBlock => PinsError::Taken(folder.to_owned()),
             TryLockError::Error(error) => refused(error),
         })?;
-        let pins = Self { folder: folder.to_owned(), last: AtomicU32::new(0), _lock: lock };
+        // Before anything is made in it.
+        let signed = lock.metadata().and_then(|found| found.modified()).map_err(refused)?;
+        let pins = Self { folder: folder.to_owned(), last: AtomicU32::new(0), signed, lock };
         make(&pins.links()).and_then(|()| make(&pins.state())).map_err(refused)?;
         Ok(pins)
+    }
+
+    /// Leaves word in the folder that a controller is alive: its time outlives a crash, and ends with the programs.
+    pub fn sign(&self) {
+        let _ = self.lock.set_modified(SystemTime::now());
+    }
+
+    /// How long ago the controller before signed last.
+    #[must_use]
+    pub fn since_signed(&self) -> Duration {
+        self.signed.elapsed().unwrap_or_default()
     }
 
     /// Where links are.
     #[must_use]
     pub fn links(&self) -> PathBuf {
-        self.folder.join("links")
+        self.folder.join(LINKS)
     }
 
     /// Where maps are that outlive policies.
@@ -137,7 +154,14 @@ impl Pins {
     /// Numbers of the programs that links have on interfaces.
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
-        self.links_there().filter_map(|link| Some(FdLink::from(link).info().ok()?.program_id())).collect()
+        Self::running_of(&self.folder)
+    }
+
+    /// The same of a folder that a controller may have.
+    #[must_use]
+    pub fn running_of(folder: &Path) -> Vec<u32> {
+        let number = |link: PinnedLink| Some(FdLink::from(link).info().ok()?.program_id());
+        links_in(&folder.join(LINKS)).filter_map(number).collect()
     }
 
     /// Whether one of a set's programs is among those with these numbers.
@@ -174,21 +198,27 @@ impl Pins {
         others.filter(|(_, path)| fs::remove_dir_all(path).is_ok()).map(|(version, _)| version).collect()
     }
 
+    /// Removes a folder that keeps no program on any interface, as after a start that failed.
+    pub fn remove_unused(folder: &Path) {
+        let is_unused = |pins: &Self| fs::read_dir(pins.links()).is_ok_and(|mut links| links.next().is_none());
+        if let Ok(pins) = Self::open(folder)
+            && is_unused(&pins)
+            && let Err(error) = pins.remove()
+        {
+            tracing::warn!("{error}");
+        }
+    }
+
     /// Removes everything: no program stays on any interface, but for links that somebody holds.
     ///
     /// # Errors
     /// If a file cannot be removed.
     pub fn remove(&self) -> Result<(), PinsError> {
         // What nobody holds goes some time after its pin, and what is held here when this ends.
-        let _links: Vec<PinnedLink> = self.links_there().collect();
+        let _links: Vec<PinnedLink> = links_in(&self.links()).collect();
         let own = self.entries("set-").chain(self.entries("state-")).map(|(_, path)| path);
         let removed = [self.links()].into_iter().chain(own).try_for_each(fs::remove_dir_all);
         removed.and_then(|()| fs::remove_dir(&self.folder)).map_err(|error| PinsError::Io(self.folder.clone(), error))
-    }
-
-    fn links_there(&self) -> impl Iterator<Item = PinnedLink> {
-        let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
-        pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok())
     }
 
     fn entries(&self, prefix: &'static str) -> impl Iterator<Item = (String, PathBuf)> {
@@ -200,11 +230,22 @@ impl Pins {
     }
 }
 
+fn links_in(folder: &Path) -> impl Iterator<Item = PinnedLink> {
+    let pins = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok())
+}
+
 /// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened.
 pub fn mount_for(folder: &Path) {
     if !is_bpffs(folder) && folder.starts_with(USUAL) {
         let _ = mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700"));
     }
+}
+
+/// Whether pins may be in a folder: below the root of a BPF file system, where others' are, too.
+#[must_use]
+pub fn is_place(folder: &Path) -> bool {
+    folder.parent().is_some_and(is_bpffs)
 }
 
 /// Whether a folder is, or would be, in a BPF file system.

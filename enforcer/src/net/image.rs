@@ -55,6 +55,14 @@ pub struct Roles {
     pub wans: Vec<u32>,
 }
 
+impl Roles {
+    /// Whether programs are on an interface.
+    #[must_use]
+    pub fn has(&self, index: u32) -> bool {
+        self.lans.contains(&index) || self.wans.contains(&index)
+    }
+}
+
 /// Words and switches of a policy that belong to packets before any rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {

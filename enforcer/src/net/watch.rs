@@ -1,24 +1,28 @@
 //! Facts from netlink, again whenever something changed.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder,
-    packet_core::NetlinkPayload,
+    packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
-        RouteNetlinkMessage,
+        AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage, AddressProtocol},
         link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
 };
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
 
 use super::facts::{Address, Facts, Interface, Route};
 
@@ -26,22 +30,36 @@ use super::facts::{Address, Facts, Interface, Route};
 const SILENCE: Duration = Duration::from_millis(200);
 /// but no later than this: where routes flap all the time there is no silence.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Links that come and go are not left until then, so many times at once,
+const AT_ONCE: u32 = 20;
+/// and then one time in this: whoever makes and removes links in a loop does not keep the controller busy.
+const PACE: Duration = Duration::from_millis(100);
 /// Read again even if nothing was heard: a socket that overflowed has lost messages.
 const RESYNC: Duration = Duration::from_secs(60);
 
 /// Longer than a dump takes of the largest routing table.
 const DUMP: Duration = Duration::from_secs(30);
 
-/// Reads the facts of this network namespace once, over a socket of its own: among notifications, an answer could be mistaken.
+/// Reads the facts of this network namespace once.
 ///
 /// # Errors
 /// If netlink refuses, or does not answer.
 pub async fn read() -> Result<Facts, rtnetlink::Error> {
+    asked(async |handle| {
+        let mut facts = Facts { interfaces: interfaces(&handle).await?, ..Facts::default() };
+        dump(&handle, &mut facts).await?;
+        Ok(facts)
+    })
+    .await
+}
+
+/// Asks over a socket of its own: among notifications, an answer could be mistaken.
+async fn asked<T>(question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> Result<T, rtnetlink::Error> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| io(&error))?;
     let connection = tokio::spawn(connection);
-    let facts = time::timeout(DUMP, dump(&handle)).await;
+    let answer = time::timeout(DUMP, question(handle)).await;
     connection.abort();
-    facts.unwrap_or_else(|_| Err(io(&std::io::ErrorKind::TimedOut.into())))
+    answer.unwrap_or_else(|_| Err(io(&std::io::ErrorKind::TimedOut.into())))
 }
 
 /// The facts, and when they were heard to have changed.
@@ -65,73 +83,139 @@ pub fn follow(current: &watch::Sender<Told>) -> Result<impl Future<Output = ()>,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
     ];
-    let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&groups).map_err(|error| io(&error))?;
+    let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(|error| io(&error))?;
     Ok(async move {
         let connection = tokio::spawn(connection);
-        let mut since = Instant::now();
-        loop {
-            read_to(current, since).await;
-            let heard = tokio::select! {
-                () = current.closed() => break,
-                heard = time::timeout(RESYNC, messages.next()) => heard,
-            };
-            since = Instant::now();
-            match heard {
-                Ok(None) => break,
-                Ok(Some((message, _))) if is_link(&message.payload) => read_to(current, since).await,
-                _ => {}
-            }
-            let burst = async {
-                while let Ok(Some((message, _))) = time::timeout(SILENCE, messages.next()).await {
-                    if matches!(message.payload, NetlinkPayload::Overrun(_)) {
-                        break;
-                    }
-                }
-            };
-            // Cut short or not, the facts are read anew.
-            let _ = time::timeout(PATIENCE, burst).await;
+        let follower = Follower { current, heard: Notify::new(), links: Cell::new(0) };
+        tokio::select! {
+            () = current.closed() => {}
+            () = follower.links(messages) => {}
+            () = follower.all() => {}
         }
         connection.abort();
     })
 }
 
-/// Reads all facts, and tells them if they are others.
-async fn read_to(current: &watch::Sender<Told>, since: Instant) {
-    match read().await {
-        Ok(facts) => {
-            current.send_if_modified(|known| {
-                let changed = known.facts != facts;
-                if changed {
-                    *known = Told { facts, since };
-                }
-                changed
-            });
+/// Links are read beside everything else, which takes seconds where there are many routes.
+struct Follower<'a> {
+    current: &'a watch::Sender<Told>,
+    /// A message of whatever kind has come.
+    heard: Notify,
+    /// How often links alone were read.
+    links: Cell<u64>,
+}
+
+impl Follower<'_> {
+    /// Reads all facts when a burst is over.
+    async fn all(&self) {
+        let mut since = Instant::now();
+        loop {
+            let links = self.links.get();
+            match read().await {
+                Ok(mut facts) => self.tell(since, |known| {
+                    // Those that were read meanwhile are newer.
+                    if links != self.links.get() {
+                        facts.interfaces.clone_from(&known.interfaces);
+                    }
+                    let changed = *known != facts;
+                    *known = facts;
+                    changed
+                }),
+                Err(error) => tracing::error!("cannot read interfaces and routes: {error}"),
+            }
+            let _ = time::timeout(RESYNC, self.heard.notified()).await;
+            since = Instant::now();
+            let burst = async { while time::timeout(SILENCE, self.heard.notified()).await.is_ok() {} };
+            // Cut short or not, the facts are read anew.
+            let _ = time::timeout(PATIENCE, burst).await;
         }
-        Err(error) => tracing::error!("cannot read interfaces and routes: {error}"),
+    }
+
+    /// Reads links when a message says something new of one; until there are no messages any more.
+    async fn links<A>(&self, mut messages: impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, A)> + Unpin) {
+        let mut news: Option<Instant> = None;
+        let mut due = Instant::now();
+        loop {
+            tokio::select! {
+                message = messages.next() => {
+                    let Some((message, _)) = message else { return };
+                    self.heard.notify_one();
+                    if is_news(&self.current.borrow().facts, &message.payload) {
+                        news.get_or_insert_with(Instant::now);
+                    }
+                }
+                () = time::sleep_until(due.into()), if news.is_some() => {
+                    let (now, since) = (Instant::now(), news.take());
+                    due = now.checked_sub(PACE * AT_ONCE).map_or(due, |longest| due.max(longest)) + PACE;
+                    match asked(async |handle| interfaces(&handle).await).await {
+                        Ok(interfaces) => {
+                            self.links.set(self.links.get() + 1);
+                            self.tell(since.unwrap_or(now), |known| {
+                                let changed = known.interfaces != interfaces;
+                                known.interfaces = interfaces;
+                                changed
+                            });
+                        }
+                        Err(error) => tracing::error!("cannot read interfaces: {error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// `update` is whether it has changed anything.
+    fn tell(&self, since: Instant, update: impl FnOnce(&mut Facts) -> bool) {
+        self.current.send_if_modified(|known| {
+            let changed = update(&mut known.facts);
+            if changed {
+                known.since = since;
+            }
+            changed
+        });
     }
 }
 
-fn is_link(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
-    matches!(payload, NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)))
+/// Whether a message is of a link that is not known, by that name or in that bridge, or of one that is no more; or whether messages were lost. Of the rest
+/// there is no end: carriers that come and go, and what programs do that are attached.
+fn is_news(known: &Facts, payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    match payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if is_of_link(link) => {
+            let told = interface(link);
+            known.indexed(told.index).is_none_or(|known| (&known.name, known.master) != (&told.name, told.master))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) if is_of_link(link) => {
+            known.indexed(link.header.index).is_some()
+        }
+        NetlinkPayload::Overrun(_) => true,
+        _ => false,
+    }
+}
+
+/// Not of what a bridge knows of its port, which ends before the link does.
+fn is_of_link(link: &LinkMessage) -> bool {
+    link.header.interface_family == AddressFamily::Unspec
 }
 
 fn io(error: &std::io::Error) -> rtnetlink::Error {
     rtnetlink::Error::NamespaceError(error.to_string())
 }
 
-async fn dump(handle: &Handle) -> Result<Facts, rtnetlink::Error> {
+async fn interfaces(handle: &Handle) -> Result<Vec<Interface>, rtnetlink::Error> {
     let mut interfaces = BTreeMap::new();
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await? {
         let interface = interface(&link);
         interfaces.insert(interface.index, interface);
     }
-    let mut found = Vec::new();
+    Ok(interfaces.into_values().collect())
+}
+
+/// Addresses and routes.
+async fn dump(handle: &Handle, facts: &mut Facts) -> Result<(), rtnetlink::Error> {
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await? {
-        found.extend(address(&message));
+        facts.addresses.extend(address(&message));
     }
-    let (mut routes, mut own) = (Vec::new(), Vec::new());
     for message in [
         RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
         RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
@@ -139,12 +223,12 @@ async fn dump(handle: &Handle) -> Result<Facts, rtnetlink::Error> {
         let mut dumped = handle.route().get(message).execute();
         while let Some(message) = dumped.try_next().await? {
             match message.header.kind {
-                RouteType::Local | RouteType::Broadcast | RouteType::Anycast => own.extend(destination(&message)),
-                _ => routes.extend(hops(&message)),
+                RouteType::Local | RouteType::Broadcast | RouteType::Anycast => facts.own.extend(destination(&message)),
+                _ => facts.routes.extend(hops(&message)),
             }
         }
     }
-    Ok(Facts { interfaces: interfaces.into_values().collect(), addresses: found, routes, own })
+    Ok(())
 }
 
 fn interface(link: &LinkMessage) -> Interface {
@@ -236,5 +320,39 @@ fn hops(message: &RouteMessage) -> Vec<Route> {
     match destination(message).filter(|to| main && to.prefix_len() > 0) {
         Some(to) => interfaces.into_iter().map(|interface| Route { to, interface }).collect(),
         None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, more: &[LinkAttribute]) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = [&[LinkAttribute::IfName(name.into())], more].concat();
+        link
+    }
+
+    #[test]
+    fn only_what_is_new_of_a_link_is_news() {
+        let interface =
+            |index, name: &str, master| Interface { index, name: name.into(), master, ..Interface::default() };
+        let interfaces = vec![interface(2, "lan0", None), interface(3, "port0", Some(4))];
+        let known = Facts { interfaces, ..Facts::default() };
+        let come = |link| is_news(&known, &NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)));
+        let gone = |link| is_news(&known, &NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)));
+        assert!(come(link(5, "lan1", &[])), "it has come");
+        assert!(come(link(2, "lan1", &[])), "it is called otherwise");
+        assert!(come(link(2, "lan0", &[LinkAttribute::Controller(4)])), "it is a port now");
+        assert!(come(link(3, "port0", &[])), "it is a port no more");
+        assert!(gone(link(2, "lan0", &[])), "it is gone");
+        assert!(is_news(&known, &NetlinkPayload::Overrun(Vec::new())), "messages were lost");
+        assert!(!come(link(2, "lan0", &[LinkAttribute::Carrier(0)])), "its cable");
+        assert!(!come(link(3, "port0", &[LinkAttribute::Controller(4)])), "nothing");
+        assert!(!gone(link(5, "lan1", &[])), "it never was");
+        let mut port = link(3, "port0", &[LinkAttribute::Controller(4)]);
+        port.header.interface_family = AddressFamily::Bridge;
+        assert!(!gone(port), "the link stays when the port goes");
     }
 }

@@ -67,9 +67,15 @@ impl Bundle {
     /// # Errors
     /// If a file cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<(Self, Policy), FileError> {
+        let (bundle, policy) = Self::read(path);
+        Ok((bundle, policy?))
+    }
+
+    /// The same of files that may be of no use: what there is of them, and the policy or what is wrong. Its hash tells whether they are the same at another time.
+    pub fn read(path: &Path) -> (Self, Result<Policy, FileError>) {
         let noting = Noting::default();
-        let policy = Policy::load_from(&noting, path)?;
-        Ok((Self { path: path.to_owned(), files: noting.0.into_inner() }, policy))
+        let policy = Policy::load_from(&noting, path);
+        (Self { path: path.to_owned(), files: noting.0.into_inner() }, policy)
     }
 
     /// The policy.
@@ -164,6 +170,20 @@ mod tests {
         assert_eq!(services(&sent.policy().expect("the same")), services(&policy));
         assert_eq!(services(&policy), ["mail", "own/one"]);
         assert_eq!(bundle.files.len(), 3);
+    }
+
+    #[test]
+    fn files_with_mistakes_have_a_hash_by_which_they_are_known_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("policy.toml");
+        let hash = |text: &str| {
+            fs::write(&path, text).expect("a file");
+            let (bundle, policy) = Bundle::read(&path);
+            assert!(policy.is_err(), "{text}");
+            bundle.sha256()
+        };
+        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_ne!(hash("abd"), hash("abc"));
     }
 
     #[test]

@@ -164,9 +164,14 @@ impl Api {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let server = Server::bind(&socket, None, &["127.0.0.1:0".parse().expect("an address")])
-                    .await
-                    .expect("a socket and a port");
+                let server = Server::bind(
+                    &socket,
+                    None,
+                    &["127.0.0.1:0".parse().expect("an address")],
+                    &["enforcer".parse().expect("a name")],
+                )
+                .await
+                .expect("a socket and a port");
                 told.send(server.metrics_address()).expect("who waits for it");
                 tokio::select! {
                     () = server.serve(Arc::new(Fake(broadcast::channel(16).0))) => {}
@@ -193,6 +198,13 @@ impl Api {
         stream
     }
 
+    /// The whole answer to a request over TCP.
+    pub fn ask_remotely(&self, request: &str) -> Answer {
+        let mut stream = self.tcp();
+        stream.write_all(request.as_bytes()).expect("a server that reads");
+        Answer::read(&mut stream)
+    }
+
     /// The whole answer to a request.
     pub fn ask(&self, request: &str) -> Answer {
         let mut stream = self.connect();
@@ -213,7 +225,11 @@ impl Api {
 }
 
 pub fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: enforcer\r\nconnection: close\r\n\r\n")
+    get_from("enforcer", path)
+}
+
+pub fn get_from(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
 }
 
 pub fn post(path: &str, kind: &str, body: &str) -> String {

@@ -5,14 +5,18 @@ mod bed;
 use std::{
     fmt::Write as _,
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
+    thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use super::{routes, server};
-use bed::{Answer, Api, get, post};
+use super::{
+    client::{self, NoController},
+    routes, server,
+};
+use bed::{Answer, Api, get, get_from, post};
 
 #[test]
 fn every_kind_of_error_is_a_problem_that_says_what_is_wrong() {
@@ -155,6 +159,54 @@ fn over_tcp_there_is_nothing_that_names_clients_or_changes_anything() {
     assert_eq!(Answer::read(&mut refused).status, 0);
     api.serves();
     drop(streams);
+}
+
+#[test]
+fn a_web_page_that_has_its_name_resolve_to_the_gateway_reads_nothing() {
+    let api = Api::start();
+    for path in ["/metrics", "/v1/status", "/nowhere"] {
+        let refused = api.ask_remotely(&get_from("page.example:9100", path)).problem(421);
+        assert!(refused.contains("page.example:9100") && refused.contains("--metrics-host"), "{refused}");
+    }
+    // Browsers ask only proxies so, but who knows.
+    api.ask_remotely(&get_from("127.0.0.1", "http://page.example/metrics")).problem(421);
+    let twice = get_from("127.0.0.1\r\nhost: page.example", "/metrics");
+    assert_ne!(api.ask_remotely(&twice).status, 200);
+    for host in ["127.0.0.1:9100", "[::1]", "localhost", "enforcer"] {
+        assert_eq!(api.ask_remotely(&get_from(host, "/metrics")).status, 200, "{host}");
+    }
+    assert_eq!(api.ask_remotely("GET /metrics HTTP/1.0\r\n\r\n").status, 200);
+    // Who may open the socket is no web page.
+    assert_eq!(api.ask(&get_from("page.example", "/v1/status")).status, 200);
+}
+
+#[test]
+fn a_request_that_is_cut_off_is_told_apart_from_one_that_was_never_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |patience| {
+        let answer = client::post_patiently::<Value>(&path, "/v1/apply", &(), patience);
+        let error = runtime.block_on(answer).unwrap_err();
+        error.downcast::<NoController>().unwrap()
+    };
+    let patience = Duration::from_secs(10);
+    assert!(matches!(ask(patience), NoController::Absent(_)));
+    let listener = UnixListener::bind(&path).unwrap();
+    let answers = ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"];
+    let controller = thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 16]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        listener
+    });
+    for answer in answers {
+        assert!(matches!(ask(patience), NoController::Ended(_)), "{answer}");
+    }
+    let _listener = controller.join().unwrap();
+    assert!(matches!(ask(Duration::from_millis(50)), NoController::Late(_)));
 }
 
 #[test]

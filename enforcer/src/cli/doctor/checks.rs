@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{Facts, Interface};
+use super::facts::{Facts, Interface, Program};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,9 +58,12 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     rights(facts, &mut report);
     report.subject = "system".into();
     system(facts, &mut report);
+    report.subject = "enforcer".into();
+    controller(facts, &mut report);
     for interface in &facts.interfaces {
         report.subject.clone_from(&interface.name);
         hooks(interface, &mut report);
+        programs(facts, interface, &mut report);
         offloads(interface, &mut report);
     }
     report.findings
@@ -119,12 +122,15 @@ fn kernel(facts: &Facts, report: &mut Report) {
         let help = "sysctl -w kernel.unprivileged_bpf_disabled=1";
         report.add(Level::Warning, "everybody may load BPF programs", Some(help));
     }
+    let pins = facts.pins.display();
     match facts.bpffs {
-        true => report.ok("a BPF file system is on /sys/fs/bpf"),
+        true => report.ok(format!("{pins} is in a BPF file system")),
         false => report.add(
             Level::Warning,
-            "no BPF file system is on /sys/fs/bpf",
-            Some("mount -t bpf bpf /sys/fs/bpf; systemd does so by itself"),
+            format!("{pins} is in no BPF file system"),
+            Some(
+                "mount -t bpf bpf /sys/fs/bpf, as systemd does by itself; or name a folder of another one with --pins",
+            ),
         ),
     }
 }
@@ -179,6 +185,24 @@ fn system(facts: &Facts, report: &mut Report) {
     }
 }
 
+fn controller(facts: &Facts, report: &mut Report) {
+    match &facts.controller {
+        Ok(warnings) => {
+            report.ok("a controller answers");
+            for warning in warnings {
+                report.add(Level::Warning, warning, Some("see `enforcer status`"));
+            }
+        }
+        Err(why) if facts.own.is_empty() => {
+            report.add(Level::Note, why, Some("start it when all else is well"));
+        }
+        Err(why) => {
+            let help = "programs go on enforcing, but nothing follows names, schedules or the network; `enforcer detach` ends that, too";
+            report.add(Level::Warning, why, Some(help));
+        }
+    }
+}
+
 fn hooks(interface: &Interface, report: &mut Report) {
     let Interface { driver, mtu, .. } = interface;
     let what = driver.as_ref().map_or_else(|| "a virtual device".to_owned(), |driver| format!("driver {driver}"));
@@ -198,29 +222,6 @@ fn hooks(interface: &Interface, report: &mut Report) {
         Some((false, _)) => report.ok(format!("{what}; a WAN needs no XDP")),
         None => report.add(Level::Note, format!("{what}; the kernel does not tell whether it has XDP"), None),
     }
-    let foreign = |names: &[String]| -> Vec<String> {
-        names.iter().filter(|name| !OWN.contains(&name.rsplit(' ').next().unwrap_or(name))).cloned().collect()
-    };
-    let xdp = foreign(&interface.xdp);
-    if !xdp.is_empty() && lan {
-        let help =
-            format!("detach it (`ip link set {} xdp off`), or let TCX judge: name a bridge over it", interface.name);
-        report.add(Level::Problem, format!("another XDP program is there: {}", xdp.join(", ")), Some(&help));
-    }
-    match &interface.tcx {
-        Ok(programs) => {
-            let programs = foreign(programs);
-            if !programs.is_empty() {
-                let help = "it runs behind enforcer's, and sees only what passes";
-                report.add(Level::Note, format!("other TCX programs are there: {}", programs.join(", ")), Some(help));
-            }
-        }
-        Err(why) => report.add(
-            Level::Note,
-            format!("TCX programs cannot be told: {why}"),
-            Some("run this as root: their names take CAP_SYS_ADMIN"),
-        ),
-    }
     if !interface.filters.is_empty() {
         let help =
             "they run behind enforcer's, and see only what passes; one that redirects takes packets past other hooks";
@@ -229,6 +230,49 @@ fn hooks(interface: &Interface, report: &mut Report) {
     if !interface.vlans.is_empty() && interface.role == Some("lan") {
         let help = format!("name these as --lan instead: {}", interface.vlans.join(" "));
         report.add(Level::Problem, "it carries VLAN devices: it cannot be a LAN itself", Some(&help));
+    }
+}
+
+/// Others' programs, among them those of an enforcer with other pins.
+fn programs(facts: &Facts, interface: &Interface, report: &mut Report) {
+    let lan = interface.role != Some("wan");
+    let others = |programs: &[Program], enforcers: bool| {
+        let is = |program: &&Program| {
+            !facts.own.contains(&program.number) && OWN.contains(&program.name.as_str()) == enforcers
+        };
+        let names: Vec<String> = programs.iter().filter(is).map(ToString::to_string).collect();
+        Some(names.join(", ")).filter(|names| !names.is_empty())
+    };
+    let pins = facts.pins.display();
+    if let Some(names) = others(&interface.xdp, false).filter(|_| lan) {
+        let help =
+            format!("detach it (`ip link set {} xdp off`), or let TCX judge: name a bridge over it", interface.name);
+        report.add(Level::Problem, format!("another XDP program is there: {names}"), Some(&help));
+    }
+    let help = "if it is meant, name its --pins here; else end it: `enforcer detach` with its --pins and --socket";
+    if let Some(names) = others(&interface.xdp, true) {
+        report.add(
+            Level::Problem,
+            format!("another enforcer is there, with other pins than {pins}: {names}"),
+            Some(help),
+        );
+    }
+    match &interface.tcx {
+        Ok(programs) => {
+            if let Some(names) = others(programs, false) {
+                let help = "it runs behind enforcer's, and sees only what passes";
+                report.add(Level::Note, format!("other TCX programs are there: {names}"), Some(help));
+            }
+            if let Some(names) = others(programs, true) {
+                let message = format!("another enforcer judges, too, with other pins than {pins}: {names}");
+                report.add(Level::Warning, message, Some(help));
+            }
+        }
+        Err(why) => report.add(
+            Level::Note,
+            format!("TCX programs cannot be told: {why}"),
+            Some("run this as root: their names take CAP_SYS_ADMIN"),
+        ),
     }
 }
 

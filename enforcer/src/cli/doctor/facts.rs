@@ -1,6 +1,11 @@
 //! What `doctor` judges by. Nothing is what could not be found out.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 /// A machine, as seen from this network namespace.
 #[derive(Clone, Debug)]
@@ -13,8 +18,14 @@ pub struct Facts {
     pub jit: Option<u32>,
     /// `kernel.unprivileged_bpf_disabled`.
     pub unprivileged_disabled: Option<u32>,
-    /// Whether a BPF file system is on /sys/fs/bpf.
+    /// Where the controller's pins are to be.
+    pub pins: PathBuf,
+    /// Whether that is in a BPF file system.
     pub bpffs: bool,
+    /// Numbers of the programs that these pins keep on interfaces.
+    pub own: BTreeSet<u32>,
+    /// What the controller warns of, or why none answers.
+    pub controller: Result<Vec<String>, String>,
     /// The caller's effective capabilities.
     pub capabilities: u64,
     /// `net.ipv4.ip_forward`, and `net.ipv6.conf.all.forwarding`.
@@ -43,9 +54,9 @@ pub struct Interface {
     /// Offloads by ethtool's names, and whether they are on.
     pub offloads: BTreeMap<String, bool>,
     /// The XDP programs there.
-    pub xdp: Vec<String>,
+    pub xdp: Vec<Program>,
     /// TCX programs at ingress and egress, or why they cannot be told.
-    pub tcx: Result<Vec<String>, String>,
+    pub tcx: Result<Vec<Program>, String>,
     /// Kinds of classic TC filters.
     pub filters: Vec<String>,
     /// VLAN devices on it.
@@ -54,4 +65,23 @@ pub struct Interface {
     pub rp_filter: Option<u32>,
     /// Bytes of the largest packet that the stack makes for it.
     pub gso_max: u32,
+}
+
+/// A program on an interface.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The kernel's.
+    pub number: u32,
+    pub name: String,
+    /// `ingress` or `egress`, where it may be either.
+    pub side: Option<&'static str>,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.side {
+            Some(side) => write!(f, "{side} {}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }

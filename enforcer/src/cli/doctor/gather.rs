@@ -18,24 +18,31 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    facts::{Facts, Interface},
+    facts::{Facts, Interface, Program},
     netdev,
+};
+use crate::{
+    api::{client, types::Status},
+    kernel::pins::{Pins, is_place},
 };
 
 /// Everything about the machine, and about interfaces by name with their roles; without any, about all that are up.
-pub async fn gather(wanted: &[(String, &'static str)]) -> Result<Facts> {
+pub async fn gather(wanted: &[(String, &'static str)], pins: &Path, socket: &Path) -> Result<Facts> {
     let number = |path: &str| read(path).and_then(|text| text.parse().ok());
     let capabilities = read("/proc/self/status").and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?.trim().to_owned();
         u64::from_str_radix(&line, 16).ok()
     });
-    let mounts = read("/proc/self/mounts").unwrap_or_default();
+    let controller: Result<Status> = client::get(socket, "/v1/status").await;
     Ok(Facts {
         kernel: read("/proc/sys/kernel/osrelease").context("no /proc: is it mounted?")?,
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         unprivileged_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
-        bpffs: mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq(["/sys/fs/bpf", "bpf"])),
+        pins: pins.to_owned(),
+        bpffs: is_place(pins),
+        own: Pins::running_of(pins).into_iter().collect(),
+        controller: controller.map(|status| status.warnings).map_err(|error| error.to_string()),
         capabilities: capabilities.unwrap_or(0),
         forwarding: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
             .map(|name| number(&format!("/proc/sys/net/{name}"))),
@@ -142,17 +149,16 @@ async fn interfaces(wanted: &[(String, &'static str)]) -> Result<Vec<Interface>>
                 LinkAttribute::Mtu(value) => mtu = *value,
                 LinkAttribute::GsoMaxSize(value) => gso_max = gso_max.max(*value),
                 LinkAttribute::GroMaxSize(value) => gso_max = gso_max.max(*value),
-                LinkAttribute::Xdp(attributes) => xdp.extend(attributes.iter().filter_map(|attribute| {
-                    match attribute {
-                        LinkXdp::ProgId(id) if *id != 0 => Some(
-                            programs
-                                .get(id)
-                                .cloned()
-                                .unwrap_or_else(|| format!("number {id}, whose name takes CAP_SYS_ADMIN")),
-                        ),
+                LinkAttribute::Xdp(attributes) => {
+                    xdp.extend(attributes.iter().filter_map(|attribute| match attribute {
+                        LinkXdp::ProgId(id) if *id != 0 => {
+                            let unnamed = || format!("number {id}, whose name takes CAP_SYS_ADMIN");
+                            let name = programs.get(id).cloned().unwrap_or_else(unnamed);
+                            Some(Program { number: *id, name, side: None })
+                        }
                         _ => None,
-                    }
-                })),
+                    }));
+                }
                 _ => {}
             }
         }
@@ -197,15 +203,19 @@ fn is_vlan_on(link: &LinkMessage, index: u32) -> bool {
     })
 }
 
-/// Names of TCX programs, with their direction.
-fn tcx(interface: &str) -> Result<Vec<String>, String> {
-    let mut names = Vec::new();
-    for (direction, word) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
+/// TCX programs, with their direction.
+fn tcx(interface: &str) -> Result<Vec<Program>, String> {
+    let mut found = Vec::new();
+    for (direction, side) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
         let (_, programs) = SchedClassifier::query_tcx(interface, direction)
             .map_err(|error| anyhow::Error::new(error).root_cause().to_string())?;
-        names.extend(programs.iter().map(|program| format!("{word} {}", program.name_as_str().unwrap_or("unnamed"))));
+        found.extend(programs.iter().map(|program| Program {
+            number: program.id(),
+            name: program.name_as_str().unwrap_or("unnamed").to_owned(),
+            side: Some(side),
+        }));
     }
-    Ok(names)
+    Ok(found)
 }
 
 /// Kinds of classic TC filters of both directions.

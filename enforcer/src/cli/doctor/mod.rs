@@ -7,11 +7,14 @@ mod netdev;
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::style::{self, painted};
+use super::{
+    Socket,
+    style::{self, painted},
+};
 use checks::{Finding, Level, examine};
 
 #[derive(clap::Args)]
@@ -22,6 +25,11 @@ pub struct Arguments {
     /// Interfaces that lead outside; with neither, all that are up are looked at
     #[arg(long = "wan", num_args = 1.., value_name = "IF")]
     wans: Vec<String>,
+    /// Where the kernel's programs are kept: others are another enforcer's
+    #[arg(long, default_value = super::PINS, value_name = "DIR")]
+    pins: PathBuf,
+    #[command(flatten)]
+    socket: Socket,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +38,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lans = arguments.lans.iter().map(|name| (name.clone(), "lan"));
     let wanted: Vec<_> = lans.chain(arguments.wans.iter().map(|name| (name.clone(), "wan"))).collect();
-    let findings = examine(&super::block_on(gather::gather(&wanted))?);
+    let findings = examine(&super::block_on(gather::gather(&wanted, &arguments.pins, &arguments.socket.socket))?);
     if arguments.json {
         super::print_json(&findings)?;
     } else {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{
     checks::{Level, examine},
-    facts::{Facts, Interface},
+    facts::{Facts, Interface, Program},
     gather, render,
 };
 
@@ -28,7 +28,10 @@ fn healthy() -> Facts {
         btf: true,
         jit: Some(1),
         unprivileged_disabled: Some(2),
+        pins: "/sys/fs/bpf/enforcer".into(),
         bpffs: true,
+        own: [7, 8].into(),
+        controller: Ok(Vec::new()),
         capabilities: u64::MAX,
         forwarding: [Some(1), Some(1)],
         dns: Vec::new(),
@@ -36,6 +39,10 @@ fn healthy() -> Facts {
         flow_offload: Some(Vec::new()),
         interfaces: vec![interface("lan0", "lan"), interface("wan0", "wan")],
     }
+}
+
+fn program(number: u32, name: &str, side: Option<&'static str>) -> Program {
+    Program { number, name: name.into(), side }
 }
 
 #[test]
@@ -51,7 +58,7 @@ fn nothing_is_said_of_a_healthy_gateway_but_that_it_is() {
 #[test]
 fn each_fault_is_told_with_what_to_do() {
     type Fault = fn(&mut Facts);
-    let faults: [(Fault, Level, &str, &str); 18] = [
+    let faults: [(Fault, Level, &str, &str); 23] = [
         (|facts| facts.kernel = "6.1.0-28-amd64".into(), Level::Problem, "6.1.0-28-amd64 is too old", "6.6"),
         (|facts| facts.jit = Some(0), Level::Problem, "JIT is off", "bpf_jit_enable=1"),
         (|facts| facts.jit = None, Level::Note, "not visible", "first network namespace"),
@@ -69,8 +76,38 @@ fn each_fault_is_told_with_what_to_do() {
             "an MTU of 9000",
             "mtu 3498",
         ),
-        (|facts| facts.interfaces[0].xdp = vec!["xdp_dispatcher".into()], Level::Problem, "xdp_dispatcher", "xdp off"),
-        (|facts| facts.interfaces[1].tcx = Ok(vec!["egress cil_to".into()]), Level::Note, "egress cil_to", "behind"),
+        (
+            |facts| facts.interfaces[0].xdp = vec![program(9, "xdp_dispatcher", None)],
+            Level::Problem,
+            "xdp_dispatcher",
+            "xdp off",
+        ),
+        (
+            |facts| facts.interfaces[1].tcx = Ok(vec![program(9, "cil_to", Some("egress"))]),
+            Level::Note,
+            "egress cil_to",
+            "behind",
+        ),
+        (
+            |facts| facts.interfaces[0].xdp = vec![program(9, "lan_xdp", None)],
+            Level::Problem,
+            "another enforcer is there, with other pins than /sys/fs/bpf/enforcer: lan_xdp",
+            "--pins",
+        ),
+        (
+            |facts| facts.interfaces[1].tcx = Ok(vec![program(9, "wan_egress", Some("egress"))]),
+            Level::Warning,
+            "another enforcer judges, too",
+            "--pins",
+        ),
+        (|facts| facts.controller = Ok(vec!["lan0 is gone".into()]), Level::Warning, "lan0 is gone", "status"),
+        (|facts| facts.controller = Err("no controller".into()), Level::Warning, "no controller", "go on enforcing"),
+        (
+            |facts| (facts.controller, facts.own) = (Err("no controller".into()), [].into()),
+            Level::Note,
+            "no controller",
+            "start it",
+        ),
         (|facts| facts.interfaces[1].tcx = Err("not permitted".into()), Level::Note, "not permitted", "CAP_SYS_ADMIN"),
         (|facts| facts.interfaces[0].vlans = vec!["lan0.5".into()], Level::Problem, "VLAN", "--lan instead: lan0.5"),
         (
@@ -94,8 +131,8 @@ fn each_fault_is_told_with_what_to_do() {
 #[test]
 fn enforcers_own_programs_are_no_others() {
     let mut facts = healthy();
-    facts.interfaces[0].xdp = vec!["lan_xdp_frags".into()];
-    facts.interfaces[0].tcx = Ok(vec!["ingress snoop_queries".into(), "egress lan_egress".into()]);
+    facts.interfaces[0].xdp = vec![program(7, "lan_xdp_frags", None)];
+    facts.interfaces[0].tcx = Ok(vec![program(8, "lan_egress", Some("egress"))]);
     assert!(examine(&facts).iter().all(|finding| finding.level == Level::Ok));
 }
 

@@ -1,6 +1,7 @@
 //! `enforcer top`: the terminal, and what comes from the controller.
 
 mod clients;
+mod json;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,9 @@ use model::{Head, Model};
 pub struct Arguments {
     #[command(flatten)]
     socket: Socket,
+    /// Print JSON, a line each second, in place of the screen
+    #[arg(long)]
+    json: bool,
 }
 
 /// Before the controller is asked again, when it has stopped.
@@ -49,8 +53,12 @@ enum News {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.json {
+        super::block_on(json::follow(&arguments.socket.socket))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        bail!("top needs a terminal; `enforcer counters --follow` tells the same without one");
+        bail!("top needs a terminal; `enforcer top --json` tells the same without one");
     }
     super::block_on(async {
         let socket = &arguments.socket.socket;

@@ -53,6 +53,13 @@ pub struct Data {
     pub lost: u64,
 }
 
+impl Data {
+    pub fn events(&mut self, told: &Events) {
+        told.events.iter().for_each(|event| self.clients.add(event));
+        self.lost = told.lost;
+    }
+}
+
 #[derive(Default)]
 pub struct Model {
     pub head: Head,
@@ -83,8 +90,7 @@ impl Model {
     }
 
     pub fn events(&mut self, told: &Events) {
-        told.events.iter().for_each(|event| self.live.clients.add(event));
-        self.live.lost = told.lost;
+        self.live.events(told);
     }
 
     /// What is to be shown.

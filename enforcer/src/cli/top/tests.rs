@@ -6,7 +6,9 @@ use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
 };
 
-use super::{clients::Clients, model::*, view};
+use serde_json::{Value, json};
+
+use super::{clients::Clients, json::Sample, model::*, view};
 use crate::api::types::{Counters, Event, Events, Flow, PseudoCounter, RuleCounter};
 
 fn rule(rule: &str, service: &str, action: &str, packets: u64) -> RuleCounter {
@@ -58,6 +60,26 @@ fn event(source: [u8; 4], action: &str) -> Event {
         names: Vec::new(),
         length: 60,
     }
+}
+
+#[test]
+fn programs_are_told_what_the_screen_shows() {
+    let model = model();
+    let told = serde_json::to_value(Sample::from(model.data())).expect("JSON");
+    assert_eq!(told["rules"].as_array().map(Vec::len), Some(5), "what never counted anything is not shown");
+    let row = |kind: &str, name: &str| -> Value {
+        let lines = told[kind].as_array().expect("lines");
+        lines.iter().find(|line| line["name"] == name).expect("a line").clone()
+    };
+    // Of 16 and of 9 thousand packets, a second apart.
+    let web = json!({
+        "name": "push", "action": "allow", "packets": 48, "bytes": 48_000,
+        "packets_per_second": 21.0, "bits_per_second": 168_000.0,
+    });
+    assert_eq!(row("services", "push"), web);
+    assert_eq!(told["denied"]["packets_per_second"], 147.0);
+    assert_eq!(told["clients"][0]["address"], "10.1.0.2");
+    assert_eq!((&told["clients"][0]["packets"], &told["events_lost"]), (&json!(2), &json!(0)));
 }
 
 fn model() -> Model {
