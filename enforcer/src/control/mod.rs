@@ -35,6 +35,7 @@ use crate::{
     api::{server::Server as Api, source::Source},
     dns::forwarder::{Forwarder, upstream::Upstreams},
     kernel::{
+        clsact::Filter,
         guard,
         object::{Extras, Object},
         pins::Pins,
@@ -62,6 +63,8 @@ use state::{State, names_of};
 const LAST: Duration = Duration::from_secs(60);
 /// How often is looked for the guard.
 const GUARD: Duration = Duration::from_secs(5);
+/// How often is looked for clsact's filters.
+const FILTERS: Duration = Duration::from_secs(1);
 
 /// Puts a policy in force, serves the API and follows the network, until SIGINT or SIGTERM. What an earlier controller has left in force is so until this one's
 /// takes its place.
@@ -132,6 +135,7 @@ pub async fn run(options: &Options) -> Result<()> {
             warnings: Vec::new(),
             guarded: None,
             pins_lost: false,
+            filters_lost: Vec::new(),
             unhooked: Duration::ZERO,
         }),
         applying: tokio::sync::Mutex::default(),
@@ -169,6 +173,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.follow(changes) => {}
         () = controller.keep_time() => {}
         () = controller.keep_guard() => {}
+        () = controller.keep_filters() => {}
         () = controller.serve_dns() => {}
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
@@ -305,6 +310,24 @@ impl Controller {
                 controller.state().keep_guard(&controller.options, there);
             });
             let _ = looked.await;
+        }
+    }
+
+    /// Sees to it that programs are in clsact's filters, which others may take away. Looked is without the lock: netlink may have to wait.
+    async fn keep_filters(self: &Arc<Self>) {
+        let mut looked = Instant::now();
+        loop {
+            time::sleep(FILTERS).await;
+            let since = looked.elapsed();
+            looked = Instant::now();
+            let filters: Vec<Filter> = self.state().hooks.filters().cloned().collect();
+            let controller = Arc::clone(self);
+            let kept = spawn_blocking(move || {
+                if filters.iter().any(|filter| !filter.is_there().unwrap_or(true)) {
+                    controller.state().keep_filters(since);
+                }
+            });
+            let _ = kept.await;
         }
     }
 

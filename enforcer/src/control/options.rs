@@ -7,7 +7,10 @@ use std::{
 
 use nix::unistd::Gid;
 
-use crate::{dns::forwarder::upstream::Server, kernel::attach::XdpMode};
+use crate::{
+    dns::forwarder::upstream::Server,
+    kernel::hook::{TcMode, XdpMode},
+};
 
 /// What becomes of what is enforced when the controller stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +43,8 @@ pub struct Options {
     pub policy: PathBuf,
     /// How to catch frames on LANs.
     pub xdp: XdpMode,
+    /// How TC's programs are attached.
+    pub tc: TcMode,
     /// Whether the kernel's programs tell about malformed frames.
     pub diagnose: bool,
     /// Where clients are served DNS.

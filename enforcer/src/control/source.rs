@@ -51,7 +51,9 @@ impl Source for Controller {
             warnings: state
                 .warnings
                 .iter()
+                .chain(&state.filters_lost)
                 .cloned()
+                .chain(state.hooks.weaker())
                 .chain(state.pins_lost.then(|| pins_lost(&self.options.pins)))
                 .collect(),
             names: self.names_status(&state),

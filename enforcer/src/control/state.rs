@@ -37,6 +37,8 @@ pub struct State {
     pub guarded: Option<Roles>,
     /// Links are not pinned any more.
     pub pins_lost: bool,
+    /// What of the filters that others took away could not be put back.
+    pub filters_lost: Vec<String>,
     /// For how long interfaces that came back were there without programs.
     pub unhooked: Duration,
 }
@@ -57,6 +59,7 @@ impl State {
             }
         }
         self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        self.hooks.weaker().iter().for_each(|weaker| tracing::warn!("{weaker}"));
         self.guard(options, facts)
     }
 
@@ -81,6 +84,24 @@ impl State {
         if let Err(error) = self.guard(options, &facts) {
             tracing::error!("{error}");
         }
+    }
+
+    /// Puts filters back that somebody has taken away since a time ago.
+    pub fn keep_filters(&mut self, since: Duration) {
+        let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
+        for named in attached {
+            self.unhooked += since;
+            tracing::warn!(
+                "{named} was taken away, and is put back: for {} ms at most, it was not there",
+                since.as_millis()
+            );
+        }
+        let problems: Vec<String> = problems.iter().map(|problem| format!("{problem:#}")).collect();
+        problems
+            .iter()
+            .filter(|problem| !self.filters_lost.contains(problem))
+            .for_each(|problem| tracing::error!("{problem}"));
+        self.filters_lost = problems;
     }
 
     /// Tells once if what is enforced would not outlive this process any more.

@@ -3,6 +3,7 @@
 //! | in it | what |
 //! |---|---|
 //! | `links` | links, named `INDEX-HOOK-PROGRAM`: each keeps a program on an interface |
+//! | `filters` | programs in clsact's filters, which are no links: `INDEX-HOOK-PROGRAM-PRIORITY-HANDLE` |
 //! | `set-N` | programs and maps of a policy that was put in force as the Nth |
 //! | `state-ABI` | maps that outlive policies: what is remembered of connections, fragments and queries |
 
@@ -25,7 +26,7 @@ use nix::{
     sys::statfs::{self, FsType},
 };
 
-use super::shared;
+use super::{clsact::Filter, shared};
 
 /// Where systemd, `bpftool` and others mount it.
 const USUAL: &str = "/sys/fs/bpf";
@@ -43,6 +44,9 @@ pub enum PinsError {
     /// Somebody else is there.
     #[error("another controller keeps its programs in {0}: stop it, or name another folder with --pins")]
     Taken(PathBuf),
+    /// A filter stays.
+    #[error("cannot take the filter of {0} off its interface; see `tc filter`")]
+    Filter(PathBuf, #[source] io::Error),
     /// The directory cannot be used.
     #[error("cannot use {0} for pins")]
     Io(PathBuf, #[source] io::Error),
@@ -83,6 +87,18 @@ impl Pins {
     #[must_use]
     pub fn links(&self) -> PathBuf {
         self.folder.join("links")
+    }
+
+    /// Where the programs in filters are; only made for the first one.
+    pub(super) fn filters_folder(&self) -> PathBuf {
+        self.folder.join("filters")
+    }
+
+    /// Filters that were made, whatever became of them.
+    pub fn filters(&self) -> Vec<Filter> {
+        let folder = self.filters_folder();
+        let pins = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+        pins.filter_map(|pin| Filter::pinned(&folder, pin.file_name().to_str()?)).collect()
     }
 
     /// Where maps are that outlive policies.
@@ -127,17 +143,19 @@ impl Pins {
         made.map(|()| number).map_err(|error| PinsError::Io(path, error))
     }
 
-    /// Indices of the interfaces that links were made for.
+    /// Indices of the interfaces that links and filters were made for.
     #[must_use]
     pub fn interfaces(&self) -> BTreeSet<u32> {
         let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
-        pins.filter_map(|pin| pin.file_name().to_str()?.split_once('-')?.0.parse().ok()).collect()
+        let links = pins.filter_map(|pin| pin.file_name().to_str()?.split_once('-')?.0.parse().ok());
+        links.chain(self.filters().iter().map(Filter::index)).collect()
     }
 
-    /// Numbers of the programs that links have on interfaces.
+    /// Numbers of the programs that links and filters have on interfaces.
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
-        self.links_there().filter_map(|link| Some(FdLink::from(link).info().ok()?.program_id())).collect()
+        let links = self.links_there().filter_map(|link| Some(FdLink::from(link).info().ok()?.program_id()));
+        links.chain(self.filters().iter().filter_map(Filter::running)).collect()
     }
 
     /// Whether one of a set's programs is among those with these numbers.
@@ -179,10 +197,14 @@ impl Pins {
     /// # Errors
     /// If a file cannot be removed.
     pub fn remove(&self) -> Result<(), PinsError> {
+        for filter in self.filters() {
+            filter.remove().map_err(|error| PinsError::Filter(filter.pin().to_owned(), error))?;
+        }
         // What nobody holds goes some time after its pin, and what is held here when this ends.
         let _links: Vec<PinnedLink> = self.links_there().collect();
         let own = self.entries("set-").chain(self.entries("state-")).map(|(_, path)| path);
-        let removed = [self.links()].into_iter().chain(own).try_for_each(fs::remove_dir_all);
+        let filters = Some(self.filters_folder()).filter(|folder| folder.exists());
+        let removed = [self.links()].into_iter().chain(filters).chain(own).try_for_each(fs::remove_dir_all);
         removed.and_then(|()| fs::remove_dir(&self.folder)).map_err(|error| PinsError::Io(self.folder.clone(), error))
     }
 

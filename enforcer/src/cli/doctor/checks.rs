@@ -43,6 +43,9 @@ const OWN: [&str; 8] = [
 /// Capabilities that `enforcer run` needs, with their bits.
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
+/// The first kernel that enforcer is tried on, by its long-term releases.
+const OLDEST: (u32, u32) = (6, 1);
+
 /// Bits of the kernel's `xdp-act`: what programs need at least, and frames in several buffers.
 const XDP_BASIC: u64 = 1;
 const XDP_SEVERAL_BUFFERS: u64 = 32;
@@ -85,11 +88,14 @@ impl Report {
 fn kernel(facts: &Facts, report: &mut Report) {
     let mut numbers = facts.kernel.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (6, 6) {
+    if version < OLDEST {
+        let help = "install a kernel from 6.6 on, or 6.1 at least; Debian 12 has both";
+        report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(help));
+    } else if facts.tcx {
         report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel));
     } else {
-        let help = "install a kernel from 6.6 on; Debian 12 has one in its backports";
-        report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(help));
+        let help = "filters of the clsact qdisc take its place, which whoever runs `tc` can take away; Linux has TCX from 6.6 on";
+        report.add(Level::Warning, format!("{} has no TCX", facts.kernel), Some(help));
     }
     match facts.btf {
         true => report.ok("tells its types (BTF)"),
@@ -210,9 +216,17 @@ fn hooks(interface: &Interface, report: &mut Report) {
     match &interface.tcx {
         Ok(programs) => {
             let programs = foreign(programs);
+            // TCX comes before all filters.
+            let is_first = foreign(&interface.filters) == interface.filters;
+            let (level, help) = match is_first {
+                true => (Level::Note, "it runs behind enforcer's, and sees only what passes"),
+                false => (
+                    Level::Warning,
+                    "it runs before enforcer's filters, and may keep packets from them: start without --tc clsact",
+                ),
+            };
             if !programs.is_empty() {
-                let help = "it runs behind enforcer's, and sees only what passes";
-                report.add(Level::Note, format!("other TCX programs are there: {}", programs.join(", ")), Some(help));
+                report.add(level, format!("other TCX programs are there: {}", programs.join(", ")), Some(help));
             }
         }
         Err(why) => report.add(
@@ -221,10 +235,11 @@ fn hooks(interface: &Interface, report: &mut Report) {
             Some("run this as root: their names take CAP_SYS_ADMIN"),
         ),
     }
-    if !interface.filters.is_empty() {
+    let filters = foreign(&interface.filters);
+    if !filters.is_empty() {
         let help =
             "they run behind enforcer's, and see only what passes; one that redirects takes packets past other hooks";
-        report.add(Level::Note, format!("TC filters are there: {}", interface.filters.join(", ")), Some(help));
+        report.add(Level::Note, format!("TC filters are there: {}", filters.join(", ")), Some(help));
     }
     if !interface.vlans.is_empty() && interface.role == Some("lan") {
         let help = format!("name these as --lan instead: {}", interface.vlans.join(" "));

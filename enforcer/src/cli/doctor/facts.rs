@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 pub struct Facts {
     /// The kernel's release, such as `6.12.9-amd64`.
     pub kernel: String,
+    /// Whether the kernel has TCX.
+    pub tcx: bool,
     /// Whether the kernel tells its types.
     pub btf: bool,
     /// `net.core.bpf_jit_enable`.
@@ -46,7 +48,7 @@ pub struct Interface {
     pub xdp: Vec<String>,
     /// TCX programs at ingress and egress, or why they cannot be told.
     pub tcx: Result<Vec<String>, String>,
-    /// Kinds of classic TC filters.
+    /// Filters of the clsact qdisc: side, kind, and a BPF program's name.
     pub filters: Vec<String>,
     /// VLAN devices on it.
     pub vlans: Vec<String>,

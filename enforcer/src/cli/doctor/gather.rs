@@ -12,14 +12,15 @@ use anyhow::{Context as _, Result, bail};
 use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
 use ethtool::{EthtoolAttr, EthtoolFeatureAttr};
 use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut};
-use rtnetlink::packet_route::{
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp},
-    tc::TcAttribute,
-};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
 
 use super::{
     facts::{Facts, Interface},
     netdev,
+};
+use crate::kernel::{
+    clsact,
+    hook::{self, Hook},
 };
 
 /// Everything about the machine, and about interfaces by name with their roles; without any, about all that are up.
@@ -32,6 +33,8 @@ pub async fn gather(wanted: &[(String, &'static str)]) -> Result<Facts> {
     let mounts = read("/proc/self/mounts").unwrap_or_default();
     Ok(Facts {
         kernel: read("/proc/sys/kernel/osrelease").context("no /proc: is it mounted?")?,
+        // The one interface that every namespace has.
+        tcx: hook::has_tcx("lo"),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         unprivileged_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
@@ -172,7 +175,7 @@ async fn interfaces(wanted: &[(String, &'static str)]) -> Result<Vec<Interface>>
             offloads: offloads(&name).await.unwrap_or_default(),
             xdp,
             tcx: tcx(&name),
-            filters: filters(&handle, link.header.index).await,
+            filters: filters(link.header.index),
             vlans: vlans.map(self::name).collect(),
             rp_filter,
             gso_max,
@@ -208,27 +211,18 @@ fn tcx(interface: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Kinds of classic TC filters of both directions.
-async fn filters(handle: &rtnetlink::Handle, index: u32) -> Vec<String> {
-    let mut kinds = Vec::new();
-    for ingress in [true, false] {
-        let request = handle.traffic_filter(index.cast_signed()).get();
-        let request = if ingress { request.ingress() } else { request.egress() };
-        let found = request.execute();
-        pin_mut!(found);
-        // Where there is no clsact, the kernel answers with an error.
-        while let Ok(Some(filter)) = found.try_next().await {
-            let kind = filter.attributes.iter().find_map(|attribute| match attribute {
-                TcAttribute::Kind(kind) => Some(kind.clone()),
-                _ => None,
-            });
-            let text = format!("{} {}", if ingress { "ingress" } else { "egress" }, kind.unwrap_or_default());
-            if !kinds.contains(&text) {
-                kinds.push(text);
+/// Filters of the clsact qdisc at both sides, each sort once.
+fn filters(index: u32) -> Vec<String> {
+    let mut found = Vec::new();
+    for (hook, word) in [(Hook::ClsactIngress, "ingress"), (Hook::ClsactEgress, "egress")] {
+        for filter in clsact::filters(index, hook).unwrap_or_default().iter().filter(|filter| filter.handle != 0) {
+            let text = format!("{word} {filter}");
+            if !found.contains(&text) {
+                found.push(text);
             }
         }
     }
-    kinds
+    found
 }
 
 /// Offloads that are on or off.
