@@ -323,9 +323,8 @@ impl Controller {
             let filters: Vec<Filter> = self.state().hooks.filters().cloned().collect();
             let controller = Arc::clone(self);
             let kept = spawn_blocking(move || {
-                if filters.iter().any(|filter| !filter.is_there().unwrap_or(true)) {
-                    controller.state().keep_filters(since);
-                }
+                let there = filters.iter().all(|filter| filter.is_there().unwrap_or(true));
+                controller.state().keep_filters(there, since);
             });
             let _ = kept.await;
         }

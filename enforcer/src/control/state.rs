@@ -39,7 +39,7 @@ pub struct State {
     pub pins_lost: bool,
     /// What of the filters that others took away could not be put back.
     pub filters_lost: Vec<String>,
-    /// For how long interfaces that came back were there without programs.
+    /// For how long interfaces that came back, or whose filters others took away, were there without programs.
     pub unhooked: Duration,
 }
 
@@ -86,11 +86,16 @@ impl State {
         }
     }
 
-    /// Puts filters back that somebody has taken away since a time ago.
-    pub fn keep_filters(&mut self, since: Duration) {
+    /// Puts filters back if somebody has taken any away; they were looked for that long ago.
+    pub fn keep_filters(&mut self, are_there: bool, since: Duration) {
+        if are_there {
+            return self.filters_lost.clear();
+        }
         let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
-        for named in attached {
+        if !(attached.is_empty() && problems.is_empty()) {
             self.unhooked += since;
+        }
+        for named in attached {
             tracing::warn!(
                 "{named} was taken away, and is put back: for {} ms at most, it was not there",
                 since.as_millis()

@@ -18,14 +18,20 @@ use std::{
 use anyhow::Context as _;
 use aya::programs::{ProgramError, SchedClassifier};
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL},
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL},
     packet_route::{
         RouteNetlinkMessage,
         tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
 };
 
-use super::{KernelError, hook::Hook, netlink::ask, pins::Pins, snoop};
+use super::{
+    KernelError,
+    hook::Hook,
+    pins::Pins,
+    snoop,
+    tc::{Found, all, ask, filters, on, parent, qdisc},
+};
 use crate::net::facts::Interface;
 
 /// Judges and recorders are the first of all filters; what hears DNS comes behind them.
@@ -48,23 +54,6 @@ pub struct Filter {
     pin: PathBuf,
 }
 
-/// A filter that is there, whoever's it is. One without a handle only says that filters of its kind and priority are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Its kind, such as `bpf` or `u32`.
-    pub kind: String,
-    /// Filters are asked in the order of this.
-    pub priority: u16,
-    /// Its number among those of one priority.
-    pub handle: u32,
-    /// The packets that it sees: an EtherType.
-    protocol: u16,
-    /// The name that a BPF program was given.
-    pub name: Option<String>,
-    /// The number of its BPF program.
-    program: Option<u32>,
-}
-
 impl Filter {
     fn new(folder: &Path, index: u32, hook: Hook, program: &str) -> Self {
         let priority = if snoop::PROGRAMS.contains(&program) { SNOOP_PRIORITY } else { PRIORITY };
@@ -82,7 +71,11 @@ impl Filter {
         let [index, "clsact", side, program, priority, handle] = name.split('-').collect::<Vec<_>>()[..] else {
             return None;
         };
-        let hook = [Hook::ClsactIngress, Hook::ClsactEgress].into_iter().find(|hook| hook.word().ends_with(side))?;
+        let hook = match side {
+            "ingress" => Hook::ClsactIngress,
+            "egress" => Hook::ClsactEgress,
+            _ => return None,
+        };
         let (index, handle) = (index.parse().ok()?, u32::from_str_radix(handle, 16).ok()?);
         Some(Self::at(folder, index, hook, program, priority.parse().ok()?, handle))
     }
@@ -280,13 +273,6 @@ impl Filter {
     }
 }
 
-impl std::fmt::Display for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.kind)?;
-        self.name.iter().try_for_each(|name| write!(f, " {name}"))
-    }
-}
-
 /// The place of a program on an interface, and the number of an earlier controller's program if that is there.
 ///
 /// # Errors
@@ -319,79 +305,11 @@ pub(super) fn earlier(
     }
 }
 
-/// The filters at a side of an interface, in the order in which packets meet them; none if it has no such qdisc, or is gone.
-///
-/// # Errors
-/// If netlink refuses.
-pub fn filters(index: u32, hook: Hook) -> io::Result<Vec<Found>> {
-    let question = RouteNetlinkMessage::GetTrafficFilter(on(index, parent(hook)));
-    let told = ask(question, NLM_F_DUMP)?;
-    Ok(told.into_iter().filter_map(found).collect())
-}
-
-fn found(message: RouteNetlinkMessage) -> Option<Found> {
-    let RouteNetlinkMessage::NewTrafficFilter(message) = message else { return None };
-    let info = message.header.info;
-    let mut found = Found {
-        priority: (info >> 16) as u16,
-        protocol: info as u16,
-        handle: message.header.handle.into(),
-        ..Found::default()
-    };
-    for attribute in message.attributes {
-        match attribute {
-            TcAttribute::Kind(kind) => found.kind = kind,
-            // Packets meet those of another only where a filter sends them there.
-            TcAttribute::Chain(chain) if chain != 0 => return None,
-            TcAttribute::Options(options) => {
-                for option in options {
-                    match option {
-                        TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => found.name = Some(name),
-                        TcOption::Bpf(TcFilterBpfOption::ProgId(number)) => found.program = Some(number),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(found)
-}
-
-/// The kind of the qdisc where clsact is to be, if one is there.
-fn qdisc(index: u32) -> io::Result<Option<String>> {
-    let told = ask(RouteNetlinkMessage::GetQueueDiscipline(on(index, TcHandle::UNSPEC)), NLM_F_DUMP)?;
-    Ok(told.into_iter().find_map(|told| {
-        let RouteNetlinkMessage::NewQueueDiscipline(told) = told else { return None };
-        let is_it = told.header.index == index.cast_signed() && told.header.parent == TcHandle::CLSACT;
-        told.attributes.into_iter().filter(|_| is_it).find_map(|attribute| match attribute {
-            TcAttribute::Kind(kind) => Some(kind),
-            _ => None,
-        })
-    }))
-}
-
 fn qdisc_message(index: u32) -> TcMessage {
     let mut message = on(index, TcHandle::CLSACT);
     message.header.handle = TcHandle { major: u16::MAX, minor: 0 };
     message.attributes.push(TcAttribute::Kind(QDISC.into()));
     message
-}
-
-fn on(index: u32, parent: TcHandle) -> TcMessage {
-    let mut message = TcMessage::with_index(index.cast_signed());
-    message.header.parent = parent;
-    message
-}
-
-fn parent(hook: Hook) -> TcHandle {
-    let minor = if hook == Hook::ClsactIngress { TcHandle::MIN_INGRESS } else { TcHandle::MIN_EGRESS };
-    TcHandle { major: u16::MAX, minor }
-}
-
-/// `ETH_P_ALL`, as netlink has it: in network byte order.
-const fn all() -> u16 {
-    (libc::ETH_P_ALL as u16).to_be()
 }
 
 /// Whether a filter, its qdisc or its interface is not there: what has no parent is invalid to the kernel.
@@ -443,20 +361,5 @@ mod tests {
         for (found, expected) in cases {
             assert_eq!(filter.is_kept_out_by(&found), expected, "{found:?}");
         }
-    }
-
-    #[test]
-    fn a_filter_is_read_from_what_netlink_tells() {
-        let program = [TcFilterBpfOption::ProgName("lan_ingress".into()), TcFilterBpfOption::ProgId(39)];
-        let told = |chain| {
-            let mut message = Filter::new(Path::new(""), 7, Hook::ClsactIngress, "lan_ingress").message();
-            message.attributes.push(TcAttribute::Chain(chain));
-            message.attributes.push(TcAttribute::Options(program.clone().map(TcOption::Bpf).into()));
-            found(RouteNetlinkMessage::NewTrafficFilter(message))
-        };
-        let found = told(0).expect("a filter");
-        assert_eq!((found.priority, found.handle, found.program), (PRIORITY, HANDLE, Some(39)));
-        assert_eq!(found.to_string(), "bpf lan_ingress");
-        assert_eq!(told(1), None, "packets do not come to other chains by themselves");
     }
 }

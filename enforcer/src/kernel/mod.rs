@@ -10,7 +10,6 @@ pub mod hook;
 pub mod hosts;
 mod links;
 pub mod memory;
-mod netlink;
 pub mod object;
 pub mod pins;
 mod places;
@@ -19,6 +18,7 @@ mod ring;
 mod shared;
 pub mod snoop;
 mod take;
+pub mod tc;
 
 use std::path::PathBuf;
 

@@ -43,8 +43,8 @@ const OWN: [&str; 8] = [
 /// Capabilities that `enforcer run` needs, with their bits.
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
-/// The first kernel that enforcer is tried on, by its long-term releases.
-const OLDEST: (u32, u32) = (6, 1);
+/// 6.1 refuses the programs: its verifier forgets the bounds of numbers whose bytes are swapped, and of halves that are put together.
+const OLDEST: (u32, u32) = (6, 6);
 
 /// Bits of the kernel's `xdp-act`: what programs need at least, and frames in several buffers.
 const XDP_BASIC: u64 = 1;
@@ -89,7 +89,7 @@ fn kernel(facts: &Facts, report: &mut Report) {
     let mut numbers = facts.kernel.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version < OLDEST {
-        let help = "install a kernel from 6.6 on, or 6.1 at least; Debian 12 has both";
+        let help = "install a kernel from 6.6 on; Debian 12 has one in its backports";
         report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(help));
     } else if facts.tcx {
         report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel));

@@ -19,8 +19,8 @@ use super::{
     netdev,
 };
 use crate::kernel::{
-    clsact,
     hook::{self, Hook},
+    tc,
 };
 
 /// Everything about the machine, and about interfaces by name with their roles; without any, about all that are up.
@@ -215,7 +215,7 @@ fn tcx(interface: &str) -> Result<Vec<String>, String> {
 fn filters(index: u32) -> Vec<String> {
     let mut found = Vec::new();
     for (hook, word) in [(Hook::ClsactIngress, "ingress"), (Hook::ClsactEgress, "egress")] {
-        for filter in clsact::filters(index, hook).unwrap_or_default().iter().filter(|filter| filter.handle != 0) {
+        for filter in tc::filters(index, hook).unwrap_or_default().iter().filter(|filter| filter.handle != 0) {
             let text = format!("{word} {filter}");
             if !found.contains(&text) {
                 found.push(text);

@@ -53,7 +53,7 @@ fn nothing_is_said_of_a_healthy_gateway_but_that_it_is() {
 fn each_fault_is_told_with_what_to_do() {
     type Fault = fn(&mut Facts);
     let faults: [(Fault, Level, &str, &str); 21] = [
-        (|facts| facts.kernel = "5.10.0-33-amd64".into(), Level::Problem, "5.10.0-33-amd64 is too old", "6.6"),
+        (|facts| facts.kernel = "6.1.0-28-amd64".into(), Level::Problem, "6.1.0-28-amd64 is too old", "6.6"),
         (|facts| facts.tcx = false, Level::Warning, "6.12.9-amd64 has no TCX", "clsact"),
         (|facts| facts.interfaces[1].filters = vec!["egress u32".into()], Level::Note, "egress u32", "behind"),
         (
