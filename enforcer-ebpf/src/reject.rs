@@ -110,8 +110,9 @@ pub fn ipv6(frame: &impl Bytes, offset: usize, Answer(bytes): &mut Answer) -> Op
     }
     let payload = answered - 40;
     let mut sum = sum(&bytes[40..]) + u32::from(next) + payload as u32;
-    for word in source.into_iter().chain(destination) {
-        sum += halves(word);
+    // Not one behind the other: kernels before 6.8 take such a loop for one without an end.
+    for (source, destination) in source.into_iter().zip(destination) {
+        sum += halves(source) + halves(destination);
     }
     put16(bytes, if next == protocol::TCP { 40 + 16 } else { 42 }, fold(sum));
     bytes[0] = 0x60;

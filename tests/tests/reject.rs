@@ -97,12 +97,16 @@ fn by_xdp() -> Result<()> {
 }
 
 #[test]
-fn by_tcx_on_a_bridge() -> Result<()> {
-    let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
-    let _servers = Servers::start(&lab.internet, &[80, 443], &[123])?;
-    let enforcer = Enforcer::start(&lab, POLICY, "--lan br-lan --wan wan0")?;
-    is_told(&lab.client)?;
-    enforcer.stop()
+fn by_tc_on_a_bridge() -> Result<()> {
+    for way in ["tcx", "clsact"] {
+        let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
+        let _servers = Servers::start(&lab.internet, &[80, 443], &[123])?;
+        let enforcer = Enforcer::start(&lab, POLICY, &format!("--lan br-lan --wan wan0 --tc {way}"))?;
+        is_told(&lab.client)?;
+        is_told(&lab.gateway)?;
+        enforcer.stop()?;
+    }
+    Ok(())
 }
 
 #[test]

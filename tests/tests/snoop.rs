@@ -142,6 +142,11 @@ fn what_the_gateways_dnsmasq_answers_opens_behind_a_bridge() -> Result<()> {
 }
 
 #[test]
+fn what_the_gateways_dnsmasq_answers_opens_where_there_is_no_tcx() -> Result<()> {
+    learns_of_the_gateways_own(Plan { bridged: true, ..Plan::default() }, "br-lan --tc clsact")
+}
+
+#[test]
 fn what_the_gateways_dnsmasq_answers_opens_behind_a_bridges_ports() -> Result<()> {
     learns_of_the_gateways_own(Plan { bridged: true, ..Plan::default() }, "port1 port2 --xdp native")
 }

@@ -7,7 +7,8 @@ use enforcer::{
     catalog::Catalogs,
     compile::{self, Limits},
     kernel::{
-        attach::{self, XdpMode},
+        attach,
+        hook::{TcMode, XdpMode},
         object::{Extras, Object},
         pins::Pins,
     },
@@ -63,8 +64,8 @@ fn no_packet_meets_a_mix_of_two_policies() -> Result<()> {
             Ok(Object::load_with(&image, &net, extras)?.0)
         };
         let mut sets = [load(1000, false, 1)?, load(2000, true, 2)?];
-        let mut attached = attach::wan(&mut sets[0], &pins, wan)?;
-        attached.extend(attach::lan(&mut sets[0], &pins, lan, XdpMode::Native)?);
+        let mut attached = attach::wan(&mut sets[0], &pins, wan, TcMode::Auto)?;
+        attached.extend(attach::lan(&mut sets[0], &pins, lan, XdpMode::Native, TcMode::Auto)?);
         let flows: Vec<(&str, u16, bool)> =
             flows.iter().map(|(to, port, passes)| (to.as_str(), *port, *passes)).collect();
         let flood = Flood::start(&lab, &flows)?;

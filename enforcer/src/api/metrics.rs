@@ -154,7 +154,8 @@ impl Page<'_> {
         let hooked = interfaces
             .iter()
             .map(|one| ([("interface", one.interface.as_str()), ("role", one.role.as_str())], u64::from(one.hooked)));
-        let help = "Time for which interfaces that came back were there without programs";
+        let help =
+            "Time for which interfaces that came back, or whose filters others took away, were there without programs";
         self.counters("unhooked", help, Some(&Unit::Seconds), [([], status.unhooked_seconds)])?;
         let help = "Whether programs are attached to an interface that the command line names";
         self.gauges("interface_hooked", help, None, hooked)?;

@@ -59,7 +59,7 @@ pub struct Status {
     /// Seconds until the policy before comes back, unless this one is confirmed.
     #[serde(default)]
     pub confirm_seconds: Option<u64>,
-    /// Seconds for which interfaces that came back were there without programs, in all.
+    /// Seconds for which interfaces that came back, or whose filters others took away, were there without programs, in all.
     #[serde(default)]
     pub unhooked_seconds: f64,
 }

@@ -18,7 +18,10 @@ use crate::{
     api::server::group,
     control::{self, Fail, OnExit},
     dns::{Name, forwarder::upstream::Server},
-    kernel::{attach::XdpMode, pins},
+    kernel::{
+        hook::{TcMode, XdpMode},
+        pins,
+    },
     service::privileges,
 };
 
@@ -36,6 +39,9 @@ pub struct Arguments {
     /// How to catch clients' frames
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     xdp: XdpMode,
+    /// How programs are attached that are TC's: on WANs, at what leaves for LANs, and where there is no XDP
+    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    tc: TcMode,
     /// Tell on standard error why frames are malformed; takes time for each of them
     #[arg(long)]
     diagnose: bool,
@@ -102,6 +108,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         wans: arguments.wans,
         policy: arguments.policy,
         xdp: arguments.xdp,
+        tc: arguments.tc,
         diagnose: arguments.diagnose,
         dns_listen: arguments.dns_listen,
         dns_snoop: arguments.dns_snoop,

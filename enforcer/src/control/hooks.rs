@@ -10,6 +10,7 @@ use crate::{
     kernel::{
         KernelError,
         attach::{self, Attached},
+        clsact::Filter,
         guard::{self, GuardError},
         object::Object,
         pins::Pins,
@@ -28,10 +29,10 @@ pub fn guard(options: &Options, facts: &Facts, is_hooked: impl Fn(u32) -> bool) 
     guard::install(&lans, &wans, bridged)
 }
 
-/// What came of following the network.
+/// What came of following what others do.
 #[derive(Default)]
 pub struct Followed {
-    /// Names of interfaces that programs have been attached to.
+    /// Names of what programs have been attached to.
     pub attached: Vec<String>,
     /// What could not be done.
     pub problems: Vec<anyhow::Error>,
@@ -59,6 +60,9 @@ impl Hooks {
             if !hooks.all().any(|hook| hook.is_at(&pin)) {
                 fs::remove_file(&pin)?;
             }
+        }
+        for filter in pins.filters().into_iter().filter(|filter| !hooks.filters().any(|own| own == filter)) {
+            filter.remove()?;
         }
         Ok(hooks)
     }
@@ -125,7 +129,7 @@ impl Hooks {
                 }
                 let made = match is_lan {
                     true => lan(object, pins, options, interface),
-                    false => attach::wan(object, pins, interface),
+                    false => attach::wan(object, pins, interface, options.tc),
                 };
                 match made {
                     Ok(made) => {
@@ -165,6 +169,44 @@ impl Hooks {
         self.all().all(Attached::is_pinned)
     }
 
+    /// Filters that programs are in.
+    pub fn filters(&self) -> impl Iterator<Item = &Filter> {
+        self.all().filter_map(Attached::filter)
+    }
+
+    /// Makes filters anew that somebody has taken away.
+    pub fn put_back(&mut self, object: &mut Object) -> Followed {
+        let mut put_back = Followed::default();
+        // One that cannot be told to be gone is taken to be there.
+        for hook in self.all_mut().filter(|hook| hook.filter().is_some_and(|filter| !filter.is_there().unwrap_or(true)))
+        {
+            let named = format!("{} of {} ({})", hook.program, hook.interface, hook.hook);
+            match hook.replace(object) {
+                Ok(()) => put_back.attached.push(named),
+                // Netlink tells of it.
+                Err(error) if attach::is_gone(&error) => {}
+                Err(error) => {
+                    let error = anyhow::Error::new(error).context(format!("{named} was taken away, and is not back"));
+                    put_back.problems.push(error);
+                }
+            }
+        }
+        put_back
+    }
+
+    /// What is less about filters than about links, if there are any.
+    pub fn weaker(&self) -> Option<String> {
+        let mut interfaces: Vec<&str> =
+            self.all().filter(|hook| hook.filter().is_some()).map(|hook| &*hook.interface).collect();
+        interfaces.dedup();
+        (!interfaces.is_empty()).then(|| {
+            format!(
+                "programs of {} are in filters of the clsact qdisc, which are no links: whoever runs `tc` can take them away, until they are missed a second later",
+                interfaces.join(", ")
+            )
+        })
+    }
+
     pub fn status(&self) -> Vec<HookStatus> {
         let wans = self.wans.values().flatten().map(|hook| ("wan", hook));
         let lans = self.lans.values().flatten().map(|hook| ("lan", hook));
@@ -192,8 +234,9 @@ impl Hooks {
 }
 
 fn lan(object: &mut Object, pins: &Pins, options: &Options, on: &Interface) -> Result<Vec<Attached>, KernelError> {
-    let mut attached = if options.dns_snoop.is_empty() { Vec::new() } else { attach::snoop(object, pins, on)? };
-    match attach::lan(object, pins, on, options.xdp) {
+    let mut attached =
+        if options.dns_snoop.is_empty() { Vec::new() } else { attach::snoop(object, pins, on, options.tc)? };
+    match attach::lan(object, pins, on, options.xdp, options.tc) {
         Ok(more) => attached.extend(more),
         Err(error) => {
             attached.into_iter().for_each(|hook| hook.undo(pins));

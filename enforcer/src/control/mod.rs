@@ -27,13 +27,14 @@ use anyhow::{Context as _, Result};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
+    task::spawn_blocking,
     time,
 };
 
 use crate::{
     api::{server::Server as Api, source::Source},
     dns::forwarder::{Forwarder, upstream::Upstreams},
-    kernel::pins::Pins,
+    kernel::{clsact::Filter, pins::Pins},
     net::watch::{self as netlink, Told},
     service::notify,
 };
@@ -50,6 +51,8 @@ use state::State;
 
 /// A policy that is being put in force when the controller is told to end is so by then.
 const LAST: Duration = Duration::from_secs(60);
+/// How often is looked for clsact's filters.
+const FILTERS: Duration = Duration::from_secs(1);
 
 /// Puts a policy in force, serves the API and follows the network, until SIGINT or SIGTERM. What an earlier controller has left in force is so until this one's
 /// takes its place.
@@ -90,6 +93,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.follow(changes) => {}
         () = controller.keep_time() => {}
         () = controller.keep_guard() => {}
+        () = controller.keep_filters() => {}
         () = controller.serve_dns() => {}
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
@@ -199,6 +203,23 @@ impl Controller {
             state.object.set_moment(self.in_force().schedule.moment());
             state.look_at_pins(&self.options.pins);
             self.pins.sign();
+        }
+    }
+
+    /// Sees to it that programs are in clsact's filters, which others may take away. Looked is without the lock: netlink may have to wait.
+    async fn keep_filters(self: &Arc<Self>) {
+        let mut looked = Instant::now();
+        loop {
+            time::sleep(FILTERS).await;
+            let since = looked.elapsed();
+            looked = Instant::now();
+            let filters: Vec<Filter> = self.state().hooks.filters().cloned().collect();
+            let controller = Arc::clone(self);
+            let kept = spawn_blocking(move || {
+                let there = filters.iter().all(|filter| filter.is_there().unwrap_or(true));
+                controller.state().keep_filters(there, since);
+            });
+            let _ = kept.await;
         }
     }
 

@@ -9,7 +9,7 @@ use nix::unistd::Gid;
 
 use crate::{
     dns::{Name, forwarder::upstream::Server},
-    kernel::attach::XdpMode,
+    kernel::hook::{TcMode, XdpMode},
 };
 
 /// What becomes of what is enforced when the controller stops.
@@ -43,6 +43,8 @@ pub struct Options {
     pub policy: PathBuf,
     /// How to catch frames on LANs.
     pub xdp: XdpMode,
+    /// How TC's programs are attached.
+    pub tc: TcMode,
     /// Whether the kernel's programs tell about malformed frames.
     pub diagnose: bool,
     /// Where clients are served DNS.

@@ -51,8 +51,10 @@ impl Source for Controller {
             warnings: state
                 .warnings
                 .iter()
+                .chain(&state.filters_lost)
                 .cloned()
                 .chain(self.guard.problem())
+                .chain(state.hooks.weaker())
                 .chain(state.pins_lost.then(|| pins_lost(&self.options.pins)))
                 .collect(),
             names: self.names_status(&state),

@@ -110,6 +110,7 @@ pub async fn begin(options: &Options, history: History) -> Result<Begun> {
             reader: None,
             warnings: Vec::new(),
             pins_lost: false,
+            filters_lost: Vec::new(),
             unhooked: Duration::ZERO,
         }),
         guard: Guard::default(),

@@ -35,7 +35,9 @@ pub struct State {
     pub warnings: Vec<String>,
     /// Links are not pinned any more.
     pub pins_lost: bool,
-    /// For how long interfaces that came back were there without programs.
+    /// What of the filters that others took away could not be put back.
+    pub filters_lost: Vec<String>,
+    /// For how long interfaces that came back, or whose filters others took away, were there without programs.
     pub unhooked: Duration,
 }
 
@@ -48,6 +50,7 @@ impl State {
             Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
         }
         self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        self.hooks.weaker().iter().for_each(|weaker| tracing::warn!("{weaker}"));
         let has_come = |name: &&String| facts.named(name).is_some_and(|found| !earlier.contains(&found.index));
         for name in options.lans.iter().chain(&options.wans).filter(has_come).filter(|_| !earlier.is_empty()) {
             tracing::warn!(
@@ -56,6 +59,29 @@ impl State {
             );
         }
         Ok(())
+    }
+
+    /// Puts filters back if somebody has taken any away; they were looked for that long ago.
+    pub fn keep_filters(&mut self, are_there: bool, since: Duration) {
+        if are_there {
+            return self.filters_lost.clear();
+        }
+        let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
+        if !(attached.is_empty() && problems.is_empty()) {
+            self.unhooked += since;
+        }
+        for named in attached {
+            tracing::warn!(
+                "{named} was taken away, and is put back: for {} ms at most, it was not there",
+                since.as_millis()
+            );
+        }
+        let problems: Vec<String> = problems.iter().map(|problem| format!("{problem:#}")).collect();
+        problems
+            .iter()
+            .filter(|problem| !self.filters_lost.contains(problem))
+            .for_each(|problem| tracing::error!("{problem}"));
+        self.filters_lost = problems;
     }
 
     /// Tells once if what is enforced would not outlive this process any more.

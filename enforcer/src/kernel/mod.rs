@@ -1,11 +1,14 @@
 //! The kernel at arm's length: the loaded object, its maps and its links.
 
 pub mod attach;
+pub mod clsact;
 pub mod counters;
 pub mod diagnostics;
 pub mod events;
 pub mod guard;
+pub mod hook;
 pub mod hosts;
+mod links;
 pub mod memory;
 pub mod object;
 pub mod pins;
@@ -15,6 +18,7 @@ mod ring;
 mod shared;
 pub mod snoop;
 mod take;
+pub mod tc;
 
 use std::path::PathBuf;
 
@@ -40,7 +44,7 @@ pub enum KernelError {
     #[error("cannot attach {program} to {interface} ({hook}){advice}")]
     Attach {
         /// Program.
-        program: &'static str,
+        program: String,
         /// Interface.
         interface: String,
         /// Hook and mode.
@@ -78,6 +82,35 @@ pub enum KernelError {
         interface: String,
         /// The hook and mode that it is on.
         there: &'static str,
+    },
+    /// TCX is asked for, and not there.
+    #[error(
+        "--tc tcx: this kernel has no TCX, which Linux has from 6.6 on; --tc auto, or clsact, attaches by the clsact qdisc"
+    )]
+    NoTcx,
+    /// Somebody else's filter is where one is to be.
+    #[error(
+        "{interface} has a filter of {there} where enforcer's is to be the first ({hook}): `{delete}`, or give it a higher priority number"
+    )]
+    Occupied {
+        /// Interface.
+        interface: String,
+        /// The filter's kind, and its program's name.
+        there: String,
+        /// Hook.
+        hook: &'static str,
+        /// The command that deletes it.
+        delete: String,
+    },
+    /// Another qdisc is where clsact is to be.
+    #[error(
+        "{interface} has the qdisc {there} in the place of clsact, which can do all that {there} can: let what made it make clsact (`tc qdisc del dev {interface} {there}`)"
+    )]
+    Qdisc {
+        /// Interface.
+        interface: String,
+        /// The qdisc's kind.
+        there: String,
     },
     /// A map is missing from the object or of another kind than expected.
     #[error("map {name}")]

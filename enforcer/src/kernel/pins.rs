@@ -3,6 +3,7 @@
 //! | in it | what |
 //! |---|---|
 //! | `links` | links, named `INDEX-HOOK-PROGRAM`: each keeps a program on an interface |
+//! | `filters` | programs in clsact's filters, which are no links: `INDEX-HOOK-PROGRAM-PRIORITY-HANDLE` |
 //! | `set-N` | programs and maps of a policy that was put in force as the Nth |
 //! | `state-ABI` | maps that outlive policies: what is remembered of connections, fragments and queries |
 
@@ -26,12 +27,14 @@ use nix::{
     sys::statfs::{self, FsType},
 };
 
-use super::shared;
+use super::{clsact::Filter, shared};
 
 /// Where systemd, `bpftool` and others mount it.
 const USUAL: &str = "/sys/fs/bpf";
 /// The folder of links.
 const LINKS: &str = "links";
+/// Where the programs in filters are.
+const FILTERS: &str = "filters";
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: FsType = FsType(0xcafe_4a11);
 
@@ -46,6 +49,9 @@ pub enum PinsError {
     /// Somebody else is there.
     #[error("another controller keeps its programs in {0}: stop it, or name another folder with --pins")]
     Taken(PathBuf),
+    /// A filter stays.
+    #[error("cannot take the filter of {0} off its interface; see `tc filter`")]
+    Filter(PathBuf, #[source] io::Error),
     /// The directory cannot be used.
     #[error("cannot use {0} for pins")]
     Io(PathBuf, #[source] io::Error),
@@ -102,6 +108,16 @@ impl Pins {
         self.folder.join(LINKS)
     }
 
+    /// Where the programs in filters are; only made for the first one.
+    pub(super) fn filters_folder(&self) -> PathBuf {
+        self.folder.join(FILTERS)
+    }
+
+    /// Filters that were made, whatever became of them.
+    pub fn filters(&self) -> Vec<Filter> {
+        filters_in(&self.filters_folder())
+    }
+
     /// Where maps are that outlive policies.
     #[must_use]
     pub fn state(&self) -> PathBuf {
@@ -144,14 +160,15 @@ impl Pins {
         made.map(|()| number).map_err(|error| PinsError::Io(path, error))
     }
 
-    /// Indices of the interfaces that links were made for.
+    /// Indices of the interfaces that links and filters were made for.
     #[must_use]
     pub fn interfaces(&self) -> BTreeSet<u32> {
         let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
-        pins.filter_map(|pin| pin.file_name().to_str()?.split_once('-')?.0.parse().ok()).collect()
+        let links = pins.filter_map(|pin| pin.file_name().to_str()?.split_once('-')?.0.parse().ok());
+        links.chain(self.filters().iter().map(Filter::index)).collect()
     }
 
-    /// Numbers of the programs that links have on interfaces.
+    /// Numbers of the programs that links and filters have on interfaces.
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
         Self::running_of(&self.folder)
@@ -161,7 +178,8 @@ impl Pins {
     #[must_use]
     pub fn running_of(folder: &Path) -> Vec<u32> {
         let number = |link: PinnedLink| Some(FdLink::from(link).info().ok()?.program_id());
-        links_in(&folder.join(LINKS)).filter_map(number).collect()
+        let (links, filters) = (folder.join(LINKS), folder.join(FILTERS));
+        links_in(&links).filter_map(number).chain(filters_in(&filters).iter().filter_map(Filter::running)).collect()
     }
 
     /// Whether one of a set's programs is among those with these numbers.
@@ -214,10 +232,14 @@ impl Pins {
     /// # Errors
     /// If a file cannot be removed.
     pub fn remove(&self) -> Result<(), PinsError> {
+        for filter in self.filters() {
+            filter.remove().map_err(|error| PinsError::Filter(filter.pin().to_owned(), error))?;
+        }
         // What nobody holds goes some time after its pin, and what is held here when this ends.
         let _links: Vec<PinnedLink> = links_in(&self.links()).collect();
         let own = self.entries("set-").chain(self.entries("state-")).map(|(_, path)| path);
-        let removed = [self.links()].into_iter().chain(own).try_for_each(fs::remove_dir_all);
+        let filters = Some(self.filters_folder()).filter(|folder| folder.exists());
+        let removed = [self.links()].into_iter().chain(filters).chain(own).try_for_each(fs::remove_dir_all);
         removed.and_then(|()| fs::remove_dir(&self.folder)).map_err(|error| PinsError::Io(self.folder.clone(), error))
     }
 
@@ -233,6 +255,12 @@ impl Pins {
 fn links_in(folder: &Path) -> impl Iterator<Item = PinnedLink> {
     let pins = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok())
+}
+
+/// Filters that were made, by a folder that has their programs.
+fn filters_in(folder: &Path) -> Vec<Filter> {
+    let pins = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    pins.filter_map(|pin| Filter::pinned(folder, pin.file_name().to_str()?)).collect()
 }
 
 /// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened.

@@ -43,6 +43,9 @@ const OWN: [&str; 8] = [
 /// Capabilities that `enforcer run` needs, with their bits.
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
+/// 6.1 refuses the programs: its verifier forgets the bounds of numbers whose bytes are swapped, and of halves that are put together.
+const OLDEST: (u32, u32) = (6, 6);
+
 /// Bits of the kernel's `xdp-act`: what programs need at least, and frames in several buffers.
 const XDP_BASIC: u64 = 1;
 const XDP_SEVERAL_BUFFERS: u64 = 32;
@@ -88,11 +91,14 @@ impl Report {
 fn kernel(facts: &Facts, report: &mut Report) {
     let mut numbers = facts.kernel.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (6, 6) {
-        report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel));
-    } else {
+    if version < OLDEST {
         let help = "install a kernel from 6.6 on; Debian 12 has one in its backports";
         report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(help));
+    } else if facts.tcx {
+        report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel));
+    } else {
+        let help = "filters of the clsact qdisc take its place, which whoever runs `tc` can take away; Linux has TCX from 6.6 on";
+        report.add(Level::Warning, format!("{} has no TCX", facts.kernel), Some(help));
     }
     match facts.btf {
         true => report.ok("tells its types (BTF)"),
@@ -222,11 +228,6 @@ fn hooks(interface: &Interface, report: &mut Report) {
         Some((false, _)) => report.ok(format!("{what}; a WAN needs no XDP")),
         None => report.add(Level::Note, format!("{what}; the kernel does not tell whether it has XDP"), None),
     }
-    if !interface.filters.is_empty() {
-        let help =
-            "they run behind enforcer's, and see only what passes; one that redirects takes packets past other hooks";
-        report.add(Level::Note, format!("TC filters are there: {}", interface.filters.join(", ")), Some(help));
-    }
     if !interface.vlans.is_empty() && interface.role == Some("lan") {
         let help = format!("name these as --lan instead: {}", interface.vlans.join(" "));
         report.add(Level::Problem, "it carries VLAN devices: it cannot be a LAN itself", Some(&help));
@@ -238,7 +239,9 @@ fn programs(facts: &Facts, interface: &Interface, report: &mut Report) {
     let lan = interface.role != Some("wan");
     let others = |programs: &[Program], enforcers: bool| {
         let is = |program: &&Program| {
-            !facts.own.contains(&program.number) && OWN.contains(&program.name.as_str()) == enforcers
+            // A filter's name has its kind before it.
+            let name = program.name.rsplit(' ').next();
+            !facts.own.contains(&program.number) && name.is_some_and(|name| OWN.contains(&name)) == enforcers
         };
         let names: Vec<String> = programs.iter().filter(is).map(ToString::to_string).collect();
         Some(names.join(", ")).filter(|names| !names.is_empty())
@@ -257,22 +260,39 @@ fn programs(facts: &Facts, interface: &Interface, report: &mut Report) {
             Some(help),
         );
     }
+    let mut several = Vec::new();
     match &interface.tcx {
         Ok(programs) => {
+            // TCX comes before all filters.
+            let is_behind = interface.filters.iter().any(|filter| facts.own.contains(&filter.number));
+            let (level, help) = match is_behind {
+                false => (Level::Note, "it runs behind enforcer's, and sees only what passes"),
+                true => (
+                    Level::Warning,
+                    "it runs before enforcer's filters, and may keep packets from them: start without --tc clsact",
+                ),
+            };
             if let Some(names) = others(programs, false) {
-                let help = "it runs behind enforcer's, and sees only what passes";
-                report.add(Level::Note, format!("other TCX programs are there: {names}"), Some(help));
+                report.add(level, format!("other TCX programs are there: {names}"), Some(help));
             }
-            if let Some(names) = others(programs, true) {
-                let message = format!("another enforcer judges, too, with other pins than {pins}: {names}");
-                report.add(Level::Warning, message, Some(help));
-            }
+            several.extend(others(programs, true));
         }
         Err(why) => report.add(
             Level::Note,
             format!("TCX programs cannot be told: {why}"),
             Some("run this as root: their names take CAP_SYS_ADMIN"),
         ),
+    }
+    if let Some(names) = others(&interface.filters, false) {
+        let help =
+            "they run behind enforcer's, and see only what passes; one that redirects takes packets past other hooks";
+        report.add(Level::Note, format!("TC filters are there: {names}"), Some(help));
+    }
+    several.extend(others(&interface.filters, true));
+    if !several.is_empty() {
+        let names = several.join(", ");
+        let message = format!("another enforcer judges, too, with other pins than {pins}: {names}");
+        report.add(Level::Warning, message, Some(help));
     }
 }
 

@@ -12,6 +12,8 @@ use std::{
 pub struct Facts {
     /// The kernel's release, such as `6.12.9-amd64`.
     pub kernel: String,
+    /// Whether the kernel has TCX.
+    pub tcx: bool,
     /// Whether the kernel tells its types.
     pub btf: bool,
     /// `net.core.bpf_jit_enable`.
@@ -57,8 +59,8 @@ pub struct Interface {
     pub xdp: Vec<Program>,
     /// TCX programs at ingress and egress, or why they cannot be told.
     pub tcx: Result<Vec<Program>, String>,
-    /// Kinds of classic TC filters.
-    pub filters: Vec<String>,
+    /// Filters of the clsact qdisc, of each sort one; their kind is part of the name, and those that are no BPF programs have the number 0.
+    pub filters: Vec<Program>,
     /// VLAN devices on it.
     pub vlans: Vec<String>,
     /// `rp_filter` as it applies.
@@ -68,7 +70,7 @@ pub struct Interface {
 }
 
 /// A program on an interface.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The kernel's.
     pub number: u32,

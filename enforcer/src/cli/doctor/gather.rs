@@ -12,10 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
 use ethtool::{EthtoolAttr, EthtoolFeatureAttr};
 use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut};
-use rtnetlink::packet_route::{
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp},
-    tc::TcAttribute,
-};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
 
 use super::{
     facts::{Facts, Interface, Program},
@@ -23,7 +20,11 @@ use super::{
 };
 use crate::{
     api::{client, types::Status},
-    kernel::pins::{Pins, is_place},
+    kernel::{
+        hook::{self, Hook},
+        pins::{Pins, is_place},
+        tc,
+    },
 };
 
 /// Everything about the machine, and about interfaces by name with their roles; without any, about all that are up.
@@ -36,6 +37,8 @@ pub async fn gather(wanted: &[(String, &'static str)], pins: &Path, socket: &Pat
     let controller: Result<Status> = client::get(socket, "/v1/status").await;
     Ok(Facts {
         kernel: read("/proc/sys/kernel/osrelease").context("no /proc: is it mounted?")?,
+        // The one interface that every namespace has.
+        tcx: hook::has_tcx("lo"),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         unprivileged_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
@@ -178,7 +181,7 @@ async fn interfaces(wanted: &[(String, &'static str)]) -> Result<Vec<Interface>>
             offloads: offloads(&name).await.unwrap_or_default(),
             xdp,
             tcx: tcx(&name),
-            filters: filters(&handle, link.header.index).await,
+            filters: filters(link.header.index),
             vlans: vlans.map(self::name).collect(),
             rp_filter,
             gso_max,
@@ -218,27 +221,19 @@ fn tcx(interface: &str) -> Result<Vec<Program>, String> {
     Ok(found)
 }
 
-/// Kinds of classic TC filters of both directions.
-async fn filters(handle: &rtnetlink::Handle, index: u32) -> Vec<String> {
-    let mut kinds = Vec::new();
-    for ingress in [true, false] {
-        let request = handle.traffic_filter(index.cast_signed()).get();
-        let request = if ingress { request.ingress() } else { request.egress() };
-        let found = request.execute();
-        pin_mut!(found);
-        // Where there is no clsact, the kernel answers with an error.
-        while let Ok(Some(filter)) = found.try_next().await {
-            let kind = filter.attributes.iter().find_map(|attribute| match attribute {
-                TcAttribute::Kind(kind) => Some(kind.clone()),
-                _ => None,
-            });
-            let text = format!("{} {}", if ingress { "ingress" } else { "egress" }, kind.unwrap_or_default());
-            if !kinds.contains(&text) {
-                kinds.push(text);
+/// Filters of the clsact qdisc at both sides, each sort once.
+fn filters(index: u32) -> Vec<Program> {
+    let mut found = Vec::new();
+    for (hook, side) in [(Hook::ClsactIngress, "ingress"), (Hook::ClsactEgress, "egress")] {
+        for filter in tc::filters(index, hook).unwrap_or_default().iter().filter(|filter| filter.handle != 0) {
+            let number = filter.program.unwrap_or(0);
+            let filter = Program { number, name: filter.to_string(), side: Some(side) };
+            if !found.contains(&filter) {
+                found.push(filter);
             }
         }
     }
-    kinds
+    found
 }
 
 /// Offloads that are on or off.

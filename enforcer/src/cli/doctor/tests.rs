@@ -25,6 +25,7 @@ fn healthy() -> Facts {
     };
     Facts {
         kernel: "6.12.9-amd64".into(),
+        tcx: true,
         btf: true,
         jit: Some(1),
         unprivileged_disabled: Some(2),
@@ -58,8 +59,30 @@ fn nothing_is_said_of_a_healthy_gateway_but_that_it_is() {
 #[test]
 fn each_fault_is_told_with_what_to_do() {
     type Fault = fn(&mut Facts);
-    let faults: [(Fault, Level, &str, &str); 23] = [
+    let faults: [(Fault, Level, &str, &str); 27] = [
         (|facts| facts.kernel = "6.1.0-28-amd64".into(), Level::Problem, "6.1.0-28-amd64 is too old", "6.6"),
+        (|facts| facts.tcx = false, Level::Warning, "6.12.9-amd64 has no TCX", "clsact"),
+        (
+            |facts| facts.interfaces[1].filters = vec![program(0, "u32", Some("egress"))],
+            Level::Note,
+            "egress u32",
+            "behind",
+        ),
+        (
+            |facts| facts.interfaces[1].filters = vec![program(9, "bpf wan_egress", Some("egress"))],
+            Level::Warning,
+            "another enforcer judges, too",
+            "--pins",
+        ),
+        (
+            |facts| {
+                facts.interfaces[1].filters = vec![program(8, "bpf wan_egress", Some("egress"))];
+                facts.interfaces[1].tcx = Ok(vec![program(9, "cil_to", Some("egress"))]);
+            },
+            Level::Warning,
+            "egress cil_to",
+            "without --tc clsact",
+        ),
         (|facts| facts.jit = Some(0), Level::Problem, "JIT is off", "bpf_jit_enable=1"),
         (|facts| facts.jit = None, Level::Note, "not visible", "first network namespace"),
         (|facts| facts.unprivileged_disabled = Some(0), Level::Warning, "everybody", "unprivileged_bpf_disabled=1"),
@@ -133,6 +156,7 @@ fn enforcers_own_programs_are_no_others() {
     let mut facts = healthy();
     facts.interfaces[0].xdp = vec![program(7, "lan_xdp_frags", None)];
     facts.interfaces[0].tcx = Ok(vec![program(8, "lan_egress", Some("egress"))]);
+    facts.interfaces[1].filters = vec![program(8, "bpf wan_egress", Some("egress"))];
     assert!(examine(&facts).iter().all(|finding| finding.level == Level::Ok));
 }
 

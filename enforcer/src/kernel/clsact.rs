@@ -1,0 +1,365 @@
+//! Programs on an interface by filters of its clsact qdisc, as kernels before 6.6 have it. A filter holds its program by itself, whatever becomes of this
+//! process, and takes another at once: `cls_bpf` puts the new one in the old one's place in a list that packets read under RCU. But it is no BPF link:
+//! whoever may use `tc` can take it away, alone or with its qdisc.
+//!
+//! What is pinned beside links is the program, under a name that says which filter it is in, from before the filter is made until it is gone. A folder
+//! beside it, `INDEX-clsact`, says that the interface's qdisc was made here. What a filter has is asked of the kernel, never of the pin.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::DirBuilderExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use aya::programs::{ProgramError, SchedClassifier};
+use rtnetlink::{
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL},
+    packet_route::{
+        RouteNetlinkMessage,
+        tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+    },
+};
+
+use super::{
+    KernelError,
+    hook::Hook,
+    pins::Pins,
+    snoop,
+    tc::{Found, all, ask, filters, on, parent, qdisc},
+};
+use crate::net::facts::Interface;
+
+/// Judges and recorders are the first of all filters; what hears DNS comes behind them.
+const PRIORITY: u16 = 1;
+const SNOOP_PRIORITY: u16 = 2;
+/// That of no other's filter, by chance: "enfo".
+const HANDLE: u32 = 0x656e_666f;
+const QDISC: &str = "clsact";
+/// Where a filter's next program is pinned while it takes its place.
+const NEXT: &str = "-next";
+
+/// A filter of this project's, there or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    index: u32,
+    hook: Hook,
+    program: String,
+    priority: u16,
+    handle: u32,
+    pin: PathBuf,
+}
+
+impl Filter {
+    fn new(folder: &Path, index: u32, hook: Hook, program: &str) -> Self {
+        let priority = if snoop::PROGRAMS.contains(&program) { SNOOP_PRIORITY } else { PRIORITY };
+        Self::at(folder, index, hook, program, priority, HANDLE)
+    }
+
+    fn at(folder: &Path, index: u32, hook: Hook, program: &str, priority: u16, handle: u32) -> Self {
+        let pin = folder.join(format!("{index}-{}-{program}-{priority}-{handle:x}", hook.word()));
+        Self { index, hook, program: program.to_owned(), priority, handle, pin }
+    }
+
+    /// By the name of a pin, also while another program takes the place of what is pinned there.
+    pub(super) fn pinned(folder: &Path, name: &str) -> Option<Self> {
+        let name = name.strip_suffix(NEXT).unwrap_or(name);
+        let [index, "clsact", side, program, priority, handle] = name.split('-').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let hook = match side {
+            "ingress" => Hook::ClsactIngress,
+            "egress" => Hook::ClsactEgress,
+            _ => return None,
+        };
+        let (index, handle) = (index.parse().ok()?, u32::from_str_radix(handle, 16).ok()?);
+        Some(Self::at(folder, index, hook, program, priority.parse().ok()?, handle))
+    }
+
+    /// The interface's index.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn pin(&self) -> &Path {
+        &self.pin
+    }
+
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// If netlink refuses.
+    pub fn is_there(&self) -> io::Result<bool> {
+        Ok(self.there()?.is_some())
+    }
+
+    /// The number of the program that it has, if it is there.
+    pub(super) fn running(&self) -> Option<u32> {
+        self.there().ok()??.program
+    }
+
+    fn there(&self) -> io::Result<Option<Found>> {
+        Ok(filters(self.index, self.hook)?.into_iter().find(|found| self.is(found)))
+    }
+
+    fn is(&self, found: &Found) -> bool {
+        found.kind == TcFilterBpf::KIND && (found.priority, found.handle) == (self.priority, self.handle)
+    }
+
+    /// Whether this one cannot be made because of another: filters of a priority are of one kind, and see the same packets.
+    fn is_kept_out_by(&self, found: &Found) -> bool {
+        let beside = found.kind == TcFilterBpf::KIND && found.protocol == all();
+        found.priority == self.priority && (!beside || found.handle == self.handle)
+    }
+
+    /// Puts a program there, in the place of the one that is there, or anew.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was there stays.
+    pub(super) fn put(&self, program: &mut SchedClassifier, interface: &str) -> Result<(), KernelError> {
+        let next = self.next();
+        let _ = fs::remove_file(&next);
+        make_folder(self.folder()).map_err(|error| self.refused(interface, error))?;
+        program.pin(&next).map_err(|source| KernelError::Pin { path: next.clone(), source })?;
+        let done = self
+            .send(program, interface)
+            .and_then(|()| fs::rename(&next, &self.pin).map_err(|error| self.refused(interface, error)));
+        done.inspect_err(|_| {
+            let _ = fs::remove_file(&next);
+        })
+    }
+
+    fn send(&self, program: &SchedClassifier, interface: &str) -> Result<(), KernelError> {
+        let fd = program.fd().map_err(|error| self.refused(interface, error))?.as_fd().as_raw_fd();
+        let mut message = self.message();
+        message.attributes.push(TcAttribute::Options(
+            [
+                TcFilterBpfOption::ProgFd(fd.cast_unsigned()),
+                TcFilterBpfOption::ProgName(self.program.clone()),
+                TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
+            ]
+            .map(TcOption::Bpf)
+            .into(),
+        ));
+        let message = RouteNetlinkMessage::NewTrafficFilter(message);
+        match ask(message.clone(), NLM_F_ACK) {
+            // Nor is its qdisc, perhaps.
+            Err(error) if is_missing(&error) => {
+                self.make_qdisc(interface)?;
+                ask(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop).map_err(|error| {
+                    self.remove_qdisc();
+                    self.refused(interface, error)
+                })
+            }
+            done => done.map(drop).map_err(|error| self.refused(interface, error)),
+        }
+    }
+
+    /// Puts an earlier program back, by its number.
+    pub(super) fn put_back(&self, earlier: u32, pins: &Pins, interface: &str) -> anyhow::Result<()> {
+        if self.running() != Some(earlier) {
+            let pin = pins.program(earlier).context("it is not pinned any more")?;
+            self.put(&mut SchedClassifier::from_pin(pin)?, interface)?;
+        }
+        Ok(())
+    }
+
+    /// Takes it away, and its qdisc if that was made for such filters and nobody else has one there.
+    ///
+    /// # Errors
+    /// If netlink refuses; it is none if there is no such filter, or no such interface.
+    pub fn remove(&self) -> io::Result<()> {
+        match ask(RouteNetlinkMessage::DelTrafficFilter(self.message()), NLM_F_ACK) {
+            Err(error) if !is_missing(&error) => return Err(error),
+            _ => {}
+        }
+        self.unpin();
+        self.remove_qdisc();
+        Ok(())
+    }
+
+    /// Forgets it.
+    pub(super) fn unpin(&self) {
+        for pin in [&self.pin, &self.next()] {
+            let _ = fs::remove_file(pin);
+        }
+    }
+
+    fn message(&self) -> TcMessage {
+        let mut message = on(self.index, parent(self.hook));
+        message.header.handle = self.handle.into();
+        message.header.info = u32::from(self.priority) << 16 | u32::from(all());
+        message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.into()));
+        message
+    }
+
+    /// Makes the qdisc unless it is there. An older one, `ingress`, takes its place on an interface, and would take filters for egress as its own.
+    fn make_qdisc(&self, interface: &str) -> Result<(), KernelError> {
+        let there = qdisc(self.index).map_err(|error| self.refused(interface, error))?;
+        match there.as_deref() {
+            Some(QDISC) => return Ok(()),
+            Some(other) => {
+                return Err(KernelError::Qdisc { interface: interface.to_owned(), there: other.to_owned() });
+            }
+            None => {}
+        }
+        make_folder(&self.mark()).map_err(|error| self.refused(interface, error))?;
+        let made = RouteNetlinkMessage::NewQueueDiscipline(qdisc_message(self.index));
+        ask(made, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop).map_err(|error| {
+            let _ = fs::remove_dir(self.mark());
+            self.refused(interface, error)
+        })
+    }
+
+    fn remove_qdisc(&self) {
+        if !self.mark().exists() {
+            return;
+        }
+        let is_empty = |hook| filters(self.index, hook).is_ok_and(|filters| filters.is_empty());
+        if is_empty(Hook::ClsactIngress) && is_empty(Hook::ClsactEgress) {
+            let _ = ask(RouteNetlinkMessage::DelQueueDiscipline(qdisc_message(self.index)), NLM_F_ACK);
+            let _ = fs::remove_dir(self.mark());
+        }
+    }
+
+    /// Where it is said that the interface's qdisc was made here.
+    fn mark(&self) -> PathBuf {
+        self.folder().join(format!("{}-{QDISC}", self.index))
+    }
+
+    fn folder(&self) -> &Path {
+        self.pin.parent().unwrap_or(&self.pin)
+    }
+
+    fn next(&self) -> PathBuf {
+        let mut path = self.pin.clone().into_os_string();
+        path.push(NEXT);
+        path.into()
+    }
+
+    fn refused(&self, interface: &str, error: impl Into<ProgramError>) -> KernelError {
+        let source = error.into();
+        let errno = if let ProgramError::IOError(error) = &source { error.raw_os_error() } else { None };
+        let advice = match errno {
+            Some(libc::EPERM) => ": run as root, or with CAP_BPF and CAP_NET_ADMIN",
+            Some(libc::ENOENT) => ": the kernel's modules sch_ingress and cls_bpf are needed",
+            Some(libc::EOPNOTSUPP) => ": its filters are in a block that other interfaces share; see `tc qdisc`",
+            _ => "",
+        };
+        KernelError::Attach {
+            program: self.program.clone(),
+            interface: interface.to_owned(),
+            hook: self.hook.name(),
+            advice: advice.into(),
+            source,
+        }
+    }
+
+    /// What is in its way.
+    fn occupied(&self, interface: &str, found: &Found) -> KernelError {
+        let side = self.hook.word().trim_start_matches("clsact-");
+        let one = if found.handle == 0 { String::new() } else { format!(" handle {:#x} {}", found.handle, found.kind) };
+        KernelError::Occupied {
+            interface: interface.to_owned(),
+            there: found.to_string(),
+            hook: self.hook.name(),
+            delete: format!("tc filter del dev {interface} {side} pref {}{one}", found.priority),
+        }
+    }
+}
+
+/// The place of a program on an interface, and the number of an earlier controller's program if that is there.
+///
+/// # Errors
+/// If somebody else's filter is there.
+pub(super) fn earlier(
+    pins: &Pins,
+    on: &Interface,
+    program: &str,
+    hook: Hook,
+) -> Result<(Filter, Option<u32>), KernelError> {
+    let known = pins
+        .filters()
+        .into_iter()
+        .find(|filter| (filter.index, filter.hook, filter.program.as_str()) == (on.index, hook, program));
+    let was_there = known.is_some();
+    let filter = known.unwrap_or_else(|| Filter::new(&pins.filters_folder(), on.index, hook, program));
+    let there = filters(on.index, hook).map_err(|error| filter.refused(&on.name, error))?;
+    match there.iter().filter(|found| filter.is_kept_out_by(found)).max_by_key(|found| found.handle) {
+        // The pin may have another number: a crash comes also between a filter's change and the pin's.
+        Some(found) if filter.is(found) && found.program.is_some_and(|number| pins.program(number).is_some()) => {
+            Ok((filter, found.program))
+        }
+        Some(found) => Err(filter.occupied(&on.name, found)),
+        None => {
+            if was_there {
+                tracing::warn!("{}: somebody took {program} off {hook}; it was not there until now", on.name);
+            }
+            Ok((filter, None))
+        }
+    }
+}
+
+fn qdisc_message(index: u32) -> TcMessage {
+    let mut message = on(index, TcHandle::CLSACT);
+    message.header.handle = TcHandle { major: u16::MAX, minor: 0 };
+    message.attributes.push(TcAttribute::Kind(QDISC.into()));
+    message
+}
+
+/// Whether a filter, its qdisc or its interface is not there: what has no parent is invalid to the kernel.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pins_name_tells_the_filter() {
+        let folder = Path::new("/sys/fs/bpf/enforcer/filters");
+        let filter = Filter::new(folder, 7, Hook::ClsactEgress, "wan_egress");
+        assert_eq!(filter.pin(), folder.join("7-clsact-egress-wan_egress-1-656e666f"));
+        let named = |name: &str| Filter::pinned(folder, name);
+        assert_eq!(named("7-clsact-egress-wan_egress-1-656e666f"), Some(filter.clone()));
+        assert_eq!(named("7-clsact-egress-wan_egress-1-656e666f-next"), Some(filter));
+        // As another version may have it.
+        let other = named("12-clsact-ingress-lan_ingress-3-1").expect("a filter");
+        assert_eq!((other.index, other.hook, other.priority, other.handle), (12, Hook::ClsactIngress, 3, 1));
+        for none in ["7-clsact", "7-tcx-egress-wan_egress", "x-clsact-egress-p-1-1", "7-clsact-up-p-1-1", ""] {
+            assert_eq!(named(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn judges_come_before_what_hears_dns() {
+        let priority = |program| Filter::new(Path::new(""), 7, Hook::ClsactIngress, program).priority;
+        assert!(snoop::PROGRAMS.iter().all(|program| priority(program) > priority("lan_ingress")));
+    }
+
+    #[test]
+    fn only_what_cannot_be_beside_a_filter_keeps_it_out() {
+        let filter = Filter::new(Path::new(""), 7, Hook::ClsactIngress, "lan_ingress");
+        let bpf = Found { kind: "bpf".into(), priority: PRIORITY, handle: 1, protocol: all(), ..Found::default() };
+        let cases = [
+            (bpf.clone(), false),
+            (Found { handle: HANDLE, ..bpf.clone() }, true),
+            (Found { kind: "u32".into(), ..bpf.clone() }, true),
+            (Found { protocol: 8, ..bpf.clone() }, true),
+            (Found { kind: "u32".into(), priority: 49_152, ..bpf }, false),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(filter.is_kept_out_by(&found), expected, "{found:?}");
+        }
+    }
+}
