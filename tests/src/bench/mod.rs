@@ -3,3 +3,4 @@
 pub mod learning;
 pub mod measure;
 pub mod sets;
+pub mod traffic;
