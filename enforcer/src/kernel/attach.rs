@@ -29,6 +29,8 @@ pub enum XdpMode {
     /// In the driver; where it has no XDP (bridges, VLANs, tunnels), TCX ingress.
     #[default]
     Auto,
+    /// Not by XDP: by TCX ingress, for drivers whose XDP is not to be trusted.
+    Off,
 }
 
 /// A hook that a program is attached to.
@@ -181,6 +183,13 @@ pub fn lan(object: &mut Object, pins: &Pins, on: &Interface, mode: XdpMode) -> R
         XdpMode::Native => xdp(object, pins, on, Hook::XdpNative)?,
         XdpMode::Generic => xdp(object, pins, on, Hook::XdpGeneric)?,
         XdpMode::Auto if pin(pins, on, XDP[0], Hook::XdpGeneric).exists() => xdp(object, pins, on, Hook::XdpGeneric)?,
+        XdpMode::Off => {
+            let modes = [Hook::XdpNative, Hook::XdpGeneric];
+            if let Some(there) = modes.into_iter().find(|&hook| pin(pins, on, XDP[0], hook).exists()) {
+                return Err(KernelError::OtherMode { interface: on.name.clone(), there: there.name() });
+            }
+            put(object, pins, on, "lan_ingress", Hook::TcxIngress)?
+        }
         XdpMode::Auto if on.layer3 => put(object, pins, on, "lan_ingress", Hook::TcxIngress)?,
         XdpMode::Auto => match xdp(object, pins, on, Hook::XdpNative) {
             Err(KernelError::Attach { source: ProgramError::SyscallError(error), .. })

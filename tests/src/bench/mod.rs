@@ -1,5 +1,7 @@
 //! The benchmark's parts: what is measured, and how.
 
+pub mod end_to_end;
+pub mod filters;
 pub mod learning;
 pub mod measure;
 pub mod sets;

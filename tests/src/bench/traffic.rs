@@ -20,8 +20,8 @@ use crate::lab::{Lab, Namespace};
 
 /// Bytes of a frame, the least on Ethernet but for its checksum.
 const FRAME: usize = 64;
-/// Frames in the generator's table.
-const FRAMES: u32 = 4096;
+/// Frames in the generator's table: a round through it.
+pub const ROUND: u32 = 4096;
 /// Frames that are sent at a time: a veth's queue has room for four times as many.
 pub const BATCH: u32 = 64;
 
@@ -46,7 +46,7 @@ impl Traffic {
         let gateway = mac(&lab.gateway, "lan0")?;
         let mut ebpf = Ebpf::load(TRAFFIC)?;
         let mut table: Array<_, [u64; FRAME / 8]> = Array::try_from(ebpf.map_mut("FRAMES").context("no FRAMES")?)?;
-        for index in 0..FRAMES {
+        for index in 0..ROUND {
             let host = hosts[index as usize % hosts.len()];
             let words: [u64; FRAME / 8] = bytemuck::pod_read_unaligned(&frame(gateway, host, rng)?);
             table.set(index, words, 0)?;
@@ -111,7 +111,7 @@ impl Traffic {
         let cells: PerCpuArray<_, [u64; 3]> = PerCpuArray::try_from(self.ebpf.map("SENT").context("no SENT")?)?;
         let mut sent = Sent::default();
         for &[frames, first, last] in cells.get(&0, 0)?.iter().filter(|[frames, ..]| *frames > 0) {
-            let timed = (frames - 1) / u64::from(FRAMES) * u64::from(FRAMES);
+            let timed = (frames - 1) / u64::from(ROUND) * u64::from(ROUND);
             sent.frames += frames;
             sent.rate += timed as f64 / (last.saturating_sub(first) as f64 / 1e9);
         }

@@ -1,0 +1,217 @@
+//! Packets a second through a gateway, by what filters there: every case once in a round, so that the machine's moods hit all alike.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rand::Rng;
+use serde::Serialize;
+
+use super::{
+    filters::{Count, Fate, Filter},
+    measure::median,
+    sets,
+    traffic::{BATCH, ROUND, Traffic},
+};
+use crate::lab::Lab;
+
+/// What the benchmark's `--only` calls it.
+pub const NAME: &str = "end-to-end";
+
+const CASES: [(Fate, &[Filter]); 2] = [
+    (
+        Fate::Dropped,
+        &[
+            Filter::EmptyDrop,
+            Filter::EnforcerXdp,
+            Filter::XdpFilter,
+            Filter::EnforcerTc,
+            Filter::NftIngress,
+            Filter::NftForward,
+            Filter::Ipset,
+        ],
+    ),
+    (
+        Fate::Forwarded,
+        &[
+            Filter::Nothing,
+            Filter::EnforcerXdp,
+            Filter::XdpFilter,
+            Filter::EnforcerTc,
+            Filter::NftIngress,
+            Filter::NftForward,
+            Filter::Ipset,
+        ],
+    ),
+];
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Hosts that the filters know.
+    pub hosts: usize,
+    /// Rounds; each runs every case once.
+    pub rounds: usize,
+    /// How long a sample is to be. Without, it is as many frames as there must be at least.
+    pub sample: Option<Duration>,
+}
+
+/// A case's result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The filter's name.
+    pub filter: &'static str,
+    /// What became of the packets.
+    pub fate: &'static str,
+    /// Packets that were sent in all rounds.
+    pub sent: u64,
+    /// Packets of these that the filter counted as its rule's, if it counts.
+    pub counted: Option<u64>,
+    /// Packets that came to the far end.
+    pub received: u64,
+    /// Packets a second, on one CPU.
+    pub rate: f64,
+    /// Nanoseconds of each packet.
+    pub nanoseconds: f64,
+    /// Nanoseconds above the fate's first case, which filters nothing.
+    pub above: f64,
+    /// Packets a second against the same.
+    pub ratio: f64,
+    /// Packets a second on two CPUs against one; nothing where there is one.
+    pub scale: Option<f64>,
+}
+
+/// A gateway with one filter.
+struct Case {
+    filter: Filter,
+    fate: Fate,
+    // Dropped in this order: the lab outlives what runs in it.
+    count: Option<Count>,
+    traffic: Traffic,
+    lab: Lab,
+    sent: u64,
+    counted: u64,
+    received: u64,
+    frames: u32,
+    /// Frames a second on one CPU and on two, a sample for each round.
+    rates: [Vec<f64>; 2],
+}
+
+impl Case {
+    fn new(filter: Filter, fate: Fate, hosts: &[Ipv4Addr], rng: &mut impl Rng) -> Result<Self> {
+        let lab = Lab::new()?;
+        let mut traffic = Traffic::new(&lab, hosts, rng)?;
+        let count = filter
+            .install(&lab, &mut traffic, hosts, fate)
+            .with_context(|| format!("the benchmark cannot have {}", filter.name()))?;
+        let (rates, frames) = ([Vec::new(), Vec::new()], 2 * ROUND);
+        Ok(Self { filter, fate, count, traffic, lab, sent: 0, counted: 0, received: 0, frames, rates })
+    }
+
+    /// Warms caches up, and finds how many frames make a sample.
+    fn calibrate(&mut self, sample: Duration) -> Result<()> {
+        self.frames = 100_000;
+        let rate = self.run(&[0])?;
+        self.frames = ((rate * sample.as_secs_f64()) as u32).next_multiple_of(BATCH).max(2 * ROUND);
+        Ok(())
+    }
+
+    /// Frames a second on some CPUs. Each of them must be counted where it ends.
+    fn run(&mut self, cpus: &[usize]) -> Result<f64> {
+        let before = self.tell()?;
+        let sent = self.traffic.send(&self.lab, cpus, self.frames)?;
+        let expected = (
+            self.count.as_ref().map_or(0, |_| sent.frames),
+            if self.fate == Fate::Dropped { 0 } else { sent.frames },
+        );
+        // What a CPU had no time for any more, it does soon.
+        let begin = Instant::now();
+        let (counted, received) = loop {
+            let after = self.tell()?;
+            let both = (after.0 - before.0, after.1 - before.1);
+            if both == expected || begin.elapsed() > Duration::from_secs(1) {
+                break both;
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        ensure!(
+            counted <= expected.0 && received <= expected.1,
+            "{}, packets {}: {} were sent, {counted} counted by the filter, {received} came to the far end",
+            self.filter.name(),
+            self.fate.name(),
+            sent.frames
+        );
+        self.sent += sent.frames;
+        self.counted += counted;
+        self.received += received;
+        Ok(sent.rate)
+    }
+
+    /// Packets that the filter counted, and that came to the end.
+    fn tell(&self) -> Result<(u64, u64)> {
+        let counted = self.count.as_ref().map_or(Ok(0), |count| count(&self.lab))?;
+        Ok((counted, self.traffic.received()?))
+    }
+
+    /// Against the fate's first case, whose median hides what both had to bear: differences and ratios are of each round.
+    fn row(&self, floor: &Self) -> Row {
+        let [one, two] = &self.rates;
+        let each = |of: fn(f64, f64) -> f64, those: &[f64]| -> f64 {
+            median(one.iter().zip(those).map(|(own, other)| of(*own, *other)).collect())
+        };
+        let rate = median(one.clone());
+        Row {
+            filter: self.filter.name(),
+            fate: self.fate.name(),
+            sent: self.sent,
+            counted: self.count.is_some().then_some(self.counted),
+            received: self.received,
+            rate,
+            nanoseconds: 1e9 / rate,
+            above: each(|own, floor| 1e9 / own - 1e9 / floor, &floor.rates[0]),
+            ratio: each(|own, floor| own / floor, &floor.rates[0]),
+            scale: (!two.is_empty()).then(|| each(|one, two| two / one, two)),
+        }
+    }
+}
+
+/// Measures all cases.
+pub fn measure(plan: Plan, rng: &mut impl Rng) -> Result<Vec<Row>> {
+    let hosts = hosts(plan.hosts, rng);
+    let mut cases = Vec::new();
+    for (fate, filters) in CASES {
+        for &filter in filters {
+            cases.push(Case::new(filter, fate, &hosts, rng)?);
+        }
+    }
+    if let Some(sample) = plan.sample {
+        cases.iter_mut().try_for_each(|case| case.calibrate(sample))?;
+    }
+    let several = thread::available_parallelism()?.get() > 1;
+    for _ in 0..plan.rounds {
+        for (index, cpus) in [&[0][..], &[0, 1]].into_iter().take(1 + usize::from(several)).enumerate() {
+            for case in &mut cases {
+                let rate = case.run(cpus)?;
+                case.rates[index].push(rate);
+            }
+        }
+    }
+    let floor = |fate| cases.iter().find(|case| case.fate == fate).expect("each fate has cases");
+    Ok(cases.iter().map(|case| case.row(floor(case.fate))).collect())
+}
+
+/// Hosts that a gateway would forward packets to.
+fn hosts(count: usize, rng: &mut impl Rng) -> Vec<Ipv4Addr> {
+    let mut hosts = BTreeSet::new();
+    while hosts.len() < count {
+        hosts.extend(sets::hosts(rng, 1).into_iter().filter_map(|net| match net.addr() {
+            IpAddr::V4(host) if !host.is_private() && !host.is_loopback() && !host.is_documentation() => Some(host),
+            _ => None,
+        }));
+    }
+    hosts.into_iter().collect()
+}
