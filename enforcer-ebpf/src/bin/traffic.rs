@@ -4,6 +4,8 @@
 #![expect(missing_docs, reason = "the attribute macros' own wrapper functions have none")]
 #![expect(clippy::needless_pass_by_value, reason = "the attribute macros hand contexts over by value")]
 
+use core::ptr;
+
 use aya_ebpf::{
     bindings::xdp_action,
     helpers::bpf_ktime_get_ns,
@@ -65,7 +67,8 @@ fn send(ctx: &XdpContext) -> Option<u32> {
         return None;
     }
     // SAFETY: the packet has room, which the verifier checks again, and is aligned as the kernel lays live frames out.
-    unsafe { *(start as *mut Frame) = *frame };
+    // An assignment would be a call of memmove, byte by byte.
+    unsafe { ptr::copy_nonoverlapping(frame, start as *mut Frame, 1) };
     OUT.redirect(0, 0).ok()
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -13,8 +14,9 @@ use serde::Serialize;
 
 use super::{
     filters::{Count, Fate, Filter},
+    machine::Machine,
     measure::median,
-    sets,
+    plot, sets,
     traffic::{BATCH, ROUND, Traffic},
 };
 use crate::lab::Lab;
@@ -73,6 +75,8 @@ pub struct Row {
     pub counted: Option<u64>,
     /// Packets that came to the far end.
     pub received: u64,
+    /// Packets that did not get to where they were to be counted: a queue was full.
+    pub lost: u64,
     /// Packets a second, on one CPU.
     pub rate: f64,
     /// Nanoseconds of each packet.
@@ -81,6 +85,8 @@ pub struct Row {
     pub above: f64,
     /// Packets a second against the same.
     pub ratio: f64,
+    /// Packets a second of [`Filter::EnforcerXdp`] against this.
+    pub enforcer: f64,
     /// Packets a second on two CPUs against one; nothing where there is one.
     pub scale: Option<f64>,
 }
@@ -124,10 +130,8 @@ impl Case {
     fn run(&mut self, cpus: &[usize]) -> Result<f64> {
         let before = self.tell()?;
         let sent = self.traffic.send(&self.lab, cpus, self.frames)?;
-        let expected = (
-            self.count.as_ref().map_or(0, |_| sent.frames),
-            if self.fate == Fate::Dropped { 0 } else { sent.frames },
-        );
+        let expected =
+            (self.count.as_ref().map_or(0, |_| sent.frames), if self.fate == Fate::Dropped { 0 } else { sent.frames });
         // What a CPU had no time for any more, it does soon.
         let begin = Instant::now();
         let (counted, received) = loop {
@@ -157,8 +161,8 @@ impl Case {
         Ok((counted, self.traffic.received()?))
     }
 
-    /// Against the fate's first case, whose median hides what both had to bear: differences and ratios are of each round.
-    fn row(&self, floor: &Self) -> Row {
+    /// Differences and ratios are taken within each round.
+    fn row(&self, floor: &Self, enforcer: &Self) -> Row {
         let [one, two] = &self.rates;
         let each = |of: fn(f64, f64) -> f64, those: &[f64]| -> f64 {
             median(one.iter().zip(those).map(|(own, other)| of(*own, *other)).collect())
@@ -170,10 +174,12 @@ impl Case {
             sent: self.sent,
             counted: self.count.is_some().then_some(self.counted),
             received: self.received,
+            lost: self.sent - if self.fate == Fate::Dropped { self.counted } else { self.received },
             rate,
             nanoseconds: 1e9 / rate,
             above: each(|own, floor| 1e9 / own - 1e9 / floor, &floor.rates[0]),
             ratio: each(|own, floor| own / floor, &floor.rates[0]),
+            enforcer: each(|own, enforcer| enforcer / own, &enforcer.rates[0]),
             scale: (!two.is_empty()).then(|| each(|one, two| two / one, two)),
         }
     }
@@ -200,8 +206,58 @@ pub fn measure(plan: Plan, rng: &mut impl Rng) -> Result<Vec<Row>> {
             }
         }
     }
-    let floor = |fate| cases.iter().find(|case| case.fate == fate).expect("each fate has cases");
-    Ok(cases.iter().map(|case| case.row(floor(case.fate))).collect())
+    let find = |fate, wanted: fn(Filter) -> bool| {
+        cases.iter().find(|case| case.fate == fate && wanted(case.filter)).expect("each fate has both")
+    };
+    let row = |case: &Case| {
+        let floor = find(case.fate, |filter| matches!(filter, Filter::EmptyDrop | Filter::Nothing));
+        case.row(floor, find(case.fate, |filter| filter == Filter::EnforcerXdp))
+    };
+    Ok(cases.iter().map(row).collect())
+}
+
+/// Prints results, the packets dropped and the packets forwarded each on their own.
+pub fn print(rows: &[Row]) {
+    for (fate, filters) in CASES.into_iter().filter(|_| !rows.is_empty()) {
+        println!("\n64-byte packets {}, over veth devices, no NIC; the generator is in every figure", fate.name());
+        println!(
+            "{:<24} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>12} {:>12} {:>8}",
+            "", "Mpps", "ns", "above", "ratio", "enforcer", "two CPUs", "sent", "counted", "lost"
+        );
+        for row in rows.iter().filter(|row| row.fate == fate.name()) {
+            println!(
+                "{:<24} {:>8.2} {:>8.0} {:>8.0} {:>8.3} {:>7.2}x {:>8} {:>12} {:>12} {:>8}",
+                row.filter,
+                row.rate / 1e6,
+                row.nanoseconds,
+                row.above,
+                row.ratio,
+                row.enforcer,
+                row.scale.map_or_else(|| "-".to_owned(), |scale| format!("{scale:.2}x")),
+                row.sent,
+                row.counted.map_or_else(|| "-".to_owned(), |counted| counted.to_string()),
+                row.lost
+            );
+        }
+        println!(
+            "above, ratio: against \"{}\", round by round; enforcer: its packets a second by XDP against this",
+            filters[0].name()
+        );
+    }
+}
+
+/// Draws a picture of each fate.
+pub fn plot(folder: &Path, rows: &[Row], machine: &Machine) -> Result<()> {
+    for (fate, _) in CASES {
+        let values: Vec<_> =
+            rows.iter().filter(|row| row.fate == fate.name()).map(|row| (row.filter, row.rate / 1e6)).collect();
+        if !values.is_empty() {
+            let title = format!("Packets {}, over veth; {machine}", fate.name());
+            let path = folder.join(plot::file_name(&format!("{NAME} {}", fate.name())));
+            plot::bars(&path, &title, "millions a second on one CPU", &values)?;
+        }
+    }
+    Ok(())
 }
 
 /// Hosts that a gateway would forward packets to.

@@ -202,8 +202,7 @@ fn ipset(lab: &Lab, hosts: &[Ipv4Addr], fate: Fate) -> Result<Count> {
     }
     lab.gateway.run(&format!("ipset -file {} restore", lab.file("bench.ipset", &set)?.display()))?;
     lab.gateway.run(&format!("iptables -P FORWARD {default}"))?;
-    lab.gateway
-        .run(&format!("iptables -A FORWARD -p tcp --dport 443 -m set --match-set hosts dst -j {target}"))?;
+    lab.gateway.run(&format!("iptables -A FORWARD -p tcp --dport 443 -m set --match-set hosts dst -j {target}"))?;
     Ok(Box::new(|lab| {
         let rules = lab.gateway.output("iptables -nvxL FORWARD")?;
         // A line about the chain, one with the columns' names, the rule.

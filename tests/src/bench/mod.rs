@@ -3,6 +3,8 @@
 pub mod end_to_end;
 pub mod filters;
 pub mod learning;
+pub mod machine;
 pub mod measure;
+pub mod plot;
 pub mod sets;
 pub mod traffic;

@@ -80,8 +80,7 @@ impl Traffic {
 
     /// Sends as many frames on each of some CPUs at once: whole batches, and at least two rounds through the table.
     pub fn send(&mut self, lab: &Lab, cpus: &[usize], frames: u32) -> Result<Sent> {
-        let mut cells: PerCpuArray<_, [u64; 3]> =
-            PerCpuArray::try_from(self.ebpf.map_mut("SENT").context("no SENT")?)?;
+        let mut cells: PerCpuArray<_, [u64; 3]> = PerCpuArray::try_from(self.ebpf.map_mut("SENT").context("no SENT")?)?;
         cells.set(0, PerCpuValues::try_from(vec![[0; 3]; nr_cpus().map_err(|(_, error)| error)?])?, 0)?;
         let generator: &Xdp = self.ebpf.program("generate").context("no program generate")?.try_into()?;
         let barrier = Barrier::new(cpus.len());
@@ -120,8 +119,7 @@ impl Traffic {
 
     /// Frames that came to the far end so far.
     pub fn received(&self) -> Result<u64> {
-        let cells: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.ebpf.map("RECEIVED").context("no RECEIVED")?)?;
+        let cells: PerCpuArray<_, u64> = PerCpuArray::try_from(self.ebpf.map("RECEIVED").context("no RECEIVED")?)?;
         Ok(cells.get(&0, 0)?.iter().sum())
     }
 }
