@@ -78,6 +78,12 @@ pub fn drop_all(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
+/// The same for what is forwarded: what XDP itself costs there.
+#[xdp]
+pub fn pass_all(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
 /// The end of what was forwarded.
 #[xdp]
 pub fn receive(_ctx: XdpContext) -> u32 {

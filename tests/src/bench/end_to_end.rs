@@ -17,7 +17,7 @@ use super::{
     machine::Machine,
     measure::median,
     plot, sets,
-    traffic::{BATCH, ROUND, Traffic},
+    traffic::{BATCH, GENERATORS, ROUND, Traffic},
 };
 use crate::lab::Lab;
 
@@ -41,6 +41,7 @@ const CASES: [(Fate, &[Filter]); 2] = [
         Fate::Forwarded,
         &[
             Filter::Nothing,
+            Filter::EmptyPass,
             Filter::EnforcerXdp,
             Filter::XdpFilter,
             Filter::EnforcerTc,
@@ -197,9 +198,9 @@ pub fn measure(plan: Plan, rng: &mut impl Rng) -> Result<Vec<Row>> {
     if let Some(sample) = plan.sample {
         cases.iter_mut().try_for_each(|case| case.calibrate(sample))?;
     }
-    let several = thread::available_parallelism()?.get() > 1;
+    let most = thread::available_parallelism()?.get().min(GENERATORS);
     for _ in 0..plan.rounds {
-        for (index, cpus) in [&[0][..], &[0, 1]].into_iter().take(1 + usize::from(several)).enumerate() {
+        for (index, cpus) in [&[0][..], &[0, 1]].into_iter().take(most).enumerate() {
             for case in &mut cases {
                 let rate = case.run(cpus)?;
                 case.rates[index].push(rate);

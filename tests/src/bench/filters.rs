@@ -19,6 +19,8 @@ pub enum Filter {
     Nothing,
     /// An XDP program that drops everything.
     EmptyDrop,
+    /// An XDP program that lets everything pass.
+    EmptyPass,
     /// The product by XDP.
     EnforcerXdp,
     /// The product by TCX.
@@ -63,6 +65,7 @@ impl Filter {
         match self {
             Self::Nothing => "no filter",
             Self::EmptyDrop => "empty XDP drop",
+            Self::EmptyPass => "empty XDP pass",
             Self::EnforcerXdp => "enforcer, XDP",
             Self::EnforcerTc => "enforcer, TC",
             Self::XdpFilter => "xdp-filter",
@@ -72,24 +75,25 @@ impl Filter {
         }
     }
 
-    /// The program that must be there for it, and the package that brings it.
-    const fn needs(self) -> Option<(&'static str, &'static str)> {
+    /// The programs that must be there for it, with the packages that bring them.
+    const fn needs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::XdpFilter => Some(("xdp-filter", "xdp-tools")),
-            Self::NftIngress | Self::NftForward => Some(("nft", "nftables")),
-            Self::Ipset => Some(("ipset", "ipset and iptables")),
-            _ => None,
+            Self::XdpFilter => &[("xdp-filter", "xdp-tools")],
+            Self::NftIngress | Self::NftForward => &[("nft", "nftables")],
+            Self::Ipset => &[("ipset", "ipset"), ("iptables", "iptables")],
+            _ => &[],
         }
     }
 
     /// Puts it into a lab's gateway.
     pub fn install(self, lab: &Lab, traffic: &mut Traffic, hosts: &[Ipv4Addr], fate: Fate) -> Result<Option<Count>> {
-        if let Some((program, package)) = self.needs() {
+        for (program, package) in self.needs() {
             let there = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
             ensure!(there.is_ok(), "there is no {program} to compare with: install {package} (`cargo xtask setup`)");
         }
         Ok(Some(match self {
             Self::Nothing => return Ok(None),
+            Self::EmptyPass => return traffic.do_nothing_but("pass_all", lab).map(|()| None),
             Self::EmptyDrop => empty_drop(lab, traffic)?,
             Self::EnforcerXdp => enforcer(lab, "native", hosts, fate)?,
             Self::EnforcerTc => enforcer(lab, "off", hosts, fate)?,
@@ -102,7 +106,7 @@ impl Filter {
 }
 
 fn empty_drop(lab: &Lab, traffic: &mut Traffic) -> Result<Count> {
-    traffic.drop_all(lab)?;
+    traffic.do_nothing_but("drop_all", lab)?;
     // The program is to do nothing, not even count; the device does.
     Ok(Box::new(|lab| {
         let statistics = lab.gateway.output("ethtool -S lan0")?;

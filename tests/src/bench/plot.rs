@@ -44,7 +44,7 @@ pub fn bars(path: &Path, title: &str, unit: &str, values: &[(&str, f64)]) -> Res
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(190)
-        .build_cartesian_2d(0.0..most, (0..values.len()).into_segmented())?;
+        .build_cartesian_2d(0.0..most, (0..values.len().saturating_sub(1)).into_segmented())?;
     // The first at the top.
     let name = |row: usize| values.len().checked_sub(row + 1).and_then(|index| values.get(index));
     chart

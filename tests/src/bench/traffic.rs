@@ -25,6 +25,9 @@ pub const ROUND: u32 = 4096;
 /// Frames that are sent at a time: a veth's queue has room for four times as many.
 pub const BATCH: u32 = 64;
 
+/// CPUs that may send, from the first.
+pub const GENERATORS: usize = 2;
+
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sent {
@@ -63,9 +66,9 @@ impl Traffic {
         Ok(traffic)
     }
 
-    /// Drops all that arrives at the gateway's LAN by the shortest XDP program there is.
-    pub fn drop_all(&mut self, lab: &Lab) -> Result<()> {
-        self.attach("drop_all", &lab.gateway, "lan0")
+    /// Puts the shortest XDP program there is at the gateway's LAN: `drop_all` or `pass_all`.
+    pub fn do_nothing_but(&mut self, program: &str, lab: &Lab) -> Result<()> {
+        self.attach(program, &lab.gateway, "lan0")
     }
 
     fn attach(&mut self, program: &str, side: &Namespace, device: &str) -> Result<()> {
@@ -133,9 +136,9 @@ fn prepare(lab: &Lab) -> Result<()> {
         side.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")?;
         side.run(&format!("ethtool -L {device} rx {cpus} tx {cpus}"))?;
     }
-    // What a CPU forwards stays on it.
-    let queues: String = (0..cpus.get())
-        .map(|cpu| format!("echo {:x} > /sys/class/net/wan0/queues/tx-{cpu}/xps_cpus\n", 1_u64 << cpu))
+    // What a generating CPU forwards stays on it.
+    let queues: String = (0..cpus.get().min(GENERATORS))
+        .map(|cpu| format!("echo {:x} > /sys/class/net/wan0/queues/tx-{cpu}/xps_cpus\n", 1 << cpu))
         .collect();
     lab.gateway.run(&format!("sh -e {}", lab.file("queues.sh", &queues)?.display()))?;
     let far = mac(&lab.internet, "inet0")?.map(|byte| format!("{byte:02x}")).join(":");

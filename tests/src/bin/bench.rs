@@ -2,6 +2,7 @@
 //! others filter them with.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -106,18 +107,20 @@ fn main() -> Result<()> {
 
 /// Pictures of what was measured at several sizes.
 fn plot_by_size(folder: &Path, rows: &[Row]) -> Result<()> {
-    let series: [(_, fn(&Row) -> Option<f64>); 3] = [
+    type Figure = fn(&Row) -> Option<f64>;
+    let series: [(_, Figure); 3] = [
         ("enforcer, whole verdict", |row| Some(row.enforcer)),
         ("kernel LPM trie, lookup", |row| row.lpm_trie),
         ("kernel hash, lookup", |row| row.hash),
     ];
-    // Rows of a kind follow one another.
-    for rows in rows.chunk_by(|one, other| one.what == other.what).filter(|rows| rows.len() > 1) {
+    let mut kinds: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    rows.iter().for_each(|row| kinds.entry(&row.what).or_default().push(row));
+    for (what, rows) in kinds.into_iter().filter(|(_, rows)| rows.len() > 1) {
         let lines = series.map(|(name, value)| Line {
             name,
             points: rows.iter().filter_map(|row| Some((row.size, value(row)?))).collect(),
         });
-        plot::lines(&folder.join(plot::file_name(&rows[0].what)), &rows[0].what, &lines)?;
+        plot::lines(&folder.join(plot::file_name(what)), what, &lines)?;
     }
     Ok(())
 }
