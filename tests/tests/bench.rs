@@ -1,8 +1,9 @@
-//! The benchmark's own programs: they load, and judge as they should.
+//! The benchmark itself: its programs load, and judge as they should; its counts are exact.
 
 use anyhow::Result;
 use enforcer::policy::Action;
 use enforcer_tests::bench::{
+    end_to_end::{self, Plan},
     measure::{Bench, frame},
     sets,
 };
@@ -17,5 +18,20 @@ fn the_benchmarks_programs_load_and_judge() -> Result<()> {
         bench.aim(|| sets::within(&mut rng, &nets[7]));
         assert_eq!(bench.time(floor, &[program], &frame(v6)?)?[0].1, PASS);
     }
+    Ok(())
+}
+
+#[test]
+fn every_packet_of_the_flood_is_counted_by_each_filter_and_at_the_end() -> Result<()> {
+    let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
+    let plan = Plan { hosts: 20, rounds: 1, sample: None };
+    let rows = end_to_end::measure(plan, &mut rng)?;
+    for row in &rows {
+        assert!(row.sent >= 8192, "{row:?}");
+        assert!(row.counted.is_none_or(|counted| counted == row.sent), "{row:?}");
+        assert_eq!(row.received, if row.fate == "forwarded" { row.sent } else { 0 }, "{row:?}");
+    }
+    let uncounted: Vec<_> = rows.iter().filter(|row| row.counted.is_none()).map(|row| row.filter).collect();
+    assert_eq!(uncounted, ["no filter", "empty XDP pass"]);
     Ok(())
 }

@@ -61,6 +61,24 @@ fn generic_xdp_judges_clients() -> Result<()> {
 }
 
 #[test]
+fn without_xdp_a_nic_is_judged_by_tcx() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = judges_clients(&lab, "--lan lan0 --wan wan0 --xdp off")?;
+    assert!(enforcer.ask("status")?.contains("lan0 by TCX ingress"));
+    enforcer.stop()
+}
+
+#[test]
+fn a_nic_that_has_the_program_at_xdp_does_not_change_to_tcx_by_itself() -> Result<()> {
+    let lab = Lab::new()?;
+    Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0 --xdp native")?.stop()?;
+    let refused =
+        Enforcer::start_again(&lab, "--lan lan0 --wan wan0 --xdp off").err().context("it starts")?.to_string();
+    assert!(refused.contains("lan0 has the program of the controller before by native XDP"), "{refused}");
+    Ok(())
+}
+
+#[test]
 fn a_bridge_is_judged_by_tcx_and_its_ports_keep_talking() -> Result<()> {
     let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
     let enforcer = judges_clients(&lab, "--lan br-lan --wan wan0")?;

@@ -13,10 +13,13 @@ use crate::{
     tools,
 };
 
-/// Programs that tests and packaging call, with the Debian packages they are in.
+/// Programs that tests, the benchmark and packaging call, with the Debian packages they are in.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("ipset", "ipset"),
+    ("xdp-filter", "xdp-tools"),
     ("ping", "iputils-ping"),
     ("ethtool", "ethtool"),
     ("curl", "curl"),
@@ -53,7 +56,7 @@ const LINKER_VERSION: &str = "0.13.0";
 pub fn install() -> Result<()> {
     let missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| !has(tool)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
-        apt(&missing, "tests and packaging call them")?;
+        apt(&missing, "tests, the benchmark and packaging call them")?;
     }
     if !has("rustup") {
         bail!(

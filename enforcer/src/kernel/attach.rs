@@ -133,6 +133,13 @@ pub fn lan(
     let judge = match mode {
         XdpMode::Native => xdp(object, pins, on, Hook::XdpNative)?,
         XdpMode::Generic => xdp(object, pins, on, Hook::XdpGeneric)?,
+        XdpMode::Off => {
+            let modes = [Hook::XdpNative, Hook::XdpGeneric];
+            if let Some(there) = modes.into_iter().find(|&hook| links::pin(pins, on, XDP[0], hook).exists()) {
+                return Err(KernelError::OtherMode { interface: on.name.clone(), there: there.name() });
+            }
+            put(object, pins, on, "lan_ingress", ingress)?
+        }
         XdpMode::Auto if generic.exists() => xdp(object, pins, on, Hook::XdpGeneric)?,
         XdpMode::Auto if on.layer3 => put(object, pins, on, "lan_ingress", ingress)?,
         XdpMode::Auto => match xdp(object, pins, on, Hook::XdpNative) {

@@ -18,6 +18,8 @@ pub enum XdpMode {
     /// In the driver; where it has no XDP (bridges, VLANs, tunnels), by TC at ingress.
     #[default]
     Auto,
+    /// Not by XDP: by TC at ingress, for drivers whose XDP is not to be trusted.
+    Off,
 }
 
 /// How TC's programs are attached.

@@ -34,6 +34,10 @@ static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/
 #[cfg(feature = "bench")]
 static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
 
+/// The benchmark's traffic: an object of its own, without the product's maps.
+#[cfg(feature = "bench")]
+pub static TRAFFIC: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-traffic"));
+
 /// What the programs log, as aya's log crates number it.
 #[derive(Clone, Copy)]
 enum Level {

@@ -1,5 +1,10 @@
 //! The benchmark's parts: what is measured, and how.
 
+pub mod end_to_end;
+pub mod filters;
 pub mod learning;
+pub mod machine;
 pub mod measure;
+pub mod plot;
 pub mod sets;
+pub mod traffic;

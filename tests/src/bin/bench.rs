@@ -1,14 +1,22 @@
-//! Nanoseconds per packet, memory and loading times, beside the kernel's own structures in the same run.
+//! Nanoseconds per packet, memory and loading times, beside the kernel's own structures in the same run; and packets a second through a gateway, beside what
+//! others filter them with.
 
-use std::net::IpAddr;
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
 use clap::Parser;
 use enforcer::policy::{Action, Policy};
 use enforcer_tests::bench::{
-    learning,
-    measure::{Bench, frame, stay_on_this_cpu},
+    end_to_end, learning,
+    machine::Machine,
+    measure::{Bench, ROUNDS, frame, stay_on_this_cpu},
+    plot::{self, Line},
     sets,
 };
 use ipnet::IpNet;
@@ -33,7 +41,10 @@ struct Arguments {
     only: String,
     /// Write the figures as JSON, too
     #[arg(long, value_name = "FILE")]
-    json: Option<std::path::PathBuf>,
+    json: Option<PathBuf>,
+    /// Draw the figures into a folder, too, as SVG
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
 }
 
 const HIT: &str = "IPv4 hosts, hit";
@@ -59,18 +70,74 @@ struct Row {
     map_mb: f64,
 }
 
+/// Everything that was measured.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    per_packet: Vec<Row>,
+    end_to_end: Vec<end_to_end::Row>,
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let machine = Machine::here()?;
+    println!("{machine}");
+    let end_to_end = if end_to_end::NAME.contains(&arguments.only) {
+        let plan = end_to_end::Plan {
+            hosts: 1000,
+            rounds: ROUNDS,
+            sample: Some(Duration::from_secs_f64(arguments.sample_ms / 1e3)),
+        };
+        end_to_end::measure(plan, &mut ChaCha8Rng::seed_from_u64(arguments.seed))?
+    } else {
+        Vec::new()
+    };
+    end_to_end::print(&end_to_end);
+    let report = Report { machine, per_packet: per_packet(&arguments)?, end_to_end };
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    if let Some(folder) = &arguments.svg {
+        std::fs::create_dir_all(folder)?;
+        end_to_end::plot(folder, &report.end_to_end, &report.machine)?;
+        plot_by_size(folder, &report.per_packet)?;
+    }
+    Ok(())
+}
+
+/// Pictures of what was measured at several sizes.
+fn plot_by_size(folder: &Path, rows: &[Row]) -> Result<()> {
+    type Figure = fn(&Row) -> Option<f64>;
+    let series: [(_, Figure); 3] = [
+        ("enforcer, whole verdict", |row| Some(row.enforcer)),
+        ("kernel LPM trie, lookup", |row| row.lpm_trie),
+        ("kernel hash, lookup", |row| row.hash),
+    ];
+    let mut kinds: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    rows.iter().for_each(|row| kinds.entry(&row.what).or_default().push(row));
+    for (what, rows) in kinds.into_iter().filter(|(_, rows)| rows.len() > 1) {
+        let lines = series.map(|(name, value)| Line {
+            name,
+            points: rows.iter().filter_map(|row| Some((row.size, value(row)?))).collect(),
+        });
+        plot::lines(&folder.join(plot::file_name(what)), what, &lines)?;
+    }
+    Ok(())
+}
+
+fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
     stay_on_this_cpu()?;
     let mut rows = Vec::new();
-    println!(
-        "ns per packet above an XDP program that only draws the destination; medians of differences, side by side"
-    );
-    println!(
-        "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
-        "", "size", "enforcer", "LPM trie", "hash", "compile", "load", "maps"
-    );
     let mut add = |row: Row| {
+        if rows.is_empty() {
+            println!(
+                "ns per packet above an XDP program that only draws the destination; medians of differences, side by side"
+            );
+            println!(
+                "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
+                "", "size", "enforcer", "LPM trie", "hash", "compile", "load", "maps"
+            );
+        }
         let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
         println!(
             "{:<34} {:>9} {:>9.1} {:>9} {:>9} {:>6} ms {:>6} ms {:>5.0} MB",
@@ -136,10 +203,7 @@ fn main() -> Result<()> {
         }
         println!("{rate:.0} addresses were learned, and as many forgotten, a second");
     }
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&rows)?)?;
-    }
-    Ok(())
+    Ok(rows)
 }
 
 fn aim(bench: &mut Bench, nets: &[IpNet], rng: &mut impl Rng) {
