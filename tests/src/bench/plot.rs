@@ -84,6 +84,8 @@ pub fn lines(path: &Path, title: &str, lines: &[Line]) -> Result<()> {
     let mut chart = ChartBuilder::on(&area)
         .caption(title, (FONT, 18))
         .margin(12)
+        // The last size's label is centred on the edge.
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d((least..most + 1).log_scale(), 0.0..highest * 1.1)?;
