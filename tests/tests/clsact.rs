@@ -189,6 +189,16 @@ fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_agai
 }
 
 #[test]
+fn a_start_that_fails_leaves_the_filters_of_the_controller_before() -> Result<()> {
+    let lab = lab()?;
+    Enforcer::start(&lab, POLICY, RUN)?.stop()?;
+    let refused = Enforcer::start_again(&lab, &format!("{RUN} --wan nowhere")).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|error| error.contains("nowhere")));
+    assert_eq!(own(&lab)?, 4);
+    Ok(())
+}
+
+#[test]
 fn tcx_takes_over_from_clsact_and_the_other_way() -> Result<()> {
     let lab = lab()?;
     let mut enforcer = Enforcer::start(&lab, POLICY, RUN)?;
@@ -224,6 +234,8 @@ fn filters_that_somebody_takes_away_are_missed_and_put_back() -> Result<()> {
     lab.gateway.run("tc qdisc add dev br-lan ingress")?;
     let lost = "lan_ingress of br-lan (clsact ingress) was taken away, and is not back: br-lan has the qdisc ingress";
     wait(lost, || Ok(enforcer.ask("status")?.replace("\n             ", " ").contains(lost)))?;
+    wait("nothing to pass unjudged", || Ok(probe::tcp(&lab.client, "17.1.2.3", 80)? == Silence))?;
+    assert!(enforcer.counters()?["unlisted"] > 0);
     lab.gateway.run("tc qdisc del dev br-lan ingress")?;
     wait("the filters", || Ok(own(&lab)? == 4 && !enforcer.ask("status")?.contains("is not back")))?;
     enforcer.kill()?;

@@ -3,7 +3,7 @@
 use std::{
     future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Notify, task::spawn_blocking, time};
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What is known of the guard.
 #[derive(Default)]
 pub struct Guard {
-    /// Locked while nft runs.
+    /// Locked while nft runs, and before the state, never the other way.
     kept: Mutex<Kept>,
     /// Programs may be on other interfaces than it knows of.
     due: Notify,
@@ -64,8 +64,14 @@ impl Controller {
         if self.options.fail == Fail::Open {
             return future::pending().await;
         }
+        let mut looked = Instant::now();
         loop {
-            let looks = time::timeout(LOOK, self.guard.due.notified()).await.is_err();
+            // Where the network changes all the time, it is looked for, too.
+            let _ = time::timeout(LOOK, self.guard.due.notified()).await;
+            let looks = looked.elapsed() >= LOOK;
+            if looks {
+                looked = Instant::now();
+            }
             let controller = Arc::clone(self);
             let _ = spawn_blocking(move || controller.look_at_guard(looks)).await;
         }

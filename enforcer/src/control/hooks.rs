@@ -1,6 +1,9 @@
 //! Which programs are on which interfaces.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::Result;
 
@@ -43,6 +46,8 @@ pub struct Followed {
 pub struct Hooks {
     lans: BTreeMap<u32, Vec<Attached>>,
     wans: BTreeMap<u32, Vec<Attached>>,
+    /// LANs whose filters somebody has taken away, and that have not got them back: what comes in by them is not judged.
+    lost: BTreeSet<u32>,
 }
 
 impl Hooks {
@@ -161,7 +166,8 @@ impl Hooks {
     }
 
     pub fn roles(&self) -> Roles {
-        Roles { lans: self.lans.keys().copied().collect(), wans: self.wans.keys().copied().collect() }
+        let judged = self.lans.keys().copied().filter(|index| !self.lost.contains(index));
+        Roles { lans: judged.collect(), wans: self.wans.keys().copied().collect() }
     }
 
     /// Whether all would outlive this process.
@@ -176,10 +182,13 @@ impl Hooks {
 
     /// Makes filters anew that somebody has taken away.
     pub fn put_back(&mut self, object: &mut Object) -> Followed {
-        let mut put_back = Followed::default();
+        let (mut put_back, mut lost) = (Followed::default(), BTreeSet::new());
+        let lans = self.lans.iter_mut().map(|(&index, hooks)| (Some(index), hooks));
+        let hooks = self.wans.values_mut().map(|hooks| (None, hooks)).chain(lans);
+        let hooks = hooks.flat_map(|(lan, hooks)| hooks.iter_mut().map(move |hook| (lan, hook)));
         // One that cannot be told to be gone is taken to be there.
-        for hook in self.all_mut().filter(|hook| hook.filter().is_some_and(|filter| !filter.is_there().unwrap_or(true)))
-        {
+        let is_gone = |hook: &Attached| hook.filter().is_some_and(|filter| !filter.is_there().unwrap_or(true));
+        for (lan, hook) in hooks.filter(|(_, hook)| is_gone(hook)) {
             let named = format!("{} of {} ({})", hook.program, hook.interface, hook.hook);
             match hook.replace(object) {
                 Ok(()) => put_back.attached.push(named),
@@ -188,9 +197,11 @@ impl Hooks {
                 Err(error) => {
                     let error = anyhow::Error::new(error).context(format!("{named} was taken away, and is not back"));
                     put_back.problems.push(error);
+                    lost.extend(lan);
                 }
             }
         }
+        self.lost = lost;
         put_back
     }
 
@@ -224,7 +235,7 @@ impl Hooks {
     }
 
     fn into_all(self) -> impl Iterator<Item = Attached> {
-        let Self { lans, wans } = self;
+        let Self { lans, wans, .. } = self;
         lans.into_values().chain(wans.into_values()).flatten()
     }
 

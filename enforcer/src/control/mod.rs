@@ -214,10 +214,16 @@ impl Controller {
             let since = looked.elapsed();
             looked = Instant::now();
             let filters: Vec<Filter> = self.state().hooks.filters().cloned().collect();
+            if filters.is_empty() {
+                continue;
+            }
             let controller = Arc::clone(self);
             let kept = spawn_blocking(move || {
                 let there = filters.iter().all(|filter| filter.is_there().unwrap_or(true));
-                controller.state().keep_filters(there, since);
+                let mut state = controller.state();
+                state.keep_filters(there, since, &controller.in_force());
+                drop(state);
+                controller.guard.renew();
             });
             let _ = kept.await;
         }
@@ -232,6 +238,8 @@ impl Controller {
             OnExit::Keep => tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`"),
             OnExit::Detach => {
                 state.hooks.detach();
+                // Whoever looks at the guard asks for the state while it holds that.
+                drop(state);
                 let guard = self.guard.remove();
                 self.pins.remove()?;
                 guard?;

@@ -61,11 +61,12 @@ impl State {
         Ok(())
     }
 
-    /// Puts filters back if somebody has taken any away; they were looked for that long ago.
-    pub fn keep_filters(&mut self, are_there: bool, since: Duration) {
-        if are_there {
-            return self.filters_lost.clear();
+    /// Puts filters back if somebody has taken any away; they were looked for that long ago. Where that fails, what comes in is not taken for judged any more.
+    pub fn keep_filters(&mut self, are_there: bool, since: Duration, in_force: &InForce) {
+        if are_there && self.filters_lost.is_empty() {
+            return;
         }
+        let judged = self.hooks.roles();
         let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
         if !(attached.is_empty() && problems.is_empty()) {
             self.unhooked += since;
@@ -82,6 +83,16 @@ impl State {
             .filter(|problem| !self.filters_lost.contains(problem))
             .for_each(|problem| tracing::error!("{problem}"));
         self.filters_lost = problems;
+        if self.hooks.roles() != judged
+            && let Err(error) = self.update_net(&self.facts.clone(), in_force)
+        {
+            tracing::error!("which interfaces are judged is not told: {error:#}");
+        }
+    }
+
+    fn update_net(&mut self, facts: &Facts, in_force: &InForce) -> Result<()> {
+        let net = NetImage::new(facts, &self.hooks.roles(), in_force.words)?;
+        Ok(self.object.update_net(&net)?)
     }
 
     /// Tells once if what is enforced would not outlive this process any more.
@@ -104,12 +115,8 @@ impl State {
             tracing::warn!("{name} is back: for {} ms, no program was on it", unhooked.as_millis());
         }
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
-        let roles = self.hooks.roles();
-        warnings.extend(net::image::problems(&facts, &roles).iter().map(ToString::to_string));
-        let updated = NetImage::new(&facts, &roles, in_force.words)
-            .map_err(Into::into)
-            .and_then(|net| self.object.update_net(&net));
-        if let Err(error) = updated {
+        warnings.extend(net::image::problems(&facts, &self.hooks.roles()).iter().map(ToString::to_string));
+        if let Err(error) = self.update_net(&facts, in_force) {
             warnings.push(format!("a change of addresses or routes is not followed: {error}"));
         }
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {

@@ -218,7 +218,8 @@ impl Pins {
 
     /// Removes a folder that keeps no program on any interface, as after a start that failed.
     pub fn remove_unused(folder: &Path) {
-        let is_unused = |pins: &Self| fs::read_dir(pins.links()).is_ok_and(|mut links| links.next().is_none());
+        let no_links = |pins: &Self| fs::read_dir(pins.links()).is_ok_and(|mut links| links.next().is_none());
+        let is_unused = |pins: &Self| no_links(pins) && pins.filters().is_empty();
         if let Ok(pins) = Self::open(folder)
             && is_unused(&pins)
             && let Err(error) = pins.remove()

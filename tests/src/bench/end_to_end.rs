@@ -52,6 +52,11 @@ const CASES: [(Fate, &[Filter]); 2] = [
     ),
 ];
 
+/// Rounds of the whole benchmark, and how long a sample is: what counts packets is asked before and behind each.
+pub const ROUNDS: usize = 11;
+/// Likewise.
+pub const SAMPLE: Duration = Duration::from_millis(150);
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -15,7 +14,7 @@ use enforcer::policy::{Action, Policy};
 use enforcer_tests::bench::{
     end_to_end, learning,
     machine::Machine,
-    measure::{Bench, ROUNDS, frame, stay_on_this_cpu},
+    measure::{Bench, frame, stay_on_this_cpu},
     plot::{self, Line},
     sets,
 };
@@ -30,7 +29,7 @@ struct Arguments {
     /// Sizes to measure at
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
     sizes: Vec<usize>,
-    /// Milliseconds of one sample; 301 are taken of each program
+    /// Milliseconds of one sample per packet; 301 are taken of each program
     #[arg(long, default_value_t = 2.0)]
     sample_ms: f64,
     /// Seed of everything random
@@ -83,11 +82,7 @@ fn main() -> Result<()> {
     let machine = Machine::here()?;
     println!("{machine}");
     let end_to_end = if end_to_end::NAME.contains(&arguments.only) {
-        let plan = end_to_end::Plan {
-            hosts: 1000,
-            rounds: ROUNDS,
-            sample: Some(Duration::from_secs_f64(arguments.sample_ms / 1e3)),
-        };
+        let plan = end_to_end::Plan { hosts: 1000, rounds: end_to_end::ROUNDS, sample: Some(end_to_end::SAMPLE) };
         end_to_end::measure(plan, &mut ChaCha8Rng::seed_from_u64(arguments.seed))?
     } else {
         Vec::new()
