@@ -69,9 +69,7 @@ pub struct Single {
     pub miss: u32,
 }
 
-/// A path-compressed run of an IPv6 trie.
-///
-/// Where 2 to 6 strides follow each other with a single way on, the node compares them at once; where a single prefix is left, all of its bits.
+/// Bits of an IPv6 trie that are compared at once: 2 to 6 strides that follow each other with a single way on, or all that is left of the one prefix below a cell.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Skip {

@@ -3,7 +3,7 @@
 use crate::{
     abi::{NET_WORDS, NODE_WORDS, Net, PolicyId, Verdict, Words6, place},
     classify,
-    maps::{self, Blocks, Maps},
+    maps::{self, Maps, Tries},
 };
 
 /// An address of either family, in host byte order.
@@ -45,7 +45,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn place(self, _: &impl Maps, net: &Net, _: u32) -> Option<u32> {
-        classify::walk4(maps::cell(&net.place4[self.root()]), self, &NetBlocks(net))
+        classify::walk4(maps::cell(&net.place4[self.root()]), self, &NetTries(net))
     }
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl Address for Words6 {
 
     #[inline(always)]
     fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32> {
-        let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, &NetBlocks(net))?;
+        let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, &NetTries(net))?;
         if found & below == 0 {
             let bit = host_bit(&self);
             if found & place::HOSTS_BELOW == 0 || maps::cell(&net.hosts6[bit >> 5]) >> (bit & 31) & 1 == 0 {
@@ -98,10 +98,10 @@ pub const fn host_bit(address: &Words6) -> usize {
     ((address[2] ^ address[3]).wrapping_mul(0x9E37_79B1) >> 21) as usize
 }
 
-/// The blocks of the network's tries.
-struct NetBlocks<'a>(&'a Net);
+/// The network's tries.
+struct NetTries<'a>(&'a Net);
 
-impl Blocks for NetBlocks<'_> {
+impl Tries for NetTries<'_> {
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u32> {
         Some(maps::cell(&self.0.words[index as usize & (NET_WORDS - 1)]))

@@ -6,20 +6,20 @@ use crate::{
         cell::{BLOCK, HOSTS, LONG, NODE, VALUE},
     },
     hosts::{self, Found},
-    maps::{self, Blocks, Maps, PolicyBlocks},
+    maps::{self, Maps, PolicyTries, Tries},
 };
 
 /// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8; or the single prefix below the first 16.
 #[inline(always)]
-pub fn walk4(root: u32, address: u32, blocks: &impl Blocks) -> Option<u32> {
+pub fn walk4(root: u32, address: u32, tries: &impl Tries) -> Option<u32> {
     let mut cell = root;
     if cell & BLOCK != 0 {
-        cell = blocks.word((cell & VALUE) << 8 | address >> 8 & 0xff)?;
+        cell = tries.word((cell & VALUE) << 8 | address >> 8 & 0xff)?;
         if cell & BLOCK != 0 {
-            cell = blocks.word((cell & VALUE) << 8 | address & 0xff)?;
+            cell = tries.word((cell & VALUE) << 8 | address & 0xff)?;
         }
     } else if cell & NODE != 0 {
-        let [wanted, mask, hit, miss] = blocks.node(cell & VALUE)?;
+        let [wanted, mask, hit, miss] = tries.node(cell & VALUE)?;
         cell = if (address ^ wanted) & mask == 0 { hit } else { miss };
     }
     Some(cell & VALUE)
@@ -27,16 +27,16 @@ pub fn walk4(root: u32, address: u32, blocks: &impl Blocks) -> Option<u32> {
 
 /// Leaf of an IPv6 stride trie: 16 bits, then six strides of 8; nodes take several at once.
 #[inline(always)]
-pub fn walk6(root: u32, address: &Words6, blocks: &impl Blocks) -> Option<u32> {
+pub fn walk6(root: u32, address: &Words6, tries: &impl Tries) -> Option<u32> {
     let mut cell = root;
     // Bits 16 to 63, the next byte on top.
     let mut rest = u64::from(address[0]) << 48 | u64::from(address[1]) << 16;
     for _ in 0..6 {
         if cell & BLOCK != 0 {
-            cell = blocks.word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
+            cell = tries.word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
             rest <<= 8;
         } else if cell & NODE != 0 {
-            let [high, low, hit, miss] = blocks.node(cell & VALUE)?;
+            let [high, low, hit, miss] = tries.node(cell & VALUE)?;
             let bits = low & 63;
             let wanted = u64::from(high) << 32 | u64::from(low);
             if (rest ^ wanted) >> ((64 - bits) & 63) != 0 {
@@ -60,7 +60,7 @@ const STAMP: u32 = 1 << 31;
 #[inline(always)]
 pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
     let root = maps.root(policy)?;
-    let blocks = &PolicyBlocks(maps, root);
+    let tries = &PolicyTries(maps, root);
     let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
     let class = 'class: {
         if cell & HOSTS != 0
@@ -68,11 +68,11 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
         {
             break 'class found;
         }
-        walk4(cell, destination, blocks)?
+        walk4(cell, destination, tries)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
-        leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, blocks)?;
+        leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, tries)?;
     }
     let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;
     if class & STAMP != 0 && verdict.action().passes() {
@@ -87,7 +87,7 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
 #[inline(always)]
 pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
     let root = maps.root(policy)?;
-    let blocks = &PolicyBlocks(maps, root);
+    let tries = &PolicyTries(maps, root);
     let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
     let class = 'class: {
         if cell & HOSTS != 0
@@ -100,7 +100,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
         {
             break 'class class;
         }
-        walk6(cell, destination, blocks)?
+        walk6(cell, destination, tries)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
@@ -111,7 +111,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
             {
                 break 'leaf leaf;
             }
-            walk6(cell, source, blocks)?
+            walk6(cell, source, tries)?
         };
     }
     let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;

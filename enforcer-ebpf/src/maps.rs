@@ -47,15 +47,16 @@ pub trait Maps {
     fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict>;
 }
 
-/// Where a trie's blocks are: words, and nodes of [`NODE_WORDS`] words, by their number. `None` only if there is no such block.
-pub trait Blocks {
+/// What tries are made of: words of their blocks, and nodes of [`NODE_WORDS`] words, by their number. `None` only if there is no such block.
+pub trait Tries {
     /// A word.
     fn word(&self, index: u32) -> Option<u32>;
-    /// A node, whose words never change while a cell leads to it.
+    /// A node. Its words are stored before a cell leads to it, and no others for as long as one does.
     fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]>;
 }
 
-impl<F: Fn(u32) -> Option<u32>> Blocks for F {
+/// Tables of user space, which look for each word by itself.
+impl<F: Fn(u32) -> Option<u32>> Tries for F {
     fn word(&self, index: u32) -> Option<u32> {
         self(index)
     }
@@ -66,10 +67,10 @@ impl<F: Fn(u32) -> Option<u32>> Blocks for F {
     }
 }
 
-/// A policy's blocks.
-pub struct PolicyBlocks<'a, M>(pub &'a M, pub &'a Root);
+/// A policy's tries.
+pub struct PolicyTries<'a, M>(pub &'a M, pub &'a Root);
 
-impl<M: Maps> Blocks for PolicyBlocks<'_, M> {
+impl<M: Maps> Tries for PolicyTries<'_, M> {
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u32> {
         word(self.0, self.1, index)
