@@ -24,33 +24,11 @@ use crate::lab::Lab;
 /// What the benchmark's `--only` calls it.
 pub const NAME: &str = "end-to-end";
 
-const CASES: [(Fate, &[Filter]); 2] = [
-    (
-        Fate::Dropped,
-        &[
-            Filter::EmptyDrop,
-            Filter::EnforcerXdp,
-            Filter::XdpFilter,
-            Filter::EnforcerTc,
-            Filter::NftIngress,
-            Filter::NftForward,
-            Filter::Ipset,
-        ],
-    ),
-    (
-        Fate::Forwarded,
-        &[
-            Filter::Nothing,
-            Filter::EmptyPass,
-            Filter::EnforcerXdp,
-            Filter::XdpFilter,
-            Filter::EnforcerTc,
-            Filter::NftIngress,
-            Filter::NftForward,
-            Filter::Ipset,
-        ],
-    ),
-];
+/// What takes a packet's way with nothing to filter: the first is what others are measured from.
+const FLOORS: [(Fate, &[Filter]); 2] =
+    [(Fate::Dropped, &[Filter::EmptyDrop]), (Fate::Forwarded, &[Filter::Nothing, Filter::EmptyPass])];
+const FILTERS: [Filter; 6] =
+    [Filter::EnforcerXdp, Filter::XdpFilter, Filter::EnforcerTc, Filter::NftIngress, Filter::NftForward, Filter::Ipset];
 
 /// Rounds of the whole benchmark, and how long a sample is: what counts packets is asked before and behind each.
 pub const ROUNDS: usize = 11;
@@ -195,8 +173,8 @@ impl Case {
 pub fn measure(plan: Plan, rng: &mut impl Rng) -> Result<Vec<Row>> {
     let hosts = hosts(plan.hosts, rng);
     let mut cases = Vec::new();
-    for (fate, filters) in CASES {
-        for &filter in filters {
+    for (fate, floors) in FLOORS {
+        for &filter in floors.iter().chain(&FILTERS) {
             cases.push(Case::new(filter, fate, &hosts, rng)?);
         }
     }
@@ -212,19 +190,19 @@ pub fn measure(plan: Plan, rng: &mut impl Rng) -> Result<Vec<Row>> {
             }
         }
     }
-    let find = |fate, wanted: fn(Filter) -> bool| {
-        cases.iter().find(|case| case.fate == fate && wanted(case.filter)).expect("each fate has both")
+    let find = |fate, filter| {
+        cases.iter().find(|case| case.fate == fate && case.filter == filter).expect("each fate has each filter")
     };
     let row = |case: &Case| {
-        let floor = find(case.fate, |filter| matches!(filter, Filter::EmptyDrop | Filter::Nothing));
-        case.row(floor, find(case.fate, |filter| filter == Filter::EnforcerXdp))
+        let (fate, floors) = FLOORS.into_iter().find(|(fate, _)| *fate == case.fate).expect("all fates have one");
+        case.row(find(fate, floors[0]), find(fate, Filter::EnforcerXdp))
     };
     Ok(cases.iter().map(row).collect())
 }
 
 /// Prints results, the packets dropped and the packets forwarded each on their own.
 pub fn print(rows: &[Row]) {
-    for (fate, filters) in CASES.into_iter().filter(|_| !rows.is_empty()) {
+    for (fate, floors) in FLOORS {
         println!("\n64-byte packets {}, over veth devices, no NIC; the generator is in every figure", fate.name());
         println!(
             "{:<24} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>12} {:>12} {:>8}",
@@ -247,14 +225,14 @@ pub fn print(rows: &[Row]) {
         }
         println!(
             "above, ratio: against \"{}\", round by round; enforcer: its packets a second by XDP against this",
-            filters[0].name()
+            floors[0].name()
         );
     }
 }
 
 /// Draws a picture of each fate.
 pub fn plot(folder: &Path, rows: &[Row], machine: &Machine) -> Result<()> {
-    for (fate, _) in CASES {
+    for (fate, _) in FLOORS {
         let values: Vec<_> =
             rows.iter().filter(|row| row.fate == fate.name()).map(|row| (row.filter, row.rate / 1e6)).collect();
         if !values.is_empty() {

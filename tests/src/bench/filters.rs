@@ -23,7 +23,7 @@ pub enum Filter {
     EmptyPass,
     /// The product by XDP.
     EnforcerXdp,
-    /// The product by TCX.
+    /// The product by TC.
     EnforcerTc,
     /// xdp-filter of xdp-tools. It knows addresses or ports, but not both together: addresses alone.
     XdpFilter,

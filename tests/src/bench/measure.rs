@@ -24,7 +24,7 @@ use enforcer_ebpf::abi::Block;
 use crate::lab::Namespace;
 
 /// Rounds; each runs every program once, so that the machine's moods hit all alike. Many short ones: what disturbs lasts longer than a sample.
-pub const ROUNDS: usize = 301;
+const ROUNDS: usize = 301;
 /// Namespaces made so far, for their names.
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 /// Words of destinations that a benchmark program reads one after another.
@@ -109,49 +109,50 @@ impl Bench {
     /// Nanoseconds per run of each further program above the first one, with what it returned. They are compared round by round; the median of the
     /// differences counts.
     pub fn time(&mut self, floor: &'static str, programs: &[&'static str], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
-        self.rounds(ROUNDS, floor, programs, frame)
+        let all: Vec<&'static str> = [floor].into_iter().chain(programs.iter().copied()).collect();
+        let repeats = self.all_repeats(&all, frame)?;
+        let mut above = vec![Vec::with_capacity(ROUNDS); programs.len()];
+        let mut returned = vec![0; programs.len()];
+        for _ in 0..ROUNDS {
+            for (index, (nanoseconds, value)) in self.round(&all, &repeats, frame)?.into_iter().enumerate() {
+                above[index].push(nanoseconds);
+                returned[index] = value;
+            }
+        }
+        Ok(above.into_iter().map(median).zip(returned).collect())
     }
 
-    /// [`Self::time`] for two policies in turn: what the first program takes above the floor under each.
+    /// [`Self::time`] for two policies in turn: what a program takes above the floor under each.
     pub fn time_both(
         pair: &mut [Self; 2],
         floor: &'static str,
         program: &'static str,
         frame: &[u8],
     ) -> Result<[f64; 2]> {
-        let mut above = [Vec::new(), Vec::new()];
+        let programs = [floor, program];
+        let [first, second] = &mut *pair;
+        let repeats = [first.all_repeats(&programs, frame)?, second.all_repeats(&programs, frame)?];
+        let mut above = [Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS)];
         for _ in 0..ROUNDS {
-            for (bench, samples) in pair.iter_mut().zip(&mut above) {
-                samples.extend(bench.rounds(1, floor, &[program], frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
+            for ((bench, repeats), samples) in pair.iter_mut().zip(&repeats).zip(&mut above) {
+                samples.extend(bench.round(&programs, repeats, frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
             }
         }
         Ok(above.map(median))
     }
 
-    fn rounds(
-        &mut self,
-        rounds: usize,
-        floor: &'static str,
-        programs: &[&'static str],
-        frame: &[u8],
-    ) -> Result<Vec<(f64, u32)>> {
-        let all: Vec<&'static str> = [floor].into_iter().chain(programs.iter().copied()).collect();
-        // Warms caches up, and tells how many runs make a sample.
-        let mut repeats = Vec::new();
-        for &program in &all {
-            repeats.push(self.repeats(program, frame, self.sample_ms)?);
+    /// Nanoseconds of each further program above the first one, and what it returned.
+    fn round(&mut self, programs: &[&'static str], repeats: &[u32], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
+        let mut samples = Vec::with_capacity(programs.len());
+        for (&program, &repeat) in programs.iter().zip(repeats) {
+            samples.push(self.sample(program, frame, repeat)?);
         }
-        let mut above = vec![Vec::with_capacity(ROUNDS); programs.len()];
-        let mut returned = vec![0; programs.len()];
-        for _ in 0..rounds {
-            let (bottom, _) = self.sample(floor, frame, repeats[0])?;
-            for (index, &program) in programs.iter().enumerate() {
-                let (nanoseconds, value) = self.sample(program, frame, repeats[index + 1])?;
-                above[index].push(nanoseconds - bottom);
-                returned[index] = value;
-            }
-        }
-        Ok(above.into_iter().map(median).zip(returned).collect())
+        let (floor, _) = samples.remove(0);
+        Ok(samples.into_iter().map(|(nanoseconds, returned)| (nanoseconds - floor, returned)).collect())
+    }
+
+    fn all_repeats(&mut self, programs: &[&'static str], frame: &[u8]) -> Result<Vec<u32>> {
+        programs.iter().map(|program| self.repeats(program, frame, self.sample_ms)).collect()
     }
 
     /// How many runs of a program make a sample of so many milliseconds; its caches are warm then.
@@ -197,13 +198,19 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
 
 /// Stays on one CPU: moving costs caches, and per-CPU counters.
 pub fn stay_on_this_cpu() -> Result<()> {
+    // SAFETY: a call without arguments.
+    stay_on(usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0))
+}
+
+/// Lets this thread run on one CPU alone.
+pub fn stay_on(cpu: usize) -> Result<()> {
     // SAFETY: plain data, for which zero bytes are an empty set; the calls only read it.
     let refused = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap_or(0), &mut set);
+        libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set) != 0
     };
-    anyhow::ensure!(!refused, "cannot stay on one CPU: {}", std::io::Error::last_os_error());
+    anyhow::ensure!(!refused, "cannot run on CPU {cpu} alone: {}", std::io::Error::last_os_error());
     Ok(())
 }
 

@@ -14,8 +14,10 @@ use aya::{
     util::nr_cpus,
 };
 use enforcer::kernel::object::TRAFFIC;
+use nix::net::if_::if_nametoindex;
 use rand::{Rng, RngExt as _};
 
+use super::measure::stay_on;
 use crate::lab::{Lab, Namespace};
 
 /// Bytes of a frame, the least on Ethernet but for its checksum.
@@ -61,7 +63,7 @@ impl Traffic {
         // What a device is called, and what its number means, is the namespace's.
         lab.client.enter(|| {
             let mut out = DevMap::try_from(traffic.ebpf.map_mut("OUT").context("no OUT")?)?;
-            Ok(out.set(0, index("eth0")?, None, 0)?)
+            Ok(out.set(0, if_nametoindex("eth0")?, None, 0)?)
         })?;
         Ok(traffic)
     }
@@ -161,24 +163,4 @@ fn mac(side: &Namespace, device: &str) -> Result<[u8; 6]> {
     let text = side.output(&format!("cat /sys/class/net/{device}/address"))?;
     let bytes: Vec<u8> = text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
     bytes.try_into().ok().with_context(|| format!("{device} has no Ethernet address, but {text}"))
-}
-
-/// A device's number in this thread's namespace.
-fn index(device: &str) -> Result<u32> {
-    let name = std::ffi::CString::new(device)?;
-    // SAFETY: a string that ends with zero, and is only read.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    ensure!(index != 0, "no device {device}: {}", std::io::Error::last_os_error());
-    Ok(index)
-}
-
-fn stay_on(cpu: usize) -> Result<()> {
-    // SAFETY: plain data, for which zero bytes are an empty set; the calls only read it.
-    let refused = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &raw const set) != 0
-    };
-    ensure!(!refused, "cannot run on CPU {cpu}: {}", std::io::Error::last_os_error());
-    Ok(())
 }

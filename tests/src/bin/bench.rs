@@ -83,11 +83,12 @@ fn main() -> Result<()> {
     println!("{machine}");
     let end_to_end = if end_to_end::NAME.contains(&arguments.only) {
         let plan = end_to_end::Plan { hosts: 1000, rounds: end_to_end::ROUNDS, sample: Some(end_to_end::SAMPLE) };
-        end_to_end::measure(plan, &mut ChaCha8Rng::seed_from_u64(arguments.seed))?
+        let rows = end_to_end::measure(plan, &mut ChaCha8Rng::seed_from_u64(arguments.seed))?;
+        end_to_end::print(&rows);
+        rows
     } else {
         Vec::new()
     };
-    end_to_end::print(&end_to_end);
     let report = Report { machine, per_packet: per_packet(&arguments)?, end_to_end };
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
