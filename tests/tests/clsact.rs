@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
     Lab, POLICY, Plan, binary,
-    flood::{Flood, Tally},
+    flood::{FLOWS, Flood},
     names::wait,
     probe::{self, Outcome::*},
     product::Enforcer,
@@ -13,13 +13,6 @@ use enforcer_tests::lab::{
 };
 
 const RUN: &str = "--lan br-lan --wan wan0 --tc clsact";
-/// Under the lab's policy.
-const FLOWS: [(&str, u16, bool); 4] = [
-    ("17.253.4.5", 123, true),
-    ("2403:300::7", 123, true),
-    ("203.0.113.9", 123, false),
-    ("2001:db8:bad::1", 123, false),
-];
 const SIDES: [(&str, &str); 4] = [("br-lan", "ingress"), ("br-lan", "egress"), ("wan0", "ingress"), ("wan0", "egress")];
 
 /// A bridge, whose clients TC judges.
@@ -49,23 +42,6 @@ fn detach(lab: &Lab) -> Result<String> {
         pins.display(),
         socket.display()
     ))
-}
-
-fn assert_right(tally: Tally) {
-    println!("{tally:?}");
-    assert!(tally.sent > 1000, "{tally:?}");
-    assert_eq!((tally.lost, tally.leaked), (0, 0), "{tally:?}");
-}
-
-/// Ends a flood in which no packet was to be counted twice, or not at all.
-fn all_counted(flood: Flood, enforcer: &Enforcer) -> Result<()> {
-    let tally = flood.stop()?;
-    assert_right(tally);
-    // Until the set before has given its last counts.
-    thread::sleep(Duration::from_millis(1500));
-    let counters = enforcer.counters()?;
-    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
-    Ok(())
 }
 
 #[test]
@@ -136,6 +112,26 @@ fn filters_of_others_see_what_passes_and_stay() -> Result<()> {
 }
 
 #[test]
+fn a_filter_that_packets_meet_before_the_judge_is_told() -> Result<()> {
+    let lab = lab()?;
+    let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
+    // As others' BPF filters come: the last of a priority is the first that is asked. This one passes packets on.
+    let program = lab.pins()?.join("set-1/lan_egress");
+    let other = format!("dev br-lan ingress prio 1 handle 0x7 bpf direct-action object-pinned {}", program.display());
+    lab.gateway.run(&format!("tc filter add {other}"))?;
+    let listed = filters(&lab, SIDES[0])?;
+    let at = |handle: &str| listed.find(handle).with_context(|| listed.clone());
+    assert!(at("handle 0x7 ")? < at("handle 0x656e666f")?, "{listed}");
+    let told = "before lan_ingress (clsact ingress), and may be kept from it";
+    let status = || -> Result<String> { Ok(enforcer.ask("status")?.replace("\n             ", " ")) };
+    wait(told, || Ok(status()?.contains(told)))?;
+    lab.gateway.run("tc filter del dev br-lan ingress prio 1 handle 0x7 bpf")?;
+    wait("the judge to be the first", || Ok(!status()?.contains(told)))?;
+    assert_eq!(enforcer.log()?.matches(told).count(), 1);
+    enforcer.stop()
+}
+
+#[test]
 fn the_qdisc_goes_along_with_the_last_filter_if_it_was_made_for_them() -> Result<()> {
     let lab = lab()?;
     lab.gateway.run("tc qdisc add dev br-lan clsact")?;
@@ -160,7 +156,7 @@ fn a_policy_is_exchanged_without_a_wrong_verdict() -> Result<()> {
         enforcer.hang_up();
         wait("the policy", || Ok(enforcer.counters()?.contains_key(&format!("round-{round}/any"))))?;
     }
-    all_counted(flood, &enforcer)?;
+    flood.all_counted(&enforcer)?;
     enforcer.stop()
 }
 
@@ -183,7 +179,7 @@ fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_agai
         assert!(counted > before, "{counted} packets, {before} before: {}", enforcer.log()?);
         before = counted;
     }
-    all_counted(flood, &enforcer)?;
+    flood.all_counted(&enforcer)?;
     assert_eq!(own(&lab)?, 4);
     enforcer.stop()
 }
@@ -212,7 +208,7 @@ fn tcx_takes_over_from_clsact_and_the_other_way() -> Result<()> {
         assert_eq!((own(&lab)?, has_qdisc(&lab, "wan0")?), (filters, filters > 0), "{run}");
         assert!(enforcer.counters()?["apple/time"] > before);
     }
-    assert_right(flood.stop()?);
+    flood.stop()?.assert_right();
     enforcer.stop()
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::links::{FdLink, PinnedLink};
 use enforcer_tests::lab::{
     Lab, Plan,
-    flood::{Flood, Tally},
+    flood::{FLOWS, Flood, Tally},
     probe::{self, Outcome::*},
     product::Enforcer,
     server::Servers,
@@ -28,32 +28,6 @@ fn policy(more: &str) -> String {
         "default = \"drop\"\n[[service]]\nname = \"time\"\nto = [\"17.253.0.0/16\", \"2403:300::/32\"]\nports = [\"udp/123\"]\n\
          [[rule]]\nname = \"apple\"\naction = \"allow\"\nservices = [\"time\"]\n{more}"
     )
-}
-
-/// Allowed and denied, of both families.
-const FLOWS: [(&str, u16, bool); 4] = [
-    ("17.253.4.5", 123, true),
-    ("2403:300::7", 123, true),
-    ("203.0.113.9", 123, false),
-    ("2001:db8:bad::1", 123, false),
-];
-
-fn assert_right(tally: Tally) {
-    assert!(tally.sent > 1000, "{tally:?}");
-    assert_eq!((tally.lost, tally.leaked), (0, 0), "{tally:?}");
-}
-
-/// Ends a flood: no verdict was wrong, and not one packet was counted twice, or not at all.
-fn all_counted(flood: Flood, enforcer: &Enforcer) -> Result<()> {
-    let took = flood.elapsed();
-    let tally = flood.stop()?;
-    println!("{tally:?} in {took:?}, {:.0} packets a second", tally.sent as f64 / took.as_secs_f64());
-    assert_right(tally);
-    // Until the set before has given its last counts.
-    thread::sleep(Duration::from_millis(1500));
-    let counters = enforcer.counters()?;
-    assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
-    Ok(())
 }
 
 #[test]
@@ -74,7 +48,7 @@ fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_agai
         assert!(counted > before, "round {round}: {counted} packets, {before} before");
         before = counted;
     }
-    all_counted(flood, &enforcer)?;
+    flood.all_counted(&enforcer)?;
     let sets = fs::read_dir(lab.pins()?)?
         .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("set-")));
     assert_eq!(sets.count(), 1, "sets are left behind");
@@ -99,7 +73,7 @@ fn a_policy_is_exchanged_without_a_wrong_verdict() -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    all_counted(flood, &enforcer)?;
+    flood.all_counted(&enforcer)?;
     enforcer.stop()
 }
 
@@ -139,7 +113,7 @@ fn an_interface_that_is_made_again_forwards_nothing_unjudged_where_it_fails_clos
     let enforcer = Enforcer::start_again(&lab, &run)?;
     let flood = Flood::start(&lab, &FLOWS)?;
     thread::sleep(Duration::from_millis(300));
-    assert_right(flood.stop()?);
+    flood.stop()?.assert_right();
     enforcer.stop()
 }
 
@@ -192,7 +166,7 @@ fn an_nft_that_hangs_keeps_nobody_waiting() -> Result<()> {
     thread::sleep(Duration::from_secs(9));
     let flood = Flood::start(&lab, &FLOWS)?;
     thread::sleep(Duration::from_millis(300));
-    assert_right(flood.stop()?);
+    flood.stop()?.assert_right();
     enforcer.stop()
 }
 
@@ -221,7 +195,7 @@ fn a_start_that_fails_midway_puts_back_what_it_has_replaced() -> Result<()> {
     assert!(!refused.contains("is not back"), "{refused}");
     swap()?;
     assert_eq!(programs(&links)?, before);
-    assert_right(flood.stop()?);
+    flood.stop()?.assert_right();
     Enforcer::start_again(&lab, run)?.stop()
 }
 
@@ -264,7 +238,7 @@ fn a_policy_is_not_confirmed_while_another_is_put_in_force() -> Result<()> {
     assert!(third.wait()?.success());
     assert!(enforcer.ask("confirm")?.contains("policy 3 is in force"));
     assert!(enforcer.ask("history")?.lines().any(|line| line.starts_with("in force ") && line.contains(" 3 ")));
-    assert_right(flood.stop()?);
+    flood.stop()?.assert_right();
     enforcer.stop()
 }
 
@@ -288,7 +262,7 @@ fn a_crash_at_any_point_of_an_apply_loses_no_count_and_gives_no_wrong_verdict() 
         assert!(counted > before, "round {round}: {counted} packets, {before} before: {}", enforcer.log()?);
         before = counted;
     }
-    all_counted(flood, &enforcer)?;
+    flood.all_counted(&enforcer)?;
     enforcer.stop()
 }
 
@@ -302,6 +276,6 @@ fn a_start_in_another_way_is_refused_while_the_program_of_before_is_there() -> R
     // As it is, it goes on.
     let enforcer = Enforcer::start_again(&lab, RUN)?;
     assert!(enforcer.ask("status")?.contains("lan0 by generic XDP"));
-    assert_right(flood.stop()?);
+    flood.stop()?.assert_right();
     enforcer.stop()
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
-use super::Lab;
+use super::{Lab, product::Enforcer};
 
 /// Packets of a flow that are sent at a time, and how often: three thousand a second.
 const BATCH: u64 = 6;
@@ -40,6 +40,23 @@ pub struct Tally {
     pub lost: u64,
     /// Packets that passed and were not to.
     pub leaked: u64,
+}
+
+/// Allowed and denied under the lab's policy, of both families.
+pub const FLOWS: [(&str, u16, bool); 4] = [
+    ("17.253.4.5", 123, true),
+    ("2403:300::7", 123, true),
+    ("203.0.113.9", 123, false),
+    ("2001:db8:bad::1", 123, false),
+];
+
+impl Tally {
+    /// Panics if a verdict was wrong, or if there were too few packets to tell.
+    pub fn assert_right(self) {
+        println!("{self:?}");
+        assert!(self.sent > 1000, "{self:?}");
+        assert_eq!((self.lost, self.leaked), (0, 0), "{self:?}");
+    }
 }
 
 impl Flood {
@@ -73,9 +90,18 @@ impl Flood {
         Ok(Self { stop, sender, receivers, flows, began: Instant::now() })
     }
 
-    /// For how long it has gone on.
-    pub fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+    /// Ends one of [`FLOWS`]. Panics if a verdict was wrong, or a packet was counted twice, or not at all.
+    pub fn all_counted(self, enforcer: &Enforcer) -> Result<()> {
+        let began = self.began;
+        let tally = self.stop()?;
+        let took = began.elapsed();
+        println!("{took:?}, {:.0} packets a second", tally.sent as f64 / took.as_secs_f64());
+        tally.assert_right();
+        // Until the set before has given its last counts.
+        thread::sleep(Duration::from_millis(1500));
+        let counters = enforcer.counters()?;
+        assert_eq!(counters["apple/time"] + counters["default"], tally.sent);
+        Ok(())
     }
 
     /// Ends it, and counts.

@@ -182,30 +182,30 @@ fn a_web_page_that_has_its_name_resolve_to_the_gateway_reads_nothing() {
 
 #[test]
 fn a_request_that_is_cut_off_is_told_apart_from_one_that_was_never_sent() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ask = |patience| {
         let answer = client::post_patiently::<Value>(&path, "/v1/apply", &(), patience);
-        let error = runtime.block_on(answer).unwrap_err();
-        error.downcast::<NoController>().unwrap()
+        let error = runtime.block_on(answer).expect_err("nobody answers in full");
+        error.downcast::<NoController>().expect("why nobody does")
     };
     let patience = Duration::from_secs(10);
     assert!(matches!(ask(patience), NoController::Absent(_)));
-    let listener = UnixListener::bind(&path).unwrap();
+    let listener = UnixListener::bind(&path).expect("a socket");
     let answers = ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"];
     let controller = thread::spawn(move || {
         for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.read_exact(&mut [0; 16]).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.read_exact(&mut [0; 16]).expect("a request");
+            stream.write_all(answer.as_bytes()).expect("a client that listens");
         }
         listener
     });
     for answer in answers {
         assert!(matches!(ask(patience), NoController::Ended(_)), "{answer}");
     }
-    let _listener = controller.join().unwrap();
+    let _listener = controller.join().expect("both were served");
     assert!(matches!(ask(Duration::from_millis(50)), NoController::Late(_)));
 }
 
