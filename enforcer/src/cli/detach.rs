@@ -36,8 +36,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let asked: Result<()> = super::block_on(client::post(socket, "/v1/detach", &()));
     let controller = match asked {
         Ok(()) => true,
-        Err(error) if matches!(error.downcast_ref(), Some(NoController::Absent(_))) => false,
-        Err(error) => return Err(error),
+        Err(error) => match error.downcast_ref::<NoController>() {
+            Some(NoController::Absent(_)) => false,
+            // It may be ending, or not.
+            Some(reason) if reason.was_asked() => true,
+            _ => return Err(error),
+        },
     };
     guard::remove()?;
     let (start, mut found) = (Instant::now(), controller);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
+    path::Path,
 };
 
 use anyhow::Result;
@@ -13,7 +14,7 @@ use crate::{
     kernel::{
         KernelError,
         attach::{self, Attached},
-        clsact::Filter,
+        clsact::{Filter, Place},
         guard::{self, GuardError},
         object::Object,
         pins::Pins,
@@ -63,11 +64,11 @@ impl Hooks {
         };
         for pin in fs::read_dir(pins.links())?.filter_map(|pin| Some(pin.ok()?.path())) {
             if !hooks.all().any(|hook| hook.is_at(&pin)) {
-                fs::remove_file(&pin)?;
+                fs::remove_file(&pin).unwrap_or_else(|error| left(&pin, &error));
             }
         }
-        for filter in pins.filters().into_iter().filter(|filter| !hooks.filters().any(|own| own == filter)) {
-            filter.remove()?;
+        for filter in pins.filters().into_iter().filter(|filter| !hooks.filters().any(|(_, own)| own == filter)) {
+            filter.remove().unwrap_or_else(|error| left(filter.mark(), &error));
         }
         Ok(hooks)
     }
@@ -175,9 +176,9 @@ impl Hooks {
         self.all().all(Attached::is_pinned)
     }
 
-    /// Filters that programs are in.
-    pub fn filters(&self) -> impl Iterator<Item = &Filter> {
-        self.all().filter_map(Attached::filter)
+    /// Filters that programs are in, with their interfaces' names.
+    pub fn filters(&self) -> impl Iterator<Item = (&str, &Filter)> {
+        self.all().filter_map(|hook| Some((hook.interface.as_str(), hook.filter()?)))
     }
 
     /// Makes filters anew that somebody has taken away.
@@ -187,7 +188,7 @@ impl Hooks {
         let hooks = self.wans.values_mut().map(|hooks| (None, hooks)).chain(lans);
         let hooks = hooks.flat_map(|(lan, hooks)| hooks.iter_mut().map(move |hook| (lan, hook)));
         // One that cannot be told to be gone is taken to be there.
-        let is_gone = |hook: &Attached| hook.filter().is_some_and(|filter| !filter.is_there().unwrap_or(true));
+        let is_gone = |hook: &Attached| hook.filter().is_some_and(|filter| matches!(filter.place(), Ok(Place::Gone)));
         for (lan, hook) in hooks.filter(|(_, hook)| is_gone(hook)) {
             let named = format!("{} of {} ({})", hook.program, hook.interface, hook.hook);
             match hook.replace(object) {
@@ -242,6 +243,11 @@ impl Hooks {
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Attached> {
         self.wans.values_mut().chain(self.lans.values_mut()).flatten()
     }
+}
+
+/// All else is in force by then: what is left over is no reason to end.
+fn left(pin: &Path, error: &io::Error) {
+    tracing::error!("what the controller before had on an interface is not off it ({}): {error}", pin.display());
 }
 
 fn lan(object: &mut Object, pins: &Pins, options: &Options, on: &Interface) -> Result<Vec<Attached>, KernelError> {

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
@@ -34,7 +34,10 @@ use tokio::{
 use crate::{
     api::{server::Server as Api, source::Source},
     dns::forwarder::{Forwarder, upstream::Upstreams},
-    kernel::{clsact::Filter, pins::Pins},
+    kernel::{
+        clsact::{Filter, Place},
+        pins::Pins,
+    },
     net::watch::{self as netlink, Told},
     service::notify,
 };
@@ -66,16 +69,9 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen, &options.metrics_hosts).await?;
-    let folder = &options.state;
-    let history = History::open(folder)
-        .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
-    let begun = start::begin(options, history.clone()).await;
-    let Begun { controller, facts, store, events, diagnostics, answers } = begun.inspect_err(|_| {
-        history.give_up();
-        Pins::remove_unused(&options.pins);
-    })?;
+    let Begun { controller, facts, store, events, diagnostics, answers } = start::begin(options).await?;
     let in_force = controller.in_force();
-    start::keep_current(options, &history, &in_force);
+    start::keep_current(options, &controller.history, &in_force);
     controller.tell(&in_force, events, diagnostics);
     controller.end_predecessor_later();
     tracing::info!(
@@ -206,24 +202,40 @@ impl Controller {
         }
     }
 
-    /// Sees to it that programs are in clsact's filters, which others may take away. Looked is without the lock: netlink may have to wait.
+    /// Sees to it that programs are in clsact's filters, which others may take away or overtake. Looked is without the lock: netlink may have to wait.
     async fn keep_filters(self: &Arc<Self>) {
         let mut looked = Instant::now();
         loop {
             time::sleep(FILTERS).await;
             let since = looked.elapsed();
             looked = Instant::now();
-            let filters: Vec<Filter> = self.state().hooks.filters().cloned().collect();
+            let filters: Vec<(String, Filter)> = self
+                .state()
+                .hooks
+                .filters()
+                .map(|(interface, filter)| (interface.to_owned(), filter.clone()))
+                .collect();
             if filters.is_empty() {
                 continue;
             }
             let controller = Arc::clone(self);
             let kept = spawn_blocking(move || {
-                let there = filters.iter().all(|filter| filter.is_there().unwrap_or(true));
+                let (mut are_there, mut overtaken) = (true, Vec::new());
+                for (interface, filter) in &filters {
+                    match filter.place() {
+                        Ok(Place::Gone) => are_there = false,
+                        Ok(Place::Behind(other)) => overtaken.push(filter.overtaken(interface, &other)),
+                        // What cannot be told is taken to be well.
+                        Ok(Place::First) | Err(_) => {}
+                    }
+                }
                 let mut state = controller.state();
-                state.keep_filters(there, since, &controller.in_force());
-                drop(state);
-                controller.guard.renew();
+                state.overtaken(overtaken);
+                if !are_there || !state.filters_lost.is_empty() {
+                    state.put_back(since, &controller.in_force());
+                    drop(state);
+                    controller.guard.renew();
+                }
             });
             let _ = kept.await;
         }

@@ -23,7 +23,7 @@ impl Predecessor {
     /// # Errors
     /// If it cannot be read: it may be another version's.
     pub fn pinned(pins: &Pins, own: &Object) -> Result<Option<Self>, KernelError> {
-        let programs = pins.running();
+        let programs = pins.running()?;
         let sets: Vec<u32> = pins.sets().into_iter().filter(|&set| set != own.set()).collect();
         let running: Vec<u32> = sets.iter().copied().filter(|&set| pins.runs(set, &programs)).collect();
         let last = running.last().copied();

@@ -52,6 +52,7 @@ impl Source for Controller {
                 .warnings
                 .iter()
                 .chain(&state.filters_lost)
+                .chain(&state.filters_overtaken)
                 .cloned()
                 .chain(self.guard.problem())
                 .chain(state.hooks.weaker())

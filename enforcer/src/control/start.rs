@@ -56,9 +56,20 @@ pub struct Begun {
 /// Takes the place of what an earlier controller has left in force, or is the first.
 ///
 /// # Errors
-/// If anything fails; what was in force is so still, and nothing else is attached.
-pub async fn begin(options: &Options, history: History) -> Result<Begun> {
-    let pins = Pins::open(&options.pins)?;
+/// If anything fails; what was in force is so still, and nothing else is attached. Folders that were made are removed, but for the guard's rules nothing is left.
+pub async fn begin(options: &Options) -> Result<Begun> {
+    let begun = async {
+        // First of all: where another controller has them, nothing is touched.
+        let pins = Pins::open(&options.pins)?;
+        let folder = &options.state;
+        let history = History::open(folder)
+            .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
+        take_over(options, pins, history.clone()).await.inspect_err(|_| history.give_up())
+    };
+    begun.await.inspect_err(|_| Pins::remove_unused(&options.pins))
+}
+
+async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Begun> {
     let (mut in_force, mut image) = in_force(options, &history)?;
     let policy = &in_force.policy;
     if !options.learns() && policy.named().next().is_some() {
@@ -111,6 +122,7 @@ pub async fn begin(options: &Options, history: History) -> Result<Begun> {
             warnings: Vec::new(),
             pins_lost: false,
             filters_lost: Vec::new(),
+            filters_overtaken: Vec::new(),
             unhooked: Duration::ZERO,
         }),
         guard: Guard::default(),

@@ -37,6 +37,8 @@ pub struct State {
     pub pins_lost: bool,
     /// What of the filters that others took away could not be put back.
     pub filters_lost: Vec<String>,
+    /// Which of the filters are not the first that packets meet.
+    pub filters_overtaken: Vec<String>,
     /// For how long interfaces that came back, or whose filters others took away, were there without programs.
     pub unhooked: Duration,
 }
@@ -45,11 +47,13 @@ impl State {
     /// Attaches the programs to all interfaces, or to none. The guard knows of those that an earlier controller has attached, until it is renewed.
     pub fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
         let earlier = pins.interfaces();
-        match options.fail {
-            Fail::Open => guard::remove().unwrap_or_else(|error| tracing::warn!("{error}")),
-            Fail::Closed => hooks::guard(options, facts, |index| earlier.contains(&index))?,
+        if options.fail == Fail::Closed {
+            hooks::guard(options, facts, |index| earlier.contains(&index))?;
         }
         self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        if options.fail == Fail::Open {
+            guard::remove().unwrap_or_else(|error| tracing::warn!("{error}"));
+        }
         self.hooks.weaker().iter().for_each(|weaker| tracing::warn!("{weaker}"));
         let has_come = |name: &&String| facts.named(name).is_some_and(|found| !earlier.contains(&found.index));
         for name in options.lans.iter().chain(&options.wans).filter(has_come).filter(|_| !earlier.is_empty()) {
@@ -61,11 +65,17 @@ impl State {
         Ok(())
     }
 
-    /// Puts filters back if somebody has taken any away; they were looked for that long ago. Where that fails, what comes in is not taken for judged any more.
-    pub fn keep_filters(&mut self, are_there: bool, since: Duration, in_force: &InForce) {
-        if are_there && self.filters_lost.is_empty() {
-            return;
-        }
+    /// Tells, once, which filters are not the first that packets meet.
+    pub fn overtaken(&mut self, overtaken: Vec<String>) {
+        overtaken
+            .iter()
+            .filter(|told| !self.filters_overtaken.contains(told))
+            .for_each(|told| tracing::warn!("{told}"));
+        self.filters_overtaken = overtaken;
+    }
+
+    /// Puts filters back that somebody has taken away; they were looked for that long ago. Where that fails, what comes in is not taken for judged any more.
+    pub fn put_back(&mut self, since: Duration, in_force: &InForce) {
         let judged = self.hooks.roles();
         let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
         if !(attached.is_empty() && problems.is_empty()) {

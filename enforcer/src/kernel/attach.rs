@@ -104,14 +104,14 @@ impl Attached {
     pub fn unpin(&self) {
         match &self.by {
             By::Link(link) => link.unpin(),
-            By::Filter(filter) => filter.unpin(),
+            By::Filter(filter) => filter.forget(),
         }
     }
 
     fn pin(&self) -> &Path {
         match &self.by {
             By::Link(link) => &link.pin,
-            By::Filter(filter) => filter.pin(),
+            By::Filter(filter) => filter.mark(),
         }
     }
 }

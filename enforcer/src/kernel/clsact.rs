@@ -2,8 +2,8 @@
 //! process, and takes another at once: `cls_bpf` puts the new one in the old one's place in a list that packets read under RCU. But it is no BPF link:
 //! whoever may use `tc` can take it away, alone or with its qdisc.
 //!
-//! What is pinned beside links is the program, under a name that says which filter it is in, from before the filter is made until it is gone. A folder
-//! beside it, `INDEX-clsact`, says that the interface's qdisc was made here. What a filter has is asked of the kernel, never of the pin.
+//! Beside links' pins there is an empty folder for each filter, whose name says which it is, from before the filter is made until it is gone; another,
+//! `INDEX-clsact`, says that the interface's qdisc was made here. What program a filter has is asked of the kernel.
 
 use std::{
     fs::{self, DirBuilder},
@@ -30,7 +30,7 @@ use super::{
     hook::Hook,
     pins::Pins,
     snoop,
-    tc::{Found, all, ask, filters, on, parent, qdisc},
+    tc::{Found, all, ask, filters, is_empty, on, parent, qdisc},
 };
 use crate::net::facts::Interface;
 
@@ -40,8 +40,6 @@ const SNOOP_PRIORITY: u16 = 2;
 /// That of no other's filter, by chance: "enfo".
 const HANDLE: u32 = 0x656e_666f;
 const QDISC: &str = "clsact";
-/// Where a filter's next program is pinned while it takes its place.
-const NEXT: &str = "-next";
 
 /// A filter of this project's, there or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +49,18 @@ pub struct Filter {
     program: String,
     priority: u16,
     handle: u32,
-    pin: PathBuf,
+    mark: PathBuf,
+}
+
+/// How a filter is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Not at all: somebody has taken it away.
+    Gone,
+    /// Before all others.
+    First,
+    /// Behind another, which may end a packet's way.
+    Behind(Found),
 }
 
 impl Filter {
@@ -61,13 +70,12 @@ impl Filter {
     }
 
     fn at(folder: &Path, index: u32, hook: Hook, program: &str, priority: u16, handle: u32) -> Self {
-        let pin = folder.join(format!("{index}-{}-{program}-{priority}-{handle:x}", hook.word()));
-        Self { index, hook, program: program.to_owned(), priority, handle, pin }
+        let mark = folder.join(format!("{index}-{}-{program}-{priority}-{handle:x}", hook.word()));
+        Self { index, hook, program: program.to_owned(), priority, handle, mark }
     }
 
-    /// By the name of a pin, also while another program takes the place of what is pinned there.
-    pub(super) fn pinned(folder: &Path, name: &str) -> Option<Self> {
-        let name = name.strip_suffix(NEXT).unwrap_or(name);
+    /// By the name of its mark.
+    pub(super) fn marked(folder: &Path, name: &str) -> Option<Self> {
         let [index, "clsact", side, program, priority, handle] = name.split('-').collect::<Vec<_>>()[..] else {
             return None;
         };
@@ -86,21 +94,42 @@ impl Filter {
         self.index
     }
 
-    pub(super) fn pin(&self) -> &Path {
-        &self.pin
+    /// Where it is said that there is such a filter.
+    #[must_use]
+    pub fn mark(&self) -> &Path {
+        &self.mark
     }
 
-    /// Whether it is there.
+    /// Whether it is there, and whether packets meet others before it.
     ///
     /// # Errors
     /// If netlink refuses.
-    pub fn is_there(&self) -> io::Result<bool> {
-        Ok(self.there()?.is_some())
+    pub fn place(&self) -> io::Result<Place> {
+        Ok(self.place_among(filters(self.index, self.hook)?))
+    }
+
+    /// A filter of DNS snooping is to be behind the judge, and behind others it hears no less.
+    fn place_among(&self, met: Vec<Found>) -> Place {
+        let Some(own) = met.iter().position(|found| self.is(found)) else { return Place::Gone };
+        let before = met.into_iter().take(own).find(|found| found.handle != 0);
+        before.filter(|_| self.priority == PRIORITY).map_or(Place::First, Place::Behind)
+    }
+
+    /// What an operator is told of one that is before it.
+    #[must_use]
+    pub fn overtaken(&self, interface: &str, other: &Found) -> String {
+        format!(
+            "{interface}: packets meet the filter {other} before {} ({}), and may be kept from it: give that one a higher priority number than {PRIORITY}",
+            self.program, self.hook
+        )
     }
 
     /// The number of the program that it has, if it is there.
-    pub(super) fn running(&self) -> Option<u32> {
-        self.there().ok()??.program
+    ///
+    /// # Errors
+    /// If netlink refuses.
+    pub(super) fn running(&self) -> io::Result<Option<u32>> {
+        Ok(self.there()?.and_then(|found| found.program))
     }
 
     fn there(&self) -> io::Result<Option<Found>> {
@@ -121,16 +150,13 @@ impl Filter {
     ///
     /// # Errors
     /// If the kernel refuses; what was there stays.
-    pub(super) fn put(&self, program: &mut SchedClassifier, interface: &str) -> Result<(), KernelError> {
-        let next = self.next();
-        let _ = fs::remove_file(&next);
-        make_folder(self.folder()).map_err(|error| self.refused(interface, error))?;
-        program.pin(&next).map_err(|source| KernelError::Pin { path: next.clone(), source })?;
-        let done = self
-            .send(program, interface)
-            .and_then(|()| fs::rename(&next, &self.pin).map_err(|error| self.refused(interface, error)));
-        done.inspect_err(|_| {
-            let _ = fs::remove_file(&next);
+    pub(super) fn put(&self, program: &SchedClassifier, interface: &str) -> Result<(), KernelError> {
+        let is_new = !self.mark.exists();
+        make_folder(&self.mark).map_err(|error| self.refused(interface, error))?;
+        self.send(program, interface).inspect_err(|_| {
+            if is_new {
+                self.forget();
+            }
         })
     }
 
@@ -149,11 +175,13 @@ impl Filter {
         let message = RouteNetlinkMessage::NewTrafficFilter(message);
         match ask(message.clone(), NLM_F_ACK) {
             // Nor is its qdisc, perhaps.
-            Err(error) if is_missing(&error) => {
+            Err(missing) if is_missing(&missing) => {
                 self.make_qdisc(interface)?;
                 ask(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop).map_err(|error| {
                     self.remove_qdisc();
-                    self.refused(interface, error)
+                    // It was not missing: the program is what is invalid.
+                    let is_there = error.raw_os_error() == Some(libc::EEXIST);
+                    self.refused(interface, if is_there { missing } else { error })
                 })
             }
             done => done.map(drop).map_err(|error| self.refused(interface, error)),
@@ -162,9 +190,9 @@ impl Filter {
 
     /// Puts an earlier program back, by its number.
     pub(super) fn put_back(&self, earlier: u32, pins: &Pins, interface: &str) -> anyhow::Result<()> {
-        if self.running() != Some(earlier) {
+        if self.running()? != Some(earlier) {
             let pin = pins.program(earlier).context("it is not pinned any more")?;
-            self.put(&mut SchedClassifier::from_pin(pin)?, interface)?;
+            self.put(&SchedClassifier::from_pin(pin)?, interface)?;
         }
         Ok(())
     }
@@ -178,16 +206,14 @@ impl Filter {
             Err(error) if !is_missing(&error) => return Err(error),
             _ => {}
         }
-        self.unpin();
+        self.forget();
         self.remove_qdisc();
         Ok(())
     }
 
     /// Forgets it.
-    pub(super) fn unpin(&self) {
-        for pin in [&self.pin, &self.next()] {
-            let _ = fs::remove_file(pin);
-        }
+    pub(super) fn forget(&self) {
+        let _ = fs::remove_dir(&self.mark);
     }
 
     fn message(&self) -> TcMessage {
@@ -208,38 +234,26 @@ impl Filter {
             }
             None => {}
         }
-        make_folder(&self.mark()).map_err(|error| self.refused(interface, error))?;
+        make_folder(&self.qdisc_mark()).map_err(|error| self.refused(interface, error))?;
         let made = RouteNetlinkMessage::NewQueueDiscipline(qdisc_message(self.index));
         ask(made, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop).map_err(|error| {
-            let _ = fs::remove_dir(self.mark());
+            let _ = fs::remove_dir(self.qdisc_mark());
             self.refused(interface, error)
         })
     }
 
     fn remove_qdisc(&self) {
-        if !self.mark().exists() {
-            return;
-        }
-        let is_empty = |hook| filters(self.index, hook).is_ok_and(|filters| filters.is_empty());
-        if is_empty(Hook::ClsactIngress) && is_empty(Hook::ClsactEgress) {
-            let _ = ask(RouteNetlinkMessage::DelQueueDiscipline(qdisc_message(self.index)), NLM_F_ACK);
-            let _ = fs::remove_dir(self.mark());
+        let (index, mark) = (self.index, self.qdisc_mark());
+        let is_empty = |hook| is_empty(index, hook).unwrap_or(false);
+        if mark.exists() && is_empty(Hook::ClsactIngress) && is_empty(Hook::ClsactEgress) {
+            let _ = ask(RouteNetlinkMessage::DelQueueDiscipline(qdisc_message(index)), NLM_F_ACK);
+            let _ = fs::remove_dir(mark);
         }
     }
 
     /// Where it is said that the interface's qdisc was made here.
-    fn mark(&self) -> PathBuf {
-        self.folder().join(format!("{}-{QDISC}", self.index))
-    }
-
-    fn folder(&self) -> &Path {
-        self.pin.parent().unwrap_or(&self.pin)
-    }
-
-    fn next(&self) -> PathBuf {
-        let mut path = self.pin.clone().into_os_string();
-        path.push(NEXT);
-        path.into()
+    fn qdisc_mark(&self) -> PathBuf {
+        self.mark.with_file_name(format!("{}-{QDISC}", self.index))
     }
 
     fn refused(&self, interface: &str, error: impl Into<ProgramError>) -> KernelError {
@@ -262,7 +276,7 @@ impl Filter {
 
     /// What is in its way.
     fn occupied(&self, interface: &str, found: &Found) -> KernelError {
-        let side = self.hook.word().trim_start_matches("clsact-");
+        let side = self.hook.side();
         let one = if found.handle == 0 { String::new() } else { format!(" handle {:#x} {}", found.handle, found.kind) };
         KernelError::Occupied {
             interface: interface.to_owned(),
@@ -291,7 +305,6 @@ pub(super) fn earlier(
     let filter = known.unwrap_or_else(|| Filter::new(&pins.filters_folder(), on.index, hook, program));
     let there = filters(on.index, hook).map_err(|error| filter.refused(&on.name, error))?;
     match there.iter().filter(|found| filter.is_kept_out_by(found)).max_by_key(|found| found.handle) {
-        // The pin may have another number: a crash comes also between a filter's change and the pin's.
         Some(found) if filter.is(found) && found.program.is_some_and(|number| pins.program(number).is_some()) => {
             Ok((filter, found.program))
         }
@@ -326,13 +339,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pins_name_tells_the_filter() {
+    fn a_marks_name_tells_the_filter() {
         let folder = Path::new("/sys/fs/bpf/enforcer/filters");
         let filter = Filter::new(folder, 7, Hook::ClsactEgress, "wan_egress");
-        assert_eq!(filter.pin(), folder.join("7-clsact-egress-wan_egress-1-656e666f"));
-        let named = |name: &str| Filter::pinned(folder, name);
-        assert_eq!(named("7-clsact-egress-wan_egress-1-656e666f"), Some(filter.clone()));
-        assert_eq!(named("7-clsact-egress-wan_egress-1-656e666f-next"), Some(filter));
+        assert_eq!(filter.mark(), folder.join("7-clsact-egress-wan_egress-1-656e666f"));
+        let named = |name: &str| Filter::marked(folder, name);
+        assert_eq!(named("7-clsact-egress-wan_egress-1-656e666f"), Some(filter));
         // As another version may have it.
         let other = named("12-clsact-ingress-lan_ingress-3-1").expect("a filter");
         assert_eq!((other.index, other.hook, other.priority, other.handle), (12, Hook::ClsactIngress, 3, 1));
@@ -361,5 +373,20 @@ mod tests {
         for (found, expected) in cases {
             assert_eq!(filter.is_kept_out_by(&found), expected, "{found:?}");
         }
+    }
+
+    #[test]
+    fn what_packets_meet_before_a_judge_is_told() {
+        let judge = Filter::new(Path::new(""), 7, Hook::ClsactIngress, "lan_ingress");
+        let hearer = Filter::new(Path::new(""), 7, Hook::ClsactIngress, snoop::INGRESS);
+        let bpf = |priority, handle| Found { kind: "bpf".into(), priority, handle, ..Found::default() };
+        // Netlink tells of each priority first.
+        let [head, own, behind] = [bpf(PRIORITY, 0), bpf(PRIORITY, HANDLE), bpf(SNOOP_PRIORITY, HANDLE)];
+        let other = bpf(PRIORITY, 1);
+        assert_eq!(judge.place_among(vec![head.clone(), other.clone()]), Place::Gone);
+        assert_eq!(judge.place_among(vec![head.clone(), own.clone(), other.clone()]), Place::First);
+        let met = vec![head, other.clone(), own, behind];
+        assert_eq!(judge.place_among(met.clone()), Place::Behind(other));
+        assert_eq!(hearer.place_among(met), Place::First);
     }
 }

@@ -60,9 +60,7 @@ pub fn remove() -> Result<(), GuardError> {
 /// Whether there is a guard.
 #[must_use]
 pub fn is_there() -> bool {
-    let list = ["list", "table", "inet", TABLE];
-    let listed = Command::new("nft").args(list).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    listed.is_ok_and(|status| status.success())
+    nft(&["list", "table", "inet", TABLE], "").is_ok()
 }
 
 fn rules(lans: &[Guarded<'_>], wans: &[Guarded<'_>], bridged: bool) -> Result<String, GuardError> {
@@ -89,15 +87,19 @@ fn rules(lans: &[Guarded<'_>], wans: &[Guarded<'_>], bridged: bool) -> Result<St
 }
 
 fn run(rules: &str) -> Result<(), GuardError> {
+    nft(&["-f", "-"], rules)
+}
+
+fn nft(arguments: &[&str], input: &str) -> Result<(), GuardError> {
     let mut nft = Command::new("nft")
-        .args(["-f", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(GuardError::NoNft)?;
     if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(rules.as_bytes()).map_err(GuardError::NoNft)?;
+        stdin.write_all(input.as_bytes()).map_err(GuardError::NoNft)?;
     }
     let start = Instant::now();
     while nft.try_wait().map_err(GuardError::NoNft)?.is_none() {

@@ -48,7 +48,7 @@ const CLSACT: Tc = Tc { ingress: Hook::ClsactIngress, egress: Hook::ClsactEgress
 impl TcMode {
     /// What it comes to on this kernel.
     pub(super) fn hooks(self, interface: &str) -> Result<Tc, KernelError> {
-        self.chosen(|| has_tcx(interface)).ok_or(KernelError::NoTcx)
+        self.chosen(|| has_tcx(interface) != Some(false)).ok_or(KernelError::NoTcx)
     }
 
     fn chosen(self, has_tcx: impl Fn() -> bool) -> Option<Tc> {
@@ -61,10 +61,14 @@ impl TcMode {
     }
 }
 
-/// Whether the kernel has TCX. It is asked, as vendors' version numbers do not tell: one without refuses the very question.
+/// Whether the kernel has TCX. It is asked, as vendors' version numbers do not tell: one without refuses the very question. Nothing, if the answer is about
+/// something else, such as rights.
 #[must_use]
-pub fn has_tcx(interface: &str) -> bool {
-    !matches!(SchedClassifier::query_tcx(interface, TcAttachType::Ingress), Err(error) if is_unknown(&error))
+pub fn has_tcx(interface: &str) -> Option<bool> {
+    match SchedClassifier::query_tcx(interface, TcAttachType::Ingress) {
+        Ok(_) => Some(true),
+        Err(error) => is_unknown(&error).then_some(false),
+    }
 }
 
 /// Whether a question was about an attach type that the kernel does not know (before 6.6), or was built without: `BPF_PROG_QUERY` then gives EINVAL. That
@@ -112,6 +116,14 @@ impl Hook {
             Self::TcxEgress => "tcx-egress",
             Self::ClsactIngress => "clsact-ingress",
             Self::ClsactEgress => "clsact-egress",
+        }
+    }
+
+    /// Before the stack, or behind it.
+    pub(crate) const fn side(self) -> &'static str {
+        match self {
+            Self::XdpNative | Self::XdpGeneric | Self::TcxIngress | Self::ClsactIngress => "ingress",
+            Self::TcxEgress | Self::ClsactEgress => "egress",
         }
     }
 

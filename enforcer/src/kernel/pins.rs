@@ -3,7 +3,7 @@
 //! | in it | what |
 //! |---|---|
 //! | `links` | links, named `INDEX-HOOK-PROGRAM`: each keeps a program on an interface |
-//! | `filters` | programs in clsact's filters, which are no links: `INDEX-HOOK-PROGRAM-PRIORITY-HANDLE` |
+//! | `filters` | marks of clsact's filters, which are no links: `INDEX-HOOK-PROGRAM-PRIORITY-HANDLE` |
 //! | `set-N` | programs and maps of a policy that was put in force as the Nth |
 //! | `state-ABI` | maps that outlive policies: what is remembered of connections, fragments and queries |
 
@@ -13,13 +13,13 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, SystemTime},
 };
 
 use aya::programs::{
     ProgramInfo,
-    links::{FdLink, PinnedLink},
+    links::{FdLink, LinkError, PinnedLink},
 };
 use enforcer_ebpf::abi::STATE_VERSION;
 use nix::{
@@ -33,7 +33,7 @@ use super::{clsact::Filter, shared};
 const USUAL: &str = "/sys/fs/bpf";
 /// The folder of links.
 const LINKS: &str = "links";
-/// Where the programs in filters are.
+/// Where filters' marks are.
 const FILTERS: &str = "filters";
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: FsType = FsType(0xcafe_4a11);
@@ -64,6 +64,8 @@ pub struct Pins {
     last: AtomicU32,
     /// When the controller before signed last, by the system's clock.
     signed: SystemTime,
+    /// Whether this one has.
+    signs: AtomicBool,
     lock: File,
 }
 
@@ -86,13 +88,15 @@ impl Pins {
         })?;
         // Before anything is made in it.
         let signed = lock.metadata().and_then(|found| found.modified()).map_err(refused)?;
-        let pins = Self { folder: folder.to_owned(), last: AtomicU32::new(0), signed, lock };
+        let pins =
+            Self { folder: folder.to_owned(), last: AtomicU32::new(0), signed, signs: AtomicBool::new(false), lock };
         make(&pins.links()).and_then(|()| make(&pins.state())).map_err(refused)?;
         Ok(pins)
     }
 
     /// Leaves word in the folder that a controller is alive: its time outlives a crash, and ends with the programs.
     pub fn sign(&self) {
+        self.signs.store(true, Ordering::Relaxed);
         let _ = self.lock.set_modified(SystemTime::now());
     }
 
@@ -108,7 +112,7 @@ impl Pins {
         self.folder.join(LINKS)
     }
 
-    /// Where the programs in filters are; only made for the first one.
+    /// Where filters' marks are; only made for the first one.
     pub(super) fn filters_folder(&self) -> PathBuf {
         self.folder.join(FILTERS)
     }
@@ -169,17 +173,38 @@ impl Pins {
     }
 
     /// Numbers of the programs that links and filters have on interfaces.
-    #[must_use]
-    pub fn running(&self) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn running(&self) -> Result<Vec<u32>, PinsError> {
         Self::running_of(&self.folder)
     }
 
     /// The same of a folder that a controller may have.
-    #[must_use]
-    pub fn running_of(folder: &Path) -> Vec<u32> {
-        let number = |link: PinnedLink| Some(FdLink::from(link).info().ok()?.program_id());
-        let (links, filters) = (folder.join(LINKS), folder.join(FILTERS));
-        links_in(&links).filter_map(number).chain(filters_in(&filters).iter().filter_map(Filter::running)).collect()
+    ///
+    /// # Errors
+    /// Likewise: who is not root may not look.
+    pub fn running_of(folder: &Path) -> Result<Vec<u32>, PinsError> {
+        let refused = |error| PinsError::Io(folder.to_owned(), error);
+        let links = match fs::read_dir(folder.join(LINKS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            links => links.and_then(Iterator::collect).map_err(refused)?,
+        };
+        let mut programs = Vec::new();
+        for link in links {
+            match PinnedLink::from_pin(link.path()).and_then(|link| FdLink::from(link).info()) {
+                Ok(info) => programs.push(info.program_id()),
+                Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(refused(error.io_error));
+                }
+                // No link, or not there any more.
+                Err(_) => {}
+            }
+        }
+        for filter in filters_in(&folder.join(FILTERS)) {
+            programs.extend(filter.running().map_err(refused)?);
+        }
+        Ok(programs)
     }
 
     /// Whether one of a set's programs is among those with these numbers.
@@ -202,9 +227,9 @@ impl Pins {
         let _ = fs::remove_dir_all(self.set(set));
     }
 
-    /// The same, unless one of its programs is on an interface.
+    /// The same, unless one of its programs is on an interface, or may be.
     pub fn forget_unless_running(&self, set: u32) {
-        if !self.runs(set, &self.running()) {
+        if self.running().is_ok_and(|programs| !self.runs(set, &programs)) {
             self.forget(set);
         }
     }
@@ -234,10 +259,11 @@ impl Pins {
     /// If a file cannot be removed.
     pub fn remove(&self) -> Result<(), PinsError> {
         for filter in self.filters() {
-            filter.remove().map_err(|error| PinsError::Filter(filter.pin().to_owned(), error))?;
+            filter.remove().map_err(|error| PinsError::Filter(filter.mark().to_owned(), error))?;
         }
         // What nobody holds goes some time after its pin, and what is held here when this ends.
-        let _links: Vec<PinnedLink> = links_in(&self.links()).collect();
+        let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
+        let _links: Vec<PinnedLink> = pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok()).collect();
         let own = self.entries("set-").chain(self.entries("state-")).map(|(_, path)| path);
         let filters = Some(self.filters_folder()).filter(|folder| folder.exists());
         let removed = [self.links()].into_iter().chain(filters).chain(own).try_for_each(fs::remove_dir_all);
@@ -253,15 +279,19 @@ impl Pins {
     }
 }
 
-fn links_in(folder: &Path) -> impl Iterator<Item = PinnedLink> {
-    let pins = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok())
+impl Drop for Pins {
+    /// What a start that failed has made and removed is no sign of life.
+    fn drop(&mut self) {
+        if !self.signs.load(Ordering::Relaxed) {
+            let _ = self.lock.set_modified(self.signed);
+        }
+    }
 }
 
-/// Filters that were made, by a folder that has their programs.
+/// Filters that were made, by a folder that has their marks.
 fn filters_in(folder: &Path) -> Vec<Filter> {
     let pins = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    pins.filter_map(|pin| Filter::pinned(folder, pin.file_name().to_str()?)).collect()
+    pins.filter_map(|pin| Filter::marked(folder, pin.file_name().to_str()?)).collect()
 }
 
 /// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened.

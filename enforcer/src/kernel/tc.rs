@@ -47,6 +47,11 @@ pub fn filters(index: u32, hook: Hook) -> io::Result<Vec<Found>> {
     Ok(told.into_iter().filter_map(found).collect())
 }
 
+/// Whether nobody has a filter at a side of an interface, in any chain.
+pub(super) fn is_empty(index: u32, hook: Hook) -> io::Result<bool> {
+    Ok(ask(RouteNetlinkMessage::GetTrafficFilter(on(index, parent(hook))), NLM_F_DUMP)?.is_empty())
+}
+
 fn found(message: RouteNetlinkMessage) -> Option<Found> {
     let RouteNetlinkMessage::NewTrafficFilter(message) = message else { return None };
     let info = message.header.info;
@@ -123,6 +128,9 @@ pub(super) fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<R
         let mut rest = &bytes[..];
         while let Some((message, behind)) = split(rest) {
             match NetlinkMessage::deserialize(message).map(|message| message.payload) {
+                Ok(NetlinkPayload::Done(done)) if done.code < 0 => {
+                    return Err(io::Error::from_raw_os_error(-done.code));
+                }
                 Ok(NetlinkPayload::Done(_)) => return Ok(answers),
                 Ok(NetlinkPayload::Error(error)) => {
                     return error.code.map_or(Ok(answers), |_| Err(error.to_io()));

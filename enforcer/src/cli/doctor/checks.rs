@@ -1,5 +1,7 @@
 //! Facts → findings. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::facts::{Facts, Interface, Program};
@@ -94,11 +96,19 @@ fn kernel(facts: &Facts, report: &mut Report) {
     if version < OLDEST {
         let help = "install a kernel from 6.6 on; Debian 12 has one in its backports";
         report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(help));
-    } else if facts.tcx {
-        report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel));
     } else {
-        let help = "filters of the clsact qdisc take its place, which whoever runs `tc` can take away; Linux has TCX from 6.6 on";
-        report.add(Level::Warning, format!("{} has no TCX", facts.kernel), Some(help));
+        match facts.tcx {
+            Some(true) => report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel)),
+            Some(false) => {
+                let help = "filters of the clsact qdisc take its place, which whoever runs `tc` can take away; Linux has TCX from 6.6 on";
+                report.add(Level::Warning, format!("{} has no TCX", facts.kernel), Some(help));
+            }
+            None => report.add(
+                Level::Note,
+                format!("whether {} has TCX cannot be told", facts.kernel),
+                Some("run this as root"),
+            ),
+        }
     }
     match facts.btf {
         true => report.ok("tells its types (BTF)"),
@@ -199,7 +209,7 @@ fn controller(facts: &Facts, report: &mut Report) {
                 report.add(Level::Warning, warning, Some("see `enforcer status`"));
             }
         }
-        Err(why) if facts.own.is_empty() => {
+        Err(why) if facts.own.as_ref().is_none_or(BTreeSet::is_empty) => {
             report.add(Level::Note, why, Some("start it when all else is well"));
         }
         Err(why) => {
@@ -222,7 +232,7 @@ fn hooks(interface: &Interface, report: &mut Report) {
         }
         Some((true, _)) => report.ok(format!("{what}, MTU {mtu}")),
         Some((false, _)) if lan => {
-            let help = "as a LAN it is judged by TCX ingress, which is slower; --xdp native refuses it";
+            let help = "as a LAN it is judged by TC at ingress, which is slower; --xdp native refuses it";
             report.add(Level::Note, format!("{what} has no native XDP"), Some(help));
         }
         Some((false, _)) => report.ok(format!("{what}; a WAN needs no XDP")),
@@ -237,19 +247,22 @@ fn hooks(interface: &Interface, report: &mut Report) {
 /// Others' programs, among them those of an enforcer with other pins.
 fn programs(facts: &Facts, interface: &Interface, report: &mut Report) {
     let lan = interface.role != Some("wan");
+    let Some(own) = &facts.own else {
+        let message = "which of its programs are enforcer's cannot be told: the pins cannot be read";
+        return report.add(Level::Note, message, Some("run this as root"));
+    };
     let others = |programs: &[Program], enforcers: bool| {
         let is = |program: &&Program| {
             // A filter's name has its kind before it.
             let name = program.name.rsplit(' ').next();
-            !facts.own.contains(&program.number) && name.is_some_and(|name| OWN.contains(&name)) == enforcers
+            !own.contains(&program.number) && name.is_some_and(|name| OWN.contains(&name)) == enforcers
         };
         let names: Vec<String> = programs.iter().filter(is).map(ToString::to_string).collect();
         Some(names.join(", ")).filter(|names| !names.is_empty())
     };
     let pins = facts.pins.display();
     if let Some(names) = others(&interface.xdp, false).filter(|_| lan) {
-        let help =
-            format!("detach it (`ip link set {} xdp off`), or let TCX judge: name a bridge over it", interface.name);
+        let help = format!("detach it (`ip link set {} xdp off`), or let TC judge: --xdp off", interface.name);
         report.add(Level::Problem, format!("another XDP program is there: {names}"), Some(&help));
     }
     let help = "if it is meant, name its --pins here; else end it: `enforcer detach` with its --pins and --socket";
@@ -264,7 +277,7 @@ fn programs(facts: &Facts, interface: &Interface, report: &mut Report) {
     match &interface.tcx {
         Ok(programs) => {
             // TCX comes before all filters.
-            let is_behind = interface.filters.iter().any(|filter| facts.own.contains(&filter.number));
+            let is_behind = interface.filters.iter().any(|filter| own.contains(&filter.number));
             let (level, help) = match is_behind {
                 false => (Level::Note, "it runs behind enforcer's, and sees only what passes"),
                 true => (
@@ -283,17 +296,34 @@ fn programs(facts: &Facts, interface: &Interface, report: &mut Report) {
             Some("run this as root: their names take CAP_SYS_ADMIN"),
         ),
     }
-    if let Some(names) = others(&interface.filters, false) {
+    let before = overtaking(own, &interface.filters);
+    if !before.is_empty() {
+        let help = "packets meet them first, and may be kept from enforcer: give them a higher priority number";
+        let names: Vec<String> = before.iter().map(ToString::to_string).collect();
+        report.add(Level::Warning, format!("TC filters come before enforcer's: {}", names.join(", ")), Some(help));
+    }
+    let behind: Vec<Program> = interface.filters.iter().filter(|filter| !before.contains(filter)).cloned().collect();
+    if let Some(names) = others(&behind, false) {
         let help =
             "they run behind enforcer's, and see only what passes; one that redirects takes packets past other hooks";
         report.add(Level::Note, format!("TC filters are there: {names}"), Some(help));
     }
-    several.extend(others(&interface.filters, true));
+    several.extend(others(&behind, true));
     if !several.is_empty() {
         let names = several.join(", ");
         let message = format!("another enforcer judges, too, with other pins than {pins}: {names}");
         report.add(Level::Warning, message, Some(help));
     }
+}
+
+/// Filters that packets meet before enforcer's first on the same side.
+fn overtaking<'a>(own: &BTreeSet<u32>, filters: &'a [Program]) -> Vec<&'a Program> {
+    let mut before = Vec::new();
+    for side in filters.chunk_by(|a, b| a.side == b.side) {
+        let first = side.iter().position(|filter| own.contains(&filter.number)).unwrap_or(0);
+        before.extend(&side[..first]);
+    }
+    before
 }
 
 fn offloads(interface: &Interface, report: &mut Report) {

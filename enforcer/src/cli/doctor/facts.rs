@@ -13,7 +13,7 @@ pub struct Facts {
     /// The kernel's release, such as `6.12.9-amd64`.
     pub kernel: String,
     /// Whether the kernel has TCX.
-    pub tcx: bool,
+    pub tcx: Option<bool>,
     /// Whether the kernel tells its types.
     pub btf: bool,
     /// `net.core.bpf_jit_enable`.
@@ -25,7 +25,7 @@ pub struct Facts {
     /// Whether that is in a BPF file system.
     pub bpffs: bool,
     /// Numbers of the programs that these pins keep on interfaces.
-    pub own: BTreeSet<u32>,
+    pub own: Option<BTreeSet<u32>>,
     /// What the controller warns of, or why none answers.
     pub controller: Result<Vec<String>, String>,
     /// The caller's effective capabilities.

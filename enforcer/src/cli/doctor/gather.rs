@@ -44,7 +44,7 @@ pub async fn gather(wanted: &[(String, &'static str)], pins: &Path, socket: &Pat
         unprivileged_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         pins: pins.to_owned(),
         bpffs: is_place(pins),
-        own: Pins::running_of(pins).into_iter().collect(),
+        own: Pins::running_of(pins).ok().map(|programs| programs.into_iter().collect()),
         controller: controller.map(|status| status.warnings).map_err(|error| error.to_string()),
         capabilities: capabilities.unwrap_or(0),
         forwarding: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
@@ -224,10 +224,10 @@ fn tcx(interface: &str) -> Result<Vec<Program>, String> {
 /// Filters of the clsact qdisc at both sides, each sort once.
 fn filters(index: u32) -> Vec<Program> {
     let mut found = Vec::new();
-    for (hook, side) in [(Hook::ClsactIngress, "ingress"), (Hook::ClsactEgress, "egress")] {
+    for hook in [Hook::ClsactIngress, Hook::ClsactEgress] {
         for filter in tc::filters(index, hook).unwrap_or_default().iter().filter(|filter| filter.handle != 0) {
             let number = filter.program.unwrap_or(0);
-            let filter = Program { number, name: filter.to_string(), side: Some(side) };
+            let filter = Program { number, name: filter.to_string(), side: Some(hook.side()) };
             if !found.contains(&filter) {
                 found.push(filter);
             }

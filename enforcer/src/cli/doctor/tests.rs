@@ -25,13 +25,13 @@ fn healthy() -> Facts {
     };
     Facts {
         kernel: "6.12.9-amd64".into(),
-        tcx: true,
+        tcx: Some(true),
         btf: true,
         jit: Some(1),
         unprivileged_disabled: Some(2),
         pins: "/sys/fs/bpf/enforcer".into(),
         bpffs: true,
-        own: [7, 8].into(),
+        own: Some([7, 8].into()),
         controller: Ok(Vec::new()),
         capabilities: u64::MAX,
         forwarding: [Some(1), Some(1)],
@@ -59,9 +59,19 @@ fn nothing_is_said_of_a_healthy_gateway_but_that_it_is() {
 #[test]
 fn each_fault_is_told_with_what_to_do() {
     type Fault = fn(&mut Facts);
-    let faults: [(Fault, Level, &str, &str); 27] = [
+    let faults: [(Fault, Level, &str, &str); 29] = [
         (|facts| facts.kernel = "6.1.0-28-amd64".into(), Level::Problem, "6.1.0-28-amd64 is too old", "6.6"),
-        (|facts| facts.tcx = false, Level::Warning, "6.12.9-amd64 has no TCX", "clsact"),
+        (|facts| facts.tcx = None, Level::Note, "cannot be told", "as root"),
+        (
+            |facts| {
+                facts.interfaces[1].filters =
+                    vec![program(9, "bpf shaper", Some("ingress")), program(8, "bpf wan_ingress", Some("ingress"))];
+            },
+            Level::Warning,
+            "TC filters come before enforcer's: ingress bpf shaper",
+            "higher priority number",
+        ),
+        (|facts| facts.tcx = Some(false), Level::Warning, "6.12.9-amd64 has no TCX", "clsact"),
         (
             |facts| facts.interfaces[1].filters = vec![program(0, "u32", Some("egress"))],
             Level::Note,
@@ -92,7 +102,7 @@ fn each_fault_is_told_with_what_to_do() {
         (|facts| facts.flow_offload = Some(vec!["ft".into()]), Level::Problem, "flow table ft", "flags offload"),
         (|facts| facts.dns = vec![([127, 0, 0, 53], 53).into()], Level::Note, "127.0.0.53:53", "--dns-snoop"),
         (|facts| facts.clock = false, Level::Warning, "clock", "chrony"),
-        (|facts| facts.interfaces[0].xdp_features = Some(0), Level::Note, "no native XDP", "TCX ingress"),
+        (|facts| facts.interfaces[0].xdp_features = Some(0), Level::Note, "no native XDP", "TC at ingress"),
         (
             |facts| (facts.interfaces[0].mtu, facts.interfaces[0].xdp_features) = (9000, Some(1)),
             Level::Warning,
@@ -126,7 +136,7 @@ fn each_fault_is_told_with_what_to_do() {
         (|facts| facts.controller = Ok(vec!["lan0 is gone".into()]), Level::Warning, "lan0 is gone", "status"),
         (|facts| facts.controller = Err("no controller".into()), Level::Warning, "no controller", "go on enforcing"),
         (
-            |facts| (facts.controller, facts.own) = (Err("no controller".into()), [].into()),
+            |facts| (facts.controller, facts.own) = (Err("no controller".into()), Some([].into())),
             Level::Note,
             "no controller",
             "start it",
@@ -158,6 +168,17 @@ fn enforcers_own_programs_are_no_others() {
     facts.interfaces[0].tcx = Ok(vec![program(8, "lan_egress", Some("egress"))]);
     facts.interfaces[1].filters = vec![program(8, "bpf wan_egress", Some("egress"))];
     assert!(examine(&facts).iter().all(|finding| finding.level == Level::Ok));
+}
+
+#[test]
+fn whose_programs_are_there_is_not_guessed_without_the_right_to_look() {
+    let mut facts = healthy();
+    facts.own = None;
+    facts.interfaces[0].xdp = vec![program(7, "lan_xdp", None)];
+    facts.interfaces[1].filters = vec![program(8, "bpf wan_egress", Some("egress"))];
+    let found: Vec<_> = examine(&facts).into_iter().filter(|finding| finding.level != Level::Ok).collect();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found.iter().all(|found| found.level == Level::Note && found.message.contains("cannot be told")));
 }
 
 #[test]
