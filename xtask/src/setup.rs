@@ -30,6 +30,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("dig", "bind9-dnsutils"),
     ("setpriv", "util-linux"),
     ("systemd-analyze", "systemd"),
+    ("systemd-nspawn", "systemd-container"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("lintian", "lintian"),
     ("mmdebstrap", "mmdebstrap"),

@@ -5,12 +5,14 @@ pub mod certificate;
 pub mod dns;
 pub mod flood;
 pub mod forwarder;
+pub mod machine;
 pub mod names;
 pub mod namespace;
 pub mod probe;
 pub mod product;
 pub mod resolver;
 pub mod server;
+pub mod system;
 mod tunnel;
 pub mod upstream;
 
