@@ -114,6 +114,10 @@ fn what_nobody_confirms_is_taken_back_also_by_a_crash() -> Result<()> {
     enforcer.kill()?;
     let enforcer = Enforcer::start_again(&bed.lab, RUN)?;
     assert_eq!(bed.open()?, 443);
+    assert!(enforcer.log()?.contains("nobody confirmed the policy"));
+    let history = enforcer.ask("history")?;
+    let last = history.lines().last().context("no history")?;
+    assert!(last.starts_with("in force ") && last.contains("not confirmed"), "{history}");
     // Whoever applied it is gone before it is in force: the policy may have cut the way.
     let mut gone = enforcer.command(&format!("apply --confirm 3 {}", bed.path("80.toml"))).spawn()?;
     thread::sleep(Duration::from_millis(100));

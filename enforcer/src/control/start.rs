@@ -182,17 +182,25 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
     InForce::new(file, options.learns())
 }
 
-/// Keeps the policy in the history, if it is not one of there, and gives its number. A full disk is no reason not to start.
+/// Keeps the policy in the history, if it is not the last one of there, and gives its number. A full disk is no reason not to start.
 pub fn keep(history: &History, in_force: &InForce) -> Option<u32> {
-    if in_force.number.is_some() {
-        return in_force.number;
-    }
-    let same = |number: &u32| history.bundle(*number).as_ref() == Some(&in_force.bundle);
-    if let Some(number) = history.entries().last().map(|entry| entry.number).filter(same) {
-        return Some(number);
-    }
-    let kept = history.add(&in_force.bundle, Reason::Started, Timestamp::now());
-    kept.inspect_err(|error| tracing::warn!("the policy is not kept on disk, for `enforcer rollback`: {error}")).ok()
+    let last = history.entries().last().map(|entry| entry.number);
+    let reason = if in_force.number.is_none() {
+        let same = |number: &u32| history.bundle(*number).as_ref() == Some(&in_force.bundle);
+        if let Some(number) = last.filter(same) {
+            return Some(number);
+        }
+        Reason::Started
+    } else if in_force.number == last {
+        return last;
+    } else {
+        tracing::warn!("nobody confirmed the policy that was applied last: the one before comes back");
+        Reason::NotConfirmed
+    };
+    let kept = history.add(&in_force.bundle, reason, Timestamp::now());
+    let kept =
+        kept.inspect_err(|error| tracing::warn!("the policy is not kept on disk, for `enforcer rollback`: {error}"));
+    kept.ok().or(in_force.number)
 }
 
 /// Lets the next start go on with it, now that it is in force.
