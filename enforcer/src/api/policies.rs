@@ -51,6 +51,14 @@ pub struct HistoryEntry {
     pub sha256: String,
     /// Why.
     pub reason: Reason,
+    /// Whether it was to stay: what nobody confirmed was not, nor is gone back to unless it is asked for by its number.
+    #[serde(default = "confirmed")]
+    pub confirmed: bool,
+}
+
+/// Before this was noted, all were.
+const fn confirmed() -> bool {
+    true
 }
 
 /// `GET /v1/history`.

@@ -48,12 +48,13 @@ pub fn roll_back(RollbackArguments { to, common }: &RollbackArguments) -> Result
 
 fn render(History { policies, in_force, confirmed }: &History) -> String {
     let mut rows = vec![["", "NUMBER", "TIME", "WHY", "SHA-256", "POLICY"].map(str::to_owned).to_vec()];
-    rows.extend(policies.iter().map(|HistoryEntry { number, time, policy, sha256, reason }| {
-        let mark = match (Some(*number) == *in_force, Some(*number) == *confirmed) {
-            (true, true) => "in force",
-            (true, false) => "in force, not confirmed",
-            (false, true) => "after a restart",
-            (false, false) => "",
+    rows.extend(policies.iter().map(|HistoryEntry { number, time, policy, sha256, reason, confirmed: stayed }| {
+        let mark = match (Some(*number) == *in_force, Some(*number) == *confirmed, *stayed) {
+            (true, true, _) => "in force",
+            (true, false, _) => "in force, not confirmed",
+            (false, true, _) => "after a restart",
+            (false, false, false) => "never confirmed",
+            (false, false, true) => "",
         };
         vec![
             mark.to_owned(),
@@ -80,14 +81,16 @@ mod tests {
             policy: "/etc/p.toml".into(),
             sha256: "0123456789abcdef".into(),
             reason,
+            confirmed: number < 3,
         };
-        let policies = vec![entry(1, Reason::Started), entry(2, Reason::Applied)];
+        let policies = vec![entry(1, Reason::Started), entry(2, Reason::Applied), entry(3, Reason::Applied)];
         let text = render(&History { policies, in_force: Some(2), confirmed: Some(1) });
         assert_eq!(
             text,
             "                         NUMBER  TIME                 WHY      SHA-256       POLICY\n\
              after a restart               1  2026-01-02T03:04:05  started  0123456789ab  /etc/p.toml\n\
-             in force, not confirmed       2  2026-01-02T03:04:05  applied  0123456789ab  /etc/p.toml\n"
+             in force, not confirmed       2  2026-01-02T03:04:05  applied  0123456789ab  /etc/p.toml\n\
+             never confirmed               3  2026-01-02T03:04:05  applied  0123456789ab  /etc/p.toml\n"
         );
     }
 }

@@ -103,6 +103,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(address) = arguments.dns_snoop.iter().find(|address| !is_asked(**address)) {
         bail!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask");
     }
+    // A pipe is empty when it is read again, and may never answer. What is not there is told with the rest.
+    if fs::metadata(&arguments.policy).is_ok_and(|file| !file.is_file()) {
+        bail!("{} is no file: `run` reads the policy again at each start and SIGHUP", arguments.policy.display());
+    }
     let options = control::Options {
         lans: arguments.lans,
         wans: arguments.wans,

@@ -76,7 +76,7 @@ impl History {
         Some(self.kept(number)?.bundle)
     }
 
-    /// Keeps a policy, and gives its number. Those before the last few are removed.
+    /// Keeps a policy that is not confirmed yet, and gives its number. Those before the last few are removed.
     ///
     /// # Errors
     /// If the disk is full, or the folder is gone.
@@ -89,8 +89,9 @@ impl History {
             policy: bundle.path.display().to_string(),
             sha256: bundle.sha256(),
             reason,
+            confirmed: false,
         };
-        self.write(&format!("{number}.json"), &Kept { entry, bundle: bundle.clone() })?;
+        self.keep(&Kept { entry, bundle: bundle.clone() })?;
         let current = self.current().map(|current| current.number);
         let old = numbers.iter().take((numbers.len() + 1).saturating_sub(KEPT));
         for old in old.filter(|&&old| Some(old) != current) {
@@ -110,16 +111,24 @@ impl History {
         self.read("current.json")
     }
 
-    /// Says so.
+    /// Says so; the policy is confirmed by that.
     ///
     /// # Errors
     /// As [`Self::add`].
     pub fn set_current(&self, current: &Current) -> io::Result<()> {
+        if let Some(mut kept) = self.kept(current.number).filter(|kept| !kept.entry.confirmed) {
+            kept.entry.confirmed = true;
+            self.keep(&kept)?;
+        }
         self.write("current.json", current)
     }
 
     fn kept(&self, number: u32) -> Option<Kept> {
         self.read(&format!("{number}.json"))
+    }
+
+    fn keep(&self, kept: &Kept) -> io::Result<()> {
+        self.write(&format!("{}.json", kept.entry.number), kept)
     }
 
     fn numbers(&self) -> Vec<u32> {
@@ -182,6 +191,17 @@ mod tests {
         assert_eq!(numbers, wanted);
         assert_eq!(history.bundle(7), Some(bundle("7")));
         assert_eq!((history.bundle(3), history.current()), (None, Some(current)));
+    }
+
+    #[test]
+    fn what_a_start_goes_on_with_is_confirmed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(folder.path()).expect("a history");
+        for number in [1, 2] {
+            history.add(&bundle("a"), Reason::Applied, jiff::Timestamp::UNIX_EPOCH).expect("room");
+            history.set_current(&Current { number: 1, file_sha256: None }).expect("room");
+            assert!(history.entries().iter().all(|entry| entry.confirmed == (entry.number == 1)), "{number}");
+        }
     }
 
     #[test]

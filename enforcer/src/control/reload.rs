@@ -87,9 +87,18 @@ impl Controller {
         let result = spawn_blocking(move || controller.swap(bundle, reason)).await.context("the swap was cut short")?;
         self.reloads.count(&result);
         let in_force = result?;
+        let (number, sha256) = (in_force.number.unwrap_or_default(), in_force.sha256.clone());
+        let named =
+            format!("policy {number}, {} ({sha256:.12}), is in force: {reason}", in_force.bundle.path.display());
         let warnings = match confirm {
-            None => self.note_current(&in_force, self.file_sha256().await),
-            Some(_) => Vec::new(),
+            None => {
+                tracing::info!("{named}");
+                self.note_current(&in_force, self.file_sha256().await)
+            }
+            Some(time) => {
+                tracing::info!("{named}; to be confirmed within {} s", time.as_secs());
+                Vec::new()
+            }
         };
         let pending = confirm.map(|time| Pending {
             back_to: confirmed,
@@ -102,7 +111,6 @@ impl Controller {
         }
         self.end_predecessor_later();
         self.changed.send_modify(|count| *count += 1);
-        let (number, sha256) = (in_force.number.unwrap_or_default(), in_force.sha256.clone());
         Ok(Applied { number, sha256, confirm_seconds: confirm.map(|time| time.as_secs()), warnings })
     }
 
@@ -124,11 +132,26 @@ impl Controller {
     fn swap(self: &Arc<Self>, bundle: Bundle, reason: Reason) -> Result<Arc<InForce>> {
         let learns = self.options.learns();
         let (mut in_force, image) = InForce::new(bundle, learns)?;
-        let kept = self.history.add(&in_force.bundle, reason, Timestamp::now());
-        let number = kept.context("the policy cannot be kept on disk")?;
-        in_force.number = Some(number);
-        // It is no history if it was never in force.
-        self.swap_in(in_force, image).inspect_err(|_| self.history.remove(number))
+        // The same again is no other policy.
+        let same = Some(self.in_force()).filter(|before| before.bundle == in_force.bundle);
+        in_force.number = same.and_then(|before| before.number);
+        if in_force.number.is_some() {
+            return self.swap_in(in_force, image);
+        }
+        match (self.history.add(&in_force.bundle, reason, Timestamp::now()), reason) {
+            (Ok(number), _) => {
+                in_force.number = Some(number);
+                // It is no history if it was never in force.
+                self.swap_in(in_force, image).inspect_err(|_| self.history.remove(number))
+            }
+            // That it comes back is worth more than that this is noted: it is kept already.
+            (Err(error), Reason::NotConfirmed) => {
+                tracing::warn!("the history is not told of the policy before that comes back: {error}");
+                in_force.number = self.history.current().map(|current| current.number);
+                self.swap_in(in_force, image)
+            }
+            (Err(error), _) => Err(anyhow::Error::from(error).context("the policy cannot be kept on disk")),
+        }
     }
 
     fn swap_in(self: &Arc<Self>, in_force: InForce, image: Image) -> Result<Arc<InForce>> {
@@ -159,6 +182,7 @@ impl Controller {
         let Some(pending) = self.pending().take() else { bail!("no policy waits to be confirmed") };
         pending.timer.abort();
         let in_force = self.in_force();
+        tracing::info!("the policy in force is confirmed");
         Ok(Applied {
             number: in_force.number.unwrap_or_default(),
             sha256: in_force.sha256.clone(),
@@ -190,12 +214,12 @@ impl Controller {
         self.apply_alone(bundle, Reason::RolledBack, None).await
     }
 
-    /// The latest that is another one than what is in force.
+    /// The latest that was confirmed and is another one than what is in force.
     fn before(&self) -> Result<Bundle> {
         let in_force = self.in_force();
         let entries = self.history.entries();
         let mut own = entries.iter().filter(|entry| in_force.number.is_none_or(|number| entry.number < number));
-        let before = own.rfind(|entry| entry.sha256 != in_force.sha256);
+        let before = own.rfind(|entry| entry.confirmed && entry.sha256 != in_force.sha256);
         let bundle = before.and_then(|HistoryEntry { number, .. }| self.history.bundle(*number));
         bundle.ok_or_else(|| anyhow!("no other policy was in force before this one"))
     }
