@@ -66,6 +66,16 @@ fn a_second_controller_with_the_same_pins_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_pipe_as_policy_is_refused_and_not_waited_for() -> Result<()> {
+    let lab = Lab::new()?;
+    let pipe = lab.path("policy.toml");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success(), "no pipe");
+    let said = refused(&lab, RUN);
+    assert!(said.contains("policy.toml is no file") && said.contains("ended at once"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn without_a_bpf_file_system_a_start_says_so() -> Result<()> {
     let lab = Lab::new()?;
     let _servers = Servers::start(&lab.internet, &[80], &[])?;

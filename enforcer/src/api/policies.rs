@@ -86,7 +86,7 @@ pub struct Apply {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// To the policy with this number; without, to the one in force before this one.
+    /// To the policy with this number; without, to the confirmed one before the one in force.
     pub to: Option<u32>,
 }
 

@@ -21,7 +21,7 @@ pub struct Arguments {
 
 #[derive(clap::Args)]
 pub struct RollbackArguments {
-    /// A policy's number, as `enforcer history` shows it [default: the one in force before this one]
+    /// A policy's number, as `enforcer history` shows it [default: the confirmed one before the one in force]
     #[arg(value_name = "NUMBER")]
     to: Option<u32>,
     #[command(flatten)]

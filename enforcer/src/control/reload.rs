@@ -147,7 +147,8 @@ impl Controller {
             // That it comes back is worth more than that this is noted: it is kept already.
             (Err(error), Reason::NotConfirmed) => {
                 tracing::warn!("the history is not told of the policy before that comes back: {error}");
-                in_force.number = self.history.current().map(|current| current.number);
+                let mut kept = self.history.entries().into_iter();
+                in_force.number = kept.rfind(|entry| entry.sha256 == in_force.sha256).map(|entry| entry.number);
                 self.swap_in(in_force, image)
             }
             (Err(error), _) => Err(anyhow::Error::from(error).context("the policy cannot be kept on disk")),
@@ -221,7 +222,9 @@ impl Controller {
         let mut own = entries.iter().filter(|entry| in_force.number.is_none_or(|number| entry.number < number));
         let before = own.rfind(|entry| entry.confirmed && entry.sha256 != in_force.sha256);
         let bundle = before.and_then(|HistoryEntry { number, .. }| self.history.bundle(*number));
-        bundle.ok_or_else(|| anyhow!("no other policy was in force before this one"))
+        bundle.ok_or_else(|| {
+            anyhow!("no other policy was in force before this one, and confirmed: see `enforcer history`")
+        })
     }
 
     /// Reads the policy's file again.

@@ -208,8 +208,9 @@ pub fn keep_current(options: &Options, history: &History, in_force: &InForce) {
     let Some(number) = in_force.number else { return };
     let (file, policy) = Bundle::read(&options.policy);
     // One that goes on as the file is of no use now has the hash of the file of then.
-    let current = history.current().filter(|current| current.number == number && policy.is_err());
-    let current = current.unwrap_or_else(|| Current { number, file_sha256: Some(file.sha256()) });
+    let earlier = history.current().filter(|_| policy.is_err());
+    let file_sha256 = earlier.map_or_else(|| Some(file.sha256()), |earlier| earlier.file_sha256);
+    let current = Current { number, file_sha256 };
     if let Err(error) = history.set_current(&current) {
         tracing::warn!("which policy is in force is not kept on disk: {error}");
     }
