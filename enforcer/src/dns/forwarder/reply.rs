@@ -172,7 +172,7 @@ mod tests {
             answer.extend(b"\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x09");
             answer.extend((text as u16).to_be_bytes());
             for part in vec![b'x'; text].chunks_mut(256) {
-                part[0] = part.len() as u8 - 1;
+                part[0] = (part.len() - 1) as u8;
                 answer.extend(&*part);
             }
             answer.extend(&records);
