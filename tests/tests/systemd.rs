@@ -1,14 +1,10 @@
 //! The package on a machine with a systemd of its own, as the README's chapter on the service has it, with a client's real connections.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
     Lab, POLICY,
     machine::Machine,
+    names::wait,
     probe::{self, Outcome},
     resolver::Resolver,
     server::Servers,
@@ -22,15 +18,6 @@ const OPTIONS: &str = "ENFORCER_OPTIONS=\"--lan lan0 --wan wan0 --fail closed --
 const NAMED: &str = "\n[[service]]\nname = \"named\"\nto = [\"www.lab.example\"]\nports = [\"tcp/443\"]\n\n\
                      [[rule]]\naction = \"allow\"\nservices = [\"named\"]\n";
 
-fn wait(what: &str, machine: &Machine, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !condition()? {
-        ensure!(start.elapsed() < Duration::from_secs(20), "{what} does not come:\n{}", machine.journal()?);
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
 #[test]
 fn the_service_is_installed_operated_and_removed_as_the_readme_has_it() -> Result<()> {
     let lab = Lab::new()?;
@@ -38,6 +25,9 @@ fn the_service_is_installed_operated_and_removed_as_the_readme_has_it() -> Resul
     let _resolver = Resolver::dnsmasq(&lab, "198.51.100.2")?;
     let web = |port| probe::tcp(&lab.client, "17.1.2.3", port);
     let machine = Machine::boot(&lab)?;
+    let heard = |word: &str| {
+        wait(word, || Ok(machine.journal()?.contains(word))).with_context(|| machine.journal().unwrap_or_default())
+    };
     machine.install(&package("0.1.0-1")?)?;
     assert_eq!(machine.property("ActiveState")?, "inactive", "nothing is started: a policy could cut a network off");
 
@@ -54,21 +44,28 @@ fn the_service_is_installed_operated_and_removed_as_the_readme_has_it() -> Resul
     for (name, wanted) in [("CapEff:", "000000c000001400"), ("NoNewPrivs:", "1"), ("Seccomp:", "2")] {
         assert_eq!(field(name), wanted, "{name}");
     }
-    let write = "for path in / /etc /usr /var /var/lib /root /run /run/systemd /sys/fs /proc/sys/net; do test -w $path && echo $path; done; test -w /sys/fs/bpf";
+    let folders = "/ /etc /usr /var /var/lib /root /run /run/systemd /sys/fs /proc/sys/net /dev /dev/shm /dev/mqueue";
+    let write = format!("for path in {folders}; do test -w $path && echo $path; done; test -w /sys/fs/bpf");
     let written = machine.run(&format!("nsenter --mount --target {first} sh -c '{write}'"))?;
     assert_eq!(written, "", "it may write there");
     assert!(machine.run("nft list table inet enforcer_guard")?.contains("lan0"));
     assert!(machine.run("enforcer status")?.contains("lan0"));
+    let metrics = lab.gateway.output("curl --silent http://127.0.0.1:9100/metrics")?;
+    assert!(metrics.contains("enforcer_packets_total"), "{metrics}");
 
     // Names are learned through its own port 53.
     ensure!(lab.client.output("dig +short +time=2 +tries=1 @10.1.0.1 www.lab.example")?.contains("203.0.113.40"));
     assert!(machine.run("enforcer names")?.contains("www.lab.example"));
 
-    // Levels reach the journal.
+    // What is wrong with a policy is told, in the journal by its level, and what was in force goes on.
     machine.write("etc/enforcer/policy.toml", "default = 3\n")?;
     let reload = machine.output("systemctl reload enforcer")?;
     assert!(!reload.status.success(), "a policy with a mistake is refused");
-    wait("the mistake's place", &machine, || Ok(machine.journal()?.contains("policy.toml:1:11")))?;
+    heard("policy.toml:1:11")?;
+    machine.run("systemctl kill --signal HUP --kill-who main enforcer")?;
+    heard("the policy in force stays")?;
+    let errors = machine.run("journalctl --unit enforcer --priority err --no-pager --output cat _COMM=enforcer")?;
+    assert!(errors.contains("the policy in force stays") && !errors.contains("enforcing"), "{errors}");
     assert_eq!([web(443)?, web(80)?], [Outcome::Answered, Outcome::Silence]);
     machine.write("etc/enforcer/policy.toml", &POLICY.replace("tcp/443", "tcp/80"))?;
     machine.run("systemctl reload enforcer")?;
@@ -87,12 +84,12 @@ fn the_service_is_installed_operated_and_removed_as_the_readme_has_it() -> Resul
     let started = |before: &str| -> Result<bool> {
         Ok(machine.property("ActiveState")? == "active" && machine.property("MainPID")? != before)
     };
-    wait("a start behind a crash", &machine, || started(&first))?;
+    wait("a start behind a crash", || started(&first)).with_context(|| machine.journal().unwrap_or_default())?;
     machine.write("etc/systemd/system/enforcer.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")?;
     machine.run("systemctl daemon-reload && systemctl restart enforcer")?;
     let second = machine.property("MainPID")?;
     machine.run("systemctl kill --signal STOP enforcer")?;
-    wait("a start behind a halt", &machine, || started(&second))?;
+    wait("a start behind a halt", || started(&second)).with_context(|| machine.journal().unwrap_or_default())?;
     assert_eq!([web(443)?, web(80)?], [Outcome::Silence, Outcome::Answered]);
 
     // An upgrade is a controller that is started anew, with the operator's files.

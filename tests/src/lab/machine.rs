@@ -60,10 +60,13 @@ impl Machine {
         if self.init == 0 {
             let pid = self.child.id();
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            let Some(init) = children.split_whitespace().next() else { return Ok(false) };
+            // Before it becomes systemd, it may still be in this machine's namespaces, and what is run there would be run here.
+            let is_init = |pid: &&str| {
+                fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.ends_with("systemd/systemd"))
+            };
+            let Some(init) = children.split_whitespace().find(is_init) else { return Ok(false) };
             self.init = init.parse()?;
         }
-        // Before it is up, it may not even be in its namespaces.
         let output = self.output("systemctl is-system-running")?;
         Ok(output.stdout.starts_with(b"running"))
     }
