@@ -1,8 +1,8 @@
 //! Policies by the CLI: applied, confirmed or not, gone back to, and what would change by them.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, process::Command, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
     Lab,
     names::wait,
@@ -177,7 +177,55 @@ fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
     let mut crashed = Enforcer::start_again(&bed.lab, RUN)?;
     crashed.crash()?;
     assert_eq!(bed.open()?, 443);
-    detach(&crashed, "nothing is enforced any more")?;
+    let said = crashed.ask(&format!("detach --pins {}", bed.lab.pins()?.display())).expect_err("another namespace");
+    assert!(said.to_string().contains("another network namespace, net:["), "{said}");
+    assert_eq!(bed.open()?, 443);
+    bed.lab.gateway.enter(|| detach(&crashed, "nothing is enforced any more"))?;
     // And where nothing is, nothing is to be done.
     detach(&crashed, "nothing was attached")
+}
+
+#[test]
+fn only_what_was_confirmed_is_gone_back_to_unless_it_is_named() -> Result<()> {
+    let bed = Bed::new()?;
+    let enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+    let refused = enforcer.ask("rollback").expect_err("there is none before").to_string();
+    assert!(refused.contains("no other policy"), "{refused}");
+    enforcer.ask(&format!("apply --confirm 1 {}", bed.path("80.toml")))?;
+    wait("the policy before", || Ok(matches!(bed.open(), Ok(443))))?;
+    assert!(enforcer.ask("history")?.contains("never confirmed"));
+    assert!(enforcer.ask("rollback").is_err(), "that one was never confirmed");
+    enforcer.ask(&format!("apply --confirm 60 {}", bed.path("80.toml")))?;
+    enforcer.kill()?;
+    let enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+    assert!(enforcer.ask("rollback").is_err(), "nor that one");
+    // The same again is no other policy.
+    let before = enforcer.ask("history")?;
+    enforcer.ask(&format!("apply {}", bed.path("policy.toml")))?;
+    assert_eq!(enforcer.ask("history")?, before);
+    enforcer.ask("rollback 2")?;
+    assert_eq!(bed.open()?, 80);
+    assert!(enforcer.log()?.contains("is in force: rolled back"), "{}", enforcer.log()?);
+    enforcer.stop()
+}
+
+#[test]
+fn what_nobody_confirms_is_taken_back_with_a_full_disk_too() -> Result<()> {
+    let bed = Bed::new()?;
+    let state = bed.lab.path("state");
+    fs::create_dir(&state)?;
+    let mount = |line: &str| -> Result<()> {
+        ensure!(Command::new("sh").args(["-c", line]).status()?.success(), "`{line}` failed");
+        Ok(())
+    };
+    mount(&format!("mount -t tmpfs -o size=64k enforcer-test {}", state.display()))?;
+    let result = (|| {
+        let enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+        enforcer.ask(&format!("apply --confirm 2 {}", bed.path("80.toml")))?;
+        let _ = fs::write(state.join("full"), vec![1; 1 << 16]);
+        wait("the policy before", || Ok(matches!(bed.open(), Ok(443))))?;
+        enforcer.stop()
+    })();
+    mount(&format!("umount --lazy {}", state.display()))?;
+    result
 }

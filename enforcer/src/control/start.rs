@@ -61,6 +61,9 @@ pub async fn begin(options: &Options) -> Result<Begun> {
     let begun = async {
         // First of all: where another controller has them, nothing is touched.
         let pins = Pins::open(&options.pins)?;
+        if !pins.interfaces().is_empty() {
+            pins.must_be_here()?;
+        }
         let folder = &options.state;
         let history = History::open(folder)
             .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
@@ -125,7 +128,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             filters_overtaken: Vec::new(),
             unhooked: Duration::ZERO,
         }),
-        guard: Guard::default(),
+        guard: Guard::of(&options.pins),
         applying: tokio::sync::Mutex::default(),
         pending: Mutex::default(),
         reloads: reload::Counts::default(),
@@ -208,8 +211,9 @@ pub fn keep_current(options: &Options, history: &History, in_force: &InForce) {
     let Some(number) = in_force.number else { return };
     let (file, policy) = Bundle::read(&options.policy);
     // One that goes on as the file is of no use now has the hash of the file of then.
-    let current = history.current().filter(|current| current.number == number && policy.is_err());
-    let current = current.unwrap_or_else(|| Current { number, file_sha256: Some(file.sha256()) });
+    let earlier = history.current().filter(|_| policy.is_err());
+    let file_sha256 = earlier.map_or_else(|| Some(file.sha256()), |earlier| earlier.file_sha256);
+    let current = Current { number, file_sha256 };
     if let Err(error) = history.set_current(&current) {
         tracing::warn!("which policy is in force is not kept on disk: {error}");
     }
