@@ -27,8 +27,7 @@ pub struct Guard {
 
 #[derive(Default)]
 struct Kept {
-    /// What was installed, and how nft lists that.
-    installed: Option<(Rules, String)>,
+    installed: Option<Rules>,
     /// It is not to come back.
     removed: bool,
 }
@@ -89,8 +88,8 @@ impl Controller {
         if kept.removed {
             return;
         }
-        if looks && kept.installed.as_ref().is_some_and(|(_, listed)| self.guard.guard.listed() != *listed) {
-            tracing::warn!("others have changed or removed the guard of --fail closed in nftables: it is put back");
+        if looks && kept.installed.as_ref().is_some_and(|rules| !self.guard.guard.has(rules)) {
+            tracing::warn!("others have removed rules of --fail closed from nftables: they are put back");
             kept.installed = None;
         }
         let rules = {
@@ -99,11 +98,11 @@ impl Controller {
             hooks::guard(&self.options, &state.facts, |index| roles.has(index))
         };
         let installed = rules.and_then(|rules| {
-            if kept.installed.as_ref().is_none_or(|(installed, _)| *installed != rules) {
+            if kept.installed.as_ref() != Some(&rules) {
                 // What it was cannot be taken for granted if this fails.
                 kept.installed = None;
                 rules.install()?;
-                kept.installed = Some((rules, self.guard.guard.listed()));
+                kept.installed = Some(rules);
             }
             Ok(())
         });

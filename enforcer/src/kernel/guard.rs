@@ -92,11 +92,13 @@ impl Guard {
         Ok(Rules(text))
     }
 
-    /// What of it is there, as nft lists it without its counts; nothing, if there is none or nft does not say.
+    /// Whether as many rules are there as were installed. How nft words them differs by its version, and by the names that interfaces have now.
     #[must_use]
-    pub fn listed(&self) -> String {
-        let list = |family| nft(&["--stateless", "list", "table", family, &self.0], "");
-        FAMILIES.into_iter().filter_map(|family| list(family).ok()).collect()
+    pub fn has(&self, rules: &Rules) -> bool {
+        let list = |family| nft(&["list", "table", family, &self.0], "");
+        let listed: String = FAMILIES.into_iter().filter_map(|family| list(family).ok()).collect();
+        let drops = |text: &str| text.lines().filter(|line| line.contains(" != ") && line.ends_with("drop")).count();
+        drops(&listed) == drops(&rules.0)
     }
 
     /// Takes it away, if it is there.
