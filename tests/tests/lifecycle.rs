@@ -104,8 +104,8 @@ fn an_interface_that_is_made_again_forwards_nothing_unjudged_where_it_fails_clos
         flood.stop()
     };
     let tally = again()?;
-    assert!(tally.leaked == 0 && tally.lost < tally.sent / 4, "{tally:?}");
     let log = enforcer.log()?;
+    assert!(tally.leaked == 0 && tally.lost < tally.sent / 4, "{tally:?}\n{log}");
     println!("{}", log.lines().find(|line| line.contains("lan0 is back")).with_context(|| log.clone())?);
     enforcer.stop()?;
     let Tally { sent, lost, leaked } = again()?;

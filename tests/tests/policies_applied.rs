@@ -177,7 +177,10 @@ fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
     let mut crashed = Enforcer::start_again(&bed.lab, RUN)?;
     crashed.crash()?;
     assert_eq!(bed.open()?, 443);
-    detach(&crashed, "nothing is enforced any more")?;
+    let said = crashed.ask(&format!("detach --pins {}", bed.lab.pins()?.display())).expect_err("another namespace");
+    assert!(said.to_string().contains("another network namespace, net:["), "{said}");
+    assert_eq!(bed.open()?, 443);
+    bed.lab.gateway.enter(|| detach(&crashed, "nothing is enforced any more"))?;
     // And where nothing is, nothing is to be done.
     detach(&crashed, "nothing was attached")
 }

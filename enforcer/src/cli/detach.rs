@@ -13,7 +13,7 @@ use super::Socket;
 use crate::{
     api::client::{self, NoController},
     kernel::{
-        guard,
+        guard::Guard,
         pins::{Pins, PinsError},
     },
 };
@@ -43,11 +43,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             _ => return Err(error),
         },
     };
-    guard::remove()?;
     let (start, mut found) = (Instant::now(), controller);
     while folder.exists() {
         match Pins::open(folder) {
             Ok(pins) => {
+                pins.must_be_here()?;
+                Guard::of(folder).remove()?;
                 pins.remove()?;
                 found = true;
                 break;
@@ -58,6 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             Err(error) => bail!(error),
         }
     }
+    // It is there where a start has failed, too.
+    Guard::of(folder).remove()?;
     super::print(if found { "nothing is enforced any more\n" } else { "nothing was attached\n" })?;
     Ok(ExitCode::SUCCESS)
 }

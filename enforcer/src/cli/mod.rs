@@ -39,7 +39,7 @@ pub const DENIED: u8 = 3;
 pub const CHANGED: u8 = 4;
 
 /// Where pins are, unless somewhere else is named.
-const PINS: &str = "/sys/fs/bpf/enforcer";
+const PINS: &str = crate::kernel::pins::FOLDER;
 
 /// Exit code of `check --strict` if there are warnings, and of `doctor` if there are problems.
 pub const FOUND: u8 = 5;

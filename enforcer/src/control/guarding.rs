@@ -2,6 +2,7 @@
 
 use std::{
     future,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,17 +10,14 @@ use std::{
 use tokio::{sync::Notify, task::spawn_blocking, time};
 
 use super::{Controller, Fail, hooks};
-use crate::{
-    kernel::guard::{self, GuardError},
-    net::image::Roles,
-};
+use crate::kernel::guard::{self, GuardError, Rules};
 
 /// How often is looked for it: others may flush its rules, as a firewall's reload does.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What is known of the guard.
-#[derive(Default)]
 pub struct Guard {
+    guard: guard::Guard,
     /// Locked while nft runs, and before the state, never the other way.
     kept: Mutex<Kept>,
     /// Programs may be on other interfaces than it knows of.
@@ -29,13 +27,17 @@ pub struct Guard {
 
 #[derive(Default)]
 struct Kept {
-    /// The programs that it knows of.
-    roles: Option<Roles>,
+    installed: Option<Rules>,
     /// It is not to come back.
     removed: bool,
 }
 
 impl Guard {
+    /// Nothing is known of it yet.
+    pub fn of(pins: &Path) -> Self {
+        Self { guard: guard::Guard::of(pins), kept: Mutex::default(), due: Notify::new(), problem: Mutex::default() }
+    }
+
     /// Sees to it soon that it knows of the programs that there are.
     pub fn renew(&self) {
         self.due.notify_one();
@@ -45,7 +47,7 @@ impl Guard {
     pub fn remove(&self) -> Result<(), GuardError> {
         let mut kept = self.kept();
         kept.removed = true;
-        guard::remove()
+        self.guard.remove()
     }
 
     /// Why it is not as it should be.
@@ -77,27 +79,34 @@ impl Controller {
         }
     }
 
-    /// Lets the guard know of the programs that there are; if it is to be looked for, it may be gone.
+    /// Lets the guard know of the programs that there are; if it is to be looked for, others may have changed it.
     pub fn look_at_guard(&self, looks: bool) {
         if self.options.fail == Fail::Open {
             return;
         }
         let mut kept = self.guard.kept();
-        if looks && !guard::is_there() {
-            tracing::warn!("the guard of --fail closed was gone from nftables, and is put back");
-            kept.roles = None;
-        }
-        let (roles, facts) = {
-            let state = self.state();
-            (state.hooks.roles(), state.facts.clone())
-        };
-        if kept.removed || kept.roles.as_ref() == Some(&roles) {
+        if kept.removed {
             return;
         }
-        // What it was cannot be taken for granted if this fails.
-        kept.roles = None;
-        let installed = hooks::guard(&self.options, &facts, |index| roles.has(index));
-        let problem = installed.map(|()| kept.roles = Some(roles)).err().map(|error| error.to_string());
+        if looks && kept.installed.as_ref().is_some_and(|rules| !self.guard.guard.has(rules)) {
+            tracing::warn!("others have removed rules of --fail closed from nftables: they are put back");
+            kept.installed = None;
+        }
+        let rules = {
+            let state = self.state();
+            let roles = state.hooks.roles();
+            hooks::guard(&self.options, &state.facts, |index| roles.has(index))
+        };
+        let installed = rules.and_then(|rules| {
+            if kept.installed.as_ref() != Some(&rules) {
+                // What it was cannot be taken for granted if this fails.
+                kept.installed = None;
+                rules.install()?;
+                kept.installed = Some(rules);
+            }
+            Ok(())
+        });
+        let problem = installed.err().map(|error| error.to_string());
         let mut known = self.guard.problem.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(problem) = problem.as_ref().filter(|_| *known != problem) {
             tracing::error!("{problem}");

@@ -1,7 +1,7 @@
 //! Which programs are on which interfaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::Path,
 };
@@ -15,22 +15,24 @@ use crate::{
         KernelError,
         attach::{self, Attached},
         clsact::{Filter, Place},
-        guard::{self, GuardError},
+        guard::{Guard, GuardError, Guarded, Rules},
+        links::OpenLinks,
         object::Object,
+        others,
         pins::Pins,
         snoop,
     },
     net::{Facts, facts::Interface, image::Roles},
 };
 
-/// Lets nothing be forwarded by interfaces whose index no programs are on.
-pub fn guard(options: &Options, facts: &Facts, is_hooked: impl Fn(u32) -> bool) -> Result<(), GuardError> {
+/// What lets nothing be forwarded by interfaces whose index no programs are on.
+pub fn guard(options: &Options, facts: &Facts, is_hooked: impl Fn(u32) -> bool) -> Result<Rules, GuardError> {
     let interface = |name: &String| facts.named(name).filter(|interface| is_hooked(interface.index));
     let guarded = |name| (String::as_str(name), interface(name).map_or(0, |interface| interface.index));
-    let lans: Vec<guard::Guarded<'_>> = options.lans.iter().map(guarded).collect();
-    let wans: Vec<guard::Guarded<'_>> = options.wans.iter().map(guarded).collect();
+    let lans: Vec<Guarded<'_>> = options.lans.iter().map(guarded).collect();
+    let wans: Vec<Guarded<'_>> = options.wans.iter().map(guarded).collect();
     let bridged = options.lans.iter().any(|name| facts.named(name).is_some_and(|lan| lan.master.is_some()));
-    guard::install(&lans, &wans, bridged)
+    Guard::of(&options.pins).rules(&lans, &wans, bridged)
 }
 
 /// What came of following what others do.
@@ -55,13 +57,7 @@ impl Hooks {
     /// On all of them, or on none: then what an earlier controller put on interfaces stays. Else the earlier one's programs are replaced, or taken off
     /// where none is to be any more.
     pub fn attach(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
-        let hooks = match Self::take_over(object, pins, options, facts) {
-            // The link of an interface that is gone, whose index another one has: its pin is removed by now.
-            Err(error) if error.downcast_ref().is_some_and(attach::is_gone) => {
-                Self::take_over(object, pins, options, facts)?
-            }
-            other => other?,
-        };
+        let hooks = Self::take_over(object, pins, options, facts)?;
         for pin in fs::read_dir(pins.links())?.filter_map(|pin| Some(pin.ok()?.path())) {
             if !hooks.all().any(|hook| hook.is_at(&pin)) {
                 fs::remove_file(&pin).unwrap_or_else(|error| left(&pin, &error));
@@ -79,13 +75,7 @@ impl Hooks {
         let problem = hooks.place(object, pins, options, facts).problems.into_iter().next();
         let replaced = problem.map_or(Ok(()), Err).and_then(|()| {
             let mut taken = hooks.all_mut().filter(|hook| hook.is_taken());
-            Ok(taken.try_for_each(|hook| {
-                hook.replace(object).inspect_err(|error| {
-                    if attach::is_gone(error) {
-                        hook.unpin();
-                    }
-                })
-            })?)
+            Ok(taken.try_for_each(|hook| hook.replace(object))?)
         });
         match replaced {
             Ok(()) => Ok(hooks),
@@ -111,8 +101,14 @@ impl Hooks {
     /// The same, where links that are there keep their programs yet.
     fn place(&mut self, object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Followed {
         let Followed { mut attached, mut problems } = Followed::default();
+        let links = OpenLinks::read();
         for hooks in [&mut self.lans, &mut self.wans] {
-            let gone: Vec<u32> = hooks.keys().copied().filter(|&index| facts.indexed(index).is_none()).collect();
+            // One that was made anew under the same index has lost its programs.
+            let is_gone = |index, hooks: &[Attached]| {
+                facts.indexed(index).is_none() || hooks.iter().any(|hook| hook.is_severed(&links))
+            };
+            let gone: Vec<u32> =
+                hooks.iter().filter(|(index, hooks)| is_gone(**index, hooks)).map(|(&index, _)| index).collect();
             gone.iter().filter_map(|index| hooks.remove(index)).flatten().for_each(Attached::detach);
         }
         // WANs first: while only they are hooked, the gateway's own packets are judged, and clients' pass as before.
@@ -133,10 +129,10 @@ impl Hooks {
                 if hooks.contains_key(&interface.index) {
                     continue;
                 }
-                let made = match is_lan {
+                let made = others::refuse(pins, interface).and_then(|()| match is_lan {
                     true => lan(object, pins, options, interface),
                     false => attach::wan(object, pins, interface, options.tc),
-                };
+                });
                 match made {
                     Ok(made) => {
                         hooks.insert(interface.index, made);
@@ -219,16 +215,17 @@ impl Hooks {
         })
     }
 
-    pub fn status(&self) -> Vec<HookStatus> {
-        let wans = self.wans.values().flatten().map(|hook| ("wan", hook));
-        let lans = self.lans.values().flatten().map(|hook| ("lan", hook));
-        wans.chain(lans)
-            .map(|(role, hook)| HookStatus {
-                interface: hook.interface.clone(),
-                role: if snoop::PROGRAMS.contains(&hook.program) { "snoop".into() } else { role.into() },
-                hook: hook.hook.to_string(),
-            })
-            .collect()
+    /// By the names that interfaces have now.
+    pub fn status(&self, names: &HashMap<u32, String>) -> Vec<HookStatus> {
+        let wans = self.wans.iter().map(|(index, hooks)| ("wan", index, hooks));
+        let lans = self.lans.iter().map(|(index, hooks)| ("lan", index, hooks));
+        let each = wans.chain(lans).flat_map(|(role, index, hooks)| hooks.iter().map(move |hook| (role, index, hook)));
+        each.map(|(role, index, hook)| HookStatus {
+            interface: names.get(index).unwrap_or(&hook.interface).clone(),
+            role: if snoop::PROGRAMS.contains(&hook.program) { "snoop".into() } else { role.into() },
+            hook: hook.hook.to_string(),
+        })
+        .collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Attached> {

@@ -40,7 +40,7 @@ impl Source for Controller {
             policy: std::path::absolute(&in_force.bundle.path).unwrap_or_default().display().to_string(),
             policy_sha256: in_force.sha256.clone(),
             uptime_seconds: self.since.elapsed().as_secs(),
-            hooks: state.hooks.status(),
+            hooks: state.hooks.status(&state.interfaces),
             services: policy.services.len(),
             rules: policy.lan.rules.len() + policy.router.rules.len() + policy.inbound.rules.len(),
             prefixes: usage.prefixes4 + usage.prefixes6,

@@ -61,6 +61,9 @@ pub async fn begin(options: &Options) -> Result<Begun> {
     let begun = async {
         // First of all: where another controller has them, nothing is touched.
         let pins = Pins::open(&options.pins)?;
+        if !pins.interfaces().is_empty() {
+            pins.must_be_here()?;
+        }
         let folder = &options.state;
         let history = History::open(folder)
             .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
@@ -125,7 +128,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             filters_overtaken: Vec::new(),
             unhooked: Duration::ZERO,
         }),
-        guard: Guard::default(),
+        guard: Guard::of(&options.pins),
         applying: tokio::sync::Mutex::default(),
         pending: Mutex::default(),
         reloads: reload::Counts::default(),

@@ -13,7 +13,7 @@ use super::{
     predecessor::Predecessor,
 };
 use crate::{
-    kernel::{guard, object::Object, pins::Pins},
+    kernel::{guard::Guard, object::Object, pins::Pins},
     net::{self, Facts, NetImage, watch::Told},
 };
 
@@ -48,11 +48,12 @@ impl State {
     pub fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
         let earlier = pins.interfaces();
         if options.fail == Fail::Closed {
-            hooks::guard(options, facts, |index| earlier.contains(&index))?;
+            hooks::guard(options, facts, |index| earlier.contains(&index))?.install()?;
         }
         self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        pins.are_here().unwrap_or_else(|error| tracing::warn!("{error}"));
         if options.fail == Fail::Open {
-            guard::remove().unwrap_or_else(|error| tracing::warn!("{error}"));
+            Guard::of(&options.pins).remove().unwrap_or_else(|error| tracing::warn!("{error}"));
         }
         self.hooks.weaker().iter().for_each(|weaker| tracing::warn!("{weaker}"));
         let has_come = |name: &&String| facts.named(name).is_some_and(|found| !earlier.contains(&found.index));

@@ -8,7 +8,7 @@ use super::{
     KernelError,
     clsact::{self, Filter},
     hook::{Hook, Tc, TcMode, XdpMode},
-    links::{self, Link, XDP},
+    links::{self, Link, OpenLinks, XDP},
     object::Object,
     pins::Pins,
     snoop,
@@ -49,6 +49,15 @@ impl Attached {
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.pin().exists()
+    }
+
+    /// Whether the interface is gone that it was put on; another one may have its index by now. Filters are looked for elsewhere.
+    #[must_use]
+    pub fn is_severed(&self, links: &OpenLinks) -> bool {
+        match &self.by {
+            By::Link(link) => link.is_severed(links),
+            By::Filter(_) => false,
+        }
     }
 
     /// Whether an earlier controller's program was there before.
@@ -97,14 +106,6 @@ impl Attached {
                     tracing::error!("{}: {} is not off it: {error}", self.interface, self.program);
                 }
             }
-        }
-    }
-
-    /// Removes the pin of what is on an interface that is gone.
-    pub fn unpin(&self) {
-        match &self.by {
-            By::Link(link) => link.unpin(),
-            By::Filter(filter) => filter.forget(),
         }
     }
 

@@ -318,6 +318,21 @@ pub(super) fn earlier(
     }
 }
 
+/// Refuses an interface with a filter of this project's that no pins keep: somebody removed them.
+pub(super) fn refuse_lost(pins: &Pins, on: &Interface) -> Result<(), KernelError> {
+    let known: Vec<Filter> = pins.filters().into_iter().filter(|filter| filter.index == on.index).collect();
+    for hook in [Hook::ClsactIngress, Hook::ClsactEgress] {
+        // What cannot be told is taken to be well.
+        for found in filters(on.index, hook).unwrap_or_default() {
+            if found.handle == HANDLE && !known.iter().any(|filter| filter.hook == hook && filter.is(&found)) {
+                let name = found.name.as_deref().unwrap_or_default();
+                return Err(Filter::new(&pins.filters_folder(), on.index, hook, name).occupied(&on.name, &found));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn qdisc_message(index: u32) -> TcMessage {
     let mut message = on(index, TcHandle::CLSACT);
     message.header.handle = TcHandle { major: u16::MAX, minor: 0 };

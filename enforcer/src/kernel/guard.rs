@@ -2,15 +2,20 @@
 //! before a controller knows that an interface is there, and when there is no controller.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, Write as _},
+    path::{self, Path},
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-/// The table's name, in the families `inet` and `bridge`.
-const TABLE: &str = "enforcer_guard";
+use sha2::{Digest as _, Sha256};
+
+use super::pins::FOLDER;
+
+/// The families that rules may be in: the second only where it is needed, as a kernel may not have it.
+const FAMILIES: [&str; 2] = ["inet", "bridge"];
 
 /// One that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,69 +37,104 @@ pub enum GuardError {
 /// An interface by its name, and the index under which programs are on it; 0 if they are not.
 pub type Guarded<'a> = (&'a str, u32);
 
-/// Lets packets be forwarded from LANs and to WANs only where programs are on them. `bridged` is whether a LAN is a port of a bridge, which forwarding
-/// does not know it by.
-///
-/// # Errors
-/// If nft is not there or refuses; what was in force stays.
-pub fn install(lans: &[Guarded<'_>], wans: &[Guarded<'_>], bridged: bool) -> Result<(), GuardError> {
-    run(&rules(lans, wans, bridged)?)
-}
+/// A guard, by the name of its table: each folder of pins has one of its own.
+#[derive(Clone, Debug)]
+pub struct Guard(String);
 
-/// Takes the guard away, if there is one.
-///
-/// # Errors
-/// If nft refuses. Without nft there is no guard.
-pub fn remove() -> Result<(), GuardError> {
-    // Created first, so that deleting does not fail.
-    let of = |family| format!("table {family} {TABLE}\ndelete table {family} {TABLE}\n");
-    match run(&of("inet")) {
-        Err(GuardError::NoNft(_)) => return Ok(()),
-        other => other?,
+/// Rules of a guard, as nft reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules(String);
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
-    // A kernel may have no such family.
-    let _ = run(&of("bridge"));
-    Ok(())
 }
 
-/// Whether there is a guard.
-#[must_use]
-pub fn is_there() -> bool {
-    nft(&["list", "table", "inet", TABLE], "").is_ok()
-}
-
-fn rules(lans: &[Guarded<'_>], wans: &[Guarded<'_>], bridged: bool) -> Result<String, GuardError> {
-    let fits = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
-    if let Some((name, _)) = lans.iter().chain(wans).find(|(name, _)| !fits(name)) {
-        return Err(GuardError::Name((*name).to_owned()));
-    }
-    let mut text = String::new();
-    let mut table = |family: &str, hook: &str, chains: &[(&str, &[Guarded<'_>])]| {
-        let _ = writeln!(text, "table {family} {TABLE}\ndelete table {family} {TABLE}\ntable {family} {TABLE} {{");
-        let _ = writeln!(text, "chain {hook} {{ type filter hook {hook} priority -400; policy accept;");
-        for (way, guarded) in chains {
-            for (name, index) in *guarded {
-                let _ = writeln!(text, "{way}name \"{name}\" {way} != {index} counter drop");
-            }
+impl Guard {
+    /// `enforcer_guard`, and behind it the hash of the folder's path unless that is the usual one.
+    #[must_use]
+    pub fn of(pins: &Path) -> Self {
+        let mut name = "enforcer_guard".to_owned();
+        if pins != Path::new(FOLDER) {
+            let path = path::absolute(pins).unwrap_or_else(|_| pins.to_owned());
+            let [a, b, c, d, ..] = Sha256::digest(path.as_os_str().as_encoded_bytes()).0;
+            let _ = write!(name, "_{:08x}", u32::from_be_bytes([a, b, c, d]));
         }
-        text += "}\n}\n";
-    };
-    table("inet", "forward", &[("iif", lans), ("oif", wans)]);
-    if bridged {
-        table("bridge", "prerouting", &[("iif", lans)]);
+        Self(name)
     }
-    Ok(text)
+
+    /// What lets packets be forwarded from LANs and to WANs only where programs are on them. `bridged` is whether a LAN is a port of a bridge, which
+    /// forwarding does not know it by.
+    ///
+    /// # Errors
+    /// If an interface's name would be another rule.
+    pub fn rules(&self, lans: &[Guarded<'_>], wans: &[Guarded<'_>], bridged: bool) -> Result<Rules, GuardError> {
+        let fits = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
+        if let Some((name, _)) = lans.iter().chain(wans).find(|(name, _)| !fits(name)) {
+            return Err(GuardError::Name((*name).to_owned()));
+        }
+        let mut text = String::new();
+        let mut table = |family: &str, hook: &str, chains: &[(&str, &[Guarded<'_>])]| {
+            let _ = writeln!(text, "table {family} {self}\ndelete table {family} {self}\ntable {family} {self} {{");
+            let _ = writeln!(text, "chain {hook} {{ type filter hook {hook} priority -400; policy accept;");
+            for (way, guarded) in chains {
+                for (name, index) in *guarded {
+                    let _ = writeln!(text, "{way}name \"{name}\" {way} != {index} counter drop");
+                }
+            }
+            text += "}\n}\n";
+        };
+        table("inet", "forward", &[("iif", lans), ("oif", wans)]);
+        if bridged {
+            table("bridge", "prerouting", &[("iif", lans)]);
+        }
+        Ok(Rules(text))
+    }
+
+    /// Whether as many rules are there as were installed. How nft words them differs by its version, and by the names that interfaces have now.
+    #[must_use]
+    pub fn has(&self, rules: &Rules) -> bool {
+        let list = |family| nft(&["list", "table", family, &self.0], "");
+        let listed: String = FAMILIES.into_iter().filter_map(|family| list(family).ok()).collect();
+        let drops = |text: &str| text.lines().filter(|line| line.contains(" != ") && line.ends_with("drop")).count();
+        drops(&listed) == drops(&rules.0)
+    }
+
+    /// Takes it away, if it is there.
+    ///
+    /// # Errors
+    /// If nft refuses. Without nft there is no guard.
+    pub fn remove(&self) -> Result<(), GuardError> {
+        // Created first, so that deleting does not fail.
+        let [inet, bridge] = FAMILIES.map(|family| {
+            let delete = format!("table {family} {self}\ndelete table {family} {self}\n");
+            nft(&["-f", "-"], &delete).map(drop)
+        });
+        match (inet, bridge) {
+            (Err(GuardError::NoNft(_)), _) => Ok(()),
+            // A kernel may have no such family.
+            (inet, _) => inet,
+        }
+    }
 }
 
-fn run(rules: &str) -> Result<(), GuardError> {
-    nft(&["-f", "-"], rules)
+impl Rules {
+    /// Puts them in the place of those that are there.
+    ///
+    /// # Errors
+    /// If nft is not there or refuses; what was in force stays.
+    pub fn install(&self) -> Result<(), GuardError> {
+        nft(&["-f", "-"], &self.0).map(drop)
+    }
 }
 
-fn nft(arguments: &[&str], input: &str) -> Result<(), GuardError> {
+/// What nft prints, which is less than a pipe holds.
+fn nft(arguments: &[&str], input: &str) -> Result<String, GuardError> {
     let mut nft = Command::new("nft")
         .args(arguments)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(GuardError::NoNft)?;
@@ -108,9 +148,9 @@ fn nft(arguments: &[&str], input: &str) -> Result<(), GuardError> {
         }
         thread::sleep(Duration::from_millis(2));
     }
-    let Output { status, stderr, .. } = nft.wait_with_output().map_err(GuardError::NoNft)?;
+    let Output { status, stdout, stderr } = nft.wait_with_output().map_err(GuardError::NoNft)?;
     if status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }
     let stderr = String::from_utf8_lossy(&stderr);
     Err(GuardError::Refused(stderr.lines().next().unwrap_or_default().to_owned()))
@@ -122,18 +162,27 @@ mod tests {
 
     #[test]
     fn an_interface_passes_only_under_the_index_that_programs_are_on() {
-        let text = rules(&[("lan0", 12), ("br-lan", 0)], &[("wan0", 7)], false).expect("names");
+        let guard = Guard::of(Path::new(FOLDER));
+        let Rules(text) = guard.rules(&[("lan0", 12), ("br-lan", 0)], &[("wan0", 7)], false).expect("names");
+        assert!(text.starts_with("table inet enforcer_guard\n"));
         assert!(text.contains("iifname \"lan0\" iif != 12 counter drop\niifname \"br-lan\" iif != 0 counter drop\n"));
         assert!(text.contains("oifname \"wan0\" oif != 7 counter drop\n"));
         assert!(!text.contains("bridge"));
-        let bridged = rules(&[("port1", 3)], &[], true).expect("names");
+        let Rules(bridged) = guard.rules(&[("port1", 3)], &[], true).expect("names");
         assert_eq!(bridged.matches("iifname \"port1\" iif != 3").count(), 2);
     }
 
     #[test]
     fn a_name_that_would_be_another_rule_is_refused() {
         for name in ["lan*", "lan\" accept #", "lan\\"] {
-            assert!(matches!(rules(&[(name, 1)], &[], false), Err(GuardError::Name(_))), "{name}");
+            let refused = Guard::of(Path::new(FOLDER)).rules(&[(name, 1)], &[], false);
+            assert!(matches!(refused, Err(GuardError::Name(_))), "{name}");
         }
+    }
+
+    #[test]
+    fn each_folder_of_pins_has_a_guard_of_its_own() {
+        let [a, b] = ["/sys/fs/bpf/a", "/sys/fs/bpf/b"].map(|pins| Guard::of(Path::new(pins)).to_string());
+        assert!(a.starts_with("enforcer_guard_") && a != b, "{a}, {b}");
     }
 }

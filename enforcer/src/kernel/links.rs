@@ -1,6 +1,7 @@
 //! Programs on an interface by BPF links, which their pins keep there.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -29,7 +30,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The link by which an earlier controller's program is there, and the program's number.
+    /// The link by which an earlier controller's program is there, and the program's number. One whose interface is gone is removed: another interface may
+    /// have its index.
     pub fn earlier(pin: PathBuf, hook: Hook) -> Result<Option<(Self, u32)>, KernelError> {
         let link = match PinnedLink::from_pin(&pin) {
             Ok(link) => FdLink::from(link),
@@ -37,6 +39,10 @@ impl Link {
             Err(source) => return Err(KernelError::Link { path: pin, source }),
         };
         let info = link.info().map_err(|source| KernelError::Link { path: pin.clone(), source })?;
+        if OpenLinks::read().are_severed(&link) {
+            let _ = fs::remove_file(&pin);
+            return Ok(None);
+        }
         Ok(Some((Self { pin, hook, link }, info.program_id())))
     }
 
@@ -96,10 +102,44 @@ impl Link {
         Ok(())
     }
 
+    /// Whether its interface is gone.
+    pub fn is_severed(&self, links: &OpenLinks) -> bool {
+        links.are_severed(&self.link)
+    }
+
     /// Removes the pin: what is attached is so only for as long as this value lives.
     pub fn unpin(&self) {
         let _ = fs::remove_file(&self.pin);
     }
+}
+
+/// Indices of the interfaces that links are on, by the links' numbers, of all that this process has open. `/proc` tells them with the descriptors; aya
+/// does not.
+pub struct OpenLinks(HashMap<u32, u32>);
+
+impl OpenLinks {
+    /// As it is now.
+    #[must_use]
+    pub fn read() -> Self {
+        let descriptors = fs::read_dir("/proc/self/fdinfo").into_iter().flatten().filter_map(Result::ok);
+        Self(descriptors.filter_map(|descriptor| told(&fs::read_to_string(descriptor.path()).ok()?)).collect())
+    }
+
+    /// The index of the interface that a link is on, if that is there.
+    pub(super) fn interface(&self, link: &FdLink) -> Option<u32> {
+        self.0.get(&link.info().ok()?.id()).copied().filter(|&index| index != 0)
+    }
+
+    /// What cannot be told is taken to be well.
+    fn are_severed(&self, link: &FdLink) -> bool {
+        link.info().is_ok_and(|info| self.0.get(&info.id()) == Some(&0))
+    }
+}
+
+/// The number of a link and the index of its interface, of what the kernel tells of a descriptor.
+fn told(text: &str) -> Option<(u32, u32)> {
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+    Some((field("link_id")?, field("ifindex")?))
 }
 
 /// By an interface's index, as names may change.

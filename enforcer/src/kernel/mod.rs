@@ -8,9 +8,10 @@ pub mod events;
 pub mod guard;
 pub mod hook;
 pub mod hosts;
-mod links;
+pub mod links;
 pub mod memory;
 pub mod object;
+pub mod others;
 pub mod pins;
 mod places;
 mod programs;
@@ -101,6 +102,16 @@ pub enum KernelError {
         hook: &'static str,
         /// The command that deletes it.
         delete: String,
+    },
+    /// Another enforcer is there.
+    #[error(
+        "{interface} has programs of another enforcer, which keeps them in {folder}: `enforcer detach --pins {folder}` takes them off", folder = folder.display()
+    )]
+    Another {
+        /// Interface.
+        interface: String,
+        /// The other's pins.
+        folder: PathBuf,
     },
     /// Another qdisc is where clsact is to be.
     #[error(

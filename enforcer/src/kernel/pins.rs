@@ -5,13 +5,14 @@
 //! | `links` | links, named `INDEX-HOOK-PROGRAM`: each keeps a program on an interface |
 //! | `filters` | marks of clsact's filters, which are no links: `INDEX-HOOK-PROGRAM-PRIORITY-HANDLE` |
 //! | `set-N` | programs and maps of a policy that was put in force as the Nth |
+//! | `netns-INODE` | the mark of the network namespace that the interfaces are in |
 //! | `state-ABI` | maps that outlive policies: what is remembered of connections, fragments and queries |
 
 use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, SystemTime},
@@ -27,14 +28,22 @@ use nix::{
     sys::statfs::{self, FsType},
 };
 
-use super::{clsact::Filter, shared};
+use super::{
+    clsact::{Filter, Place},
+    links::OpenLinks,
+    shared,
+};
 
+/// The usual one.
+pub const FOLDER: &str = "/sys/fs/bpf/enforcer";
 /// Where systemd, `bpftool` and others mount it.
 const USUAL: &str = "/sys/fs/bpf";
 /// The folder of links.
 const LINKS: &str = "links";
 /// Where filters' marks are.
 const FILTERS: &str = "filters";
+/// What the mark of a network namespace begins with.
+const NETNS: &str = "netns-";
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: FsType = FsType(0xcafe_4a11);
 
@@ -49,6 +58,16 @@ pub enum PinsError {
     /// Somebody else is there.
     #[error("another controller keeps its programs in {0}: stop it, or name another folder with --pins")]
     Taken(PathBuf),
+    /// They are about interfaces of another network namespace.
+    #[error(
+        "what is kept in {folder} is on interfaces of another network namespace, net:[{inode}]: run this there (`ip netns exec`, `nsenter --net`); if that namespace is gone, remove {folder}", folder = folder.display()
+    )]
+    Elsewhere {
+        /// The directory.
+        folder: PathBuf,
+        /// The namespace's number, as `/proc/PID/ns/net` shows it.
+        inode: String,
+    },
     /// A filter stays.
     #[error("cannot take the filter of {0} off its interface; see `tc filter`")]
     Filter(PathBuf, #[source] io::Error),
@@ -106,10 +125,28 @@ impl Pins {
         self.signed.elapsed().unwrap_or_default()
     }
 
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where links are.
     #[must_use]
     pub fn links(&self) -> PathBuf {
-        self.folder.join(LINKS)
+        Self::links_of(&self.folder)
+    }
+
+    /// The same in a folder that another controller may have.
+    #[must_use]
+    pub fn links_of(folder: &Path) -> PathBuf {
+        folder.join(LINKS)
+    }
+
+    /// Whether another folder is about interfaces of this network namespace.
+    #[must_use]
+    pub fn are_here_too(folder: &Path) -> bool {
+        own_netns().is_ok_and(|own| folder.join(format!("{NETNS}{own}")).exists())
     }
 
     /// Where filters' marks are; only made for the first one.
@@ -164,12 +201,48 @@ impl Pins {
         made.map(|()| number).map_err(|error| PinsError::Io(path, error))
     }
 
-    /// Indices of the interfaces that links and filters were made for.
+    /// Indices of the interfaces that programs are on.
     #[must_use]
     pub fn interfaces(&self) -> BTreeSet<u32> {
         let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
-        let links = pins.filter_map(|pin| pin.file_name().to_str()?.split_once('-')?.0.parse().ok());
-        links.chain(self.filters().iter().map(Filter::index)).collect()
+        let links: Vec<FdLink> = pins.filter_map(|pin| Some(PinnedLink::from_pin(pin.path()).ok()?.into())).collect();
+        let open = OpenLinks::read();
+        let links = links.iter().filter_map(|link| open.interface(link));
+        let is_there = |filter: &Filter| filter.place().is_ok_and(|place| place != Place::Gone);
+        links.chain(self.filters().into_iter().filter(is_there).map(|filter| filter.index())).collect()
+    }
+
+    /// Notes that they are in this process's network namespace.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn are_here(&self) -> Result<(), PinsError> {
+        let refused = |error| PinsError::Io(self.folder.clone(), error);
+        let own = self.folder.join(format!("{NETNS}{}", own_netns().map_err(refused)?));
+        self.netns()
+            .filter(|(_, path)| *path != own)
+            .try_for_each(|(_, path)| fs::remove_dir(path))
+            .map_err(refused)?;
+        match DirBuilder::new().mode(0o700).create(own) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(refused(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to go on if they are in another one: an interface's index is another interface's there.
+    ///
+    /// # Errors
+    /// If so, or if that cannot be told.
+    pub fn must_be_here(&self) -> Result<(), PinsError> {
+        let own = own_netns().map_err(|error| PinsError::Io(self.folder.clone(), error))?.to_string();
+        match self.netns().map(|(inode, _)| inode).find(|inode| *inode != own) {
+            Some(inode) => Err(PinsError::Elsewhere { folder: self.folder.clone(), inode }),
+            None => Ok(()),
+        }
+    }
+
+    fn netns(&self) -> impl Iterator<Item = (String, PathBuf)> {
+        self.entries(NETNS)
     }
 
     /// Numbers of the programs that links and filters have on interfaces.
@@ -186,7 +259,7 @@ impl Pins {
     /// Likewise: who is not root may not look.
     pub fn running_of(folder: &Path) -> Result<Vec<u32>, PinsError> {
         let refused = |error| PinsError::Io(folder.to_owned(), error);
-        let links = match fs::read_dir(folder.join(LINKS)) {
+        let links = match fs::read_dir(Self::links_of(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             links => links.and_then(Iterator::collect).map_err(refused)?,
         };
@@ -264,7 +337,7 @@ impl Pins {
         // What nobody holds goes some time after its pin, and what is held here when this ends.
         let pins = fs::read_dir(self.links()).into_iter().flatten().filter_map(Result::ok);
         let _links: Vec<PinnedLink> = pins.filter_map(|pin| PinnedLink::from_pin(pin.path()).ok()).collect();
-        let own = self.entries("set-").chain(self.entries("state-")).map(|(_, path)| path);
+        let own = self.entries("set-").chain(self.entries("state-")).chain(self.netns()).map(|(_, path)| path);
         let filters = Some(self.filters_folder()).filter(|folder| folder.exists());
         let removed = [self.links()].into_iter().chain(filters).chain(own).try_for_each(fs::remove_dir_all);
         removed.and_then(|()| fs::remove_dir(&self.folder)).map_err(|error| PinsError::Io(self.folder.clone(), error))
@@ -286,6 +359,11 @@ impl Drop for Pins {
             let _ = self.lock.set_modified(self.signed);
         }
     }
+}
+
+/// The number of this process's network namespace.
+fn own_netns() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/net")?.ino())
 }
 
 /// Filters that were made, by a folder that has their marks.

@@ -187,7 +187,12 @@ impl Lab {
 
     /// Lays the cable between the client and the gateway's `lan0`: at the start, or again after it was removed.
     pub fn connect_client(&self) -> Result<()> {
-        veth(&self.gateway, "lan0", &self.client, "eth0")?;
+        self.connect_client_as("lan0")
+    }
+
+    /// The same with more words for `ip link add` behind the name `lan0`, such as the index that it is to have.
+    pub fn connect_client_as(&self, lan: &str) -> Result<()> {
+        veth(&self.gateway, lan, &self.client, "eth0")?;
         numbered(&self.gateway, "lan0", 1)?;
         numbered(&self.client, "eth0", 2)?;
         self.client.run("ip route add default via 10.1.0.1")?;
@@ -244,6 +249,7 @@ fn veth(one: &Namespace, name: &str, other: &Namespace, other_name: &str) -> Res
         one.name(),
         other.name()
     ))?;
+    let name = name.split(' ').next().unwrap_or(name);
     for (side, name) in [(one, name), (other, other_name)] {
         side.run(&format!("ethtool -K {name} gro on tx off tso off gso off"))?;
     }

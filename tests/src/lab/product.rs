@@ -157,6 +157,16 @@ impl Enforcer {
         self.signal(libc::SIGHUP);
     }
 
+    /// Lets it do nothing until it is [woken](Self::wake).
+    pub fn halt(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn wake(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     fn terminate(&self) {
         self.signal(libc::SIGTERM);
     }

@@ -1,0 +1,112 @@
+//! `--fail closed`: what is forwarded while programs are not where they should be, by whose doing ever, and that nothing stays cut when they are back.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use enforcer_tests::lab::{
+    Lab, POLICY, binary,
+    names::wait,
+    probe::{self, Outcome::*},
+    product::Enforcer,
+    server::Servers,
+};
+
+const RUN: &str = "--lan lan0 --wan wan0 --fail closed";
+
+/// Whether a client's packets are judged: what is allowed passes, what is denied does not.
+fn is_judged(lab: &Lab) -> Result<bool> {
+    let [allowed, denied] = [443, 80].map(|port| probe::tcp(&lab.client, "17.1.2.3", port));
+    Ok((allowed?, denied?) == (Answered, Silence))
+}
+
+/// Removes the LAN's interface and makes it anew under the index that it had, which the kernel does not do by itself.
+fn make_anew(lab: &Lab) -> Result<()> {
+    let index = lab.gateway.output("cat /sys/class/net/lan0/ifindex")?;
+    lab.gateway.run("ip link del lan0")?;
+    lab.connect_client_as(&format!("lan0 index {}", index.trim()))
+}
+
+fn guards(lab: &Lab) -> Result<String> {
+    lab.gateway.output("nft --stateless list ruleset")
+}
+
+#[test]
+fn an_interface_that_is_made_anew_under_its_index_is_judged_again() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let open = format!("unlisted = \"allow\"\n{POLICY}");
+    let enforcer = Enforcer::start(&lab, &open, RUN)?;
+    // So that it hears of both at once.
+    enforcer.halt();
+    make_anew(&lab)?;
+    enforcer.wake();
+    wait("a judge on the new one", || is_judged(&lab))?;
+    assert!(enforcer.log()?.contains("lan0 is back"), "{}", enforcer.log()?);
+    enforcer.kill()?;
+    make_anew(&lab)?;
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    assert!(is_judged(&lab)?);
+    assert!(enforcer.log()?.contains("lan0 has come since"), "{}", enforcer.log()?);
+    enforcer.stop()
+}
+
+#[test]
+fn names_that_interfaces_take_from_each_other_leave_nothing_cut() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    lab.gateway.run("ip link add lan1 type veth peer name far1")?;
+    let enforcer = Enforcer::start(&lab, POLICY, &RUN.replace("lan0", "lan0 lan1"))?;
+    for command in ["set lan0 name lanx", "del lan1", "set lanx name lan0"] {
+        lab.gateway.run(&format!("ip link {command}"))?;
+        thread::sleep(Duration::from_millis(500));
+        // Which name it has now, if it has another.
+        let (renamed, status) = (!command.ends_with("lan0"), enforcer.ask("status")?);
+        assert_eq!(status.contains("lanx by"), renamed, "{status}");
+    }
+    wait("the way for clients", || is_judged(&lab))?;
+    enforcer.stop()
+}
+
+#[test]
+fn a_guard_that_others_empty_or_remove_is_put_back() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
+    let before = guards(&lab)?;
+    let table = before.split_whitespace().find(|word| word.starts_with("enforcer_guard")).context(before.clone())?;
+    for command in [format!("flush table inet {table}"), format!("delete table inet {table}"), "flush ruleset".into()] {
+        lab.gateway.run(&format!("nft {command}"))?;
+        assert_ne!(guards(&lab)?, before);
+        wait("the guard", || Ok(guards(&lab)? == before))?;
+    }
+    enforcer.stop()
+}
+
+#[test]
+fn enforcers_keep_out_of_each_others_way() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let mut crashed = Enforcer::start(&lab, POLICY, RUN)?;
+    crashed.crash()?;
+    let before = guards(&lab)?;
+    let (program, pins) = (binary("enforcer")?, lab.pins()?.with_file_name("other"));
+    let other = |words: &str| {
+        let socket = lab.path("other-socket");
+        let line = format!("{} {words} --pins {} --socket {}", program.display(), pins.display(), socket.display());
+        lab.gateway.output_of(&line)
+    };
+    assert!(other("detach")?.contains("nothing was attached"));
+    assert_eq!(guards(&lab)?, before);
+    // Of interfaces that the first one has.
+    let run = |words: &str| {
+        let (policy, state) = (lab.path("policy.toml"), lab.path("other-state"));
+        other(&format!("run --policy {} --state {} {words}", policy.display(), state.display()))
+    };
+    for words in ["--lan lan0", "--lan lan0 --xdp off", "--lan lan0 --wan wan0 --xdp off --tc clsact"] {
+        let said = run(words)?;
+        let advice = format!("enforcer detach --pins {}", lab.pins()?.display());
+        assert!(said.contains("programs of another enforcer") && said.contains(&advice), "{said}");
+    }
+    assert_eq!(guards(&lab)?, before);
+    assert!(is_judged(&lab)? && !fs::exists(&pins)?);
+    Enforcer::start_again(&lab, RUN)?.stop()
+}
