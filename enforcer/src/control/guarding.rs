@@ -88,17 +88,18 @@ impl Controller {
         if kept.removed {
             return;
         }
-        if looks && kept.installed.as_ref().is_some_and(|rules| !self.guard.guard.has(rules)) {
-            tracing::warn!("others have removed rules of --fail closed from nftables: they are put back");
-            kept.installed = None;
-        }
         let rules = {
             let state = self.state();
             let roles = state.hooks.roles();
             hooks::guard(&self.options, &state.facts, |index| roles.has(index))
         };
         let installed = rules.and_then(|rules| {
-            if kept.installed.as_ref() != Some(&rules) {
+            let is_known = kept.installed.as_ref() == Some(&rules);
+            let is_lost = is_known && looks && !self.guard.guard.has(&rules);
+            if is_lost {
+                tracing::warn!("others have removed rules of --fail closed from nftables: they are put back");
+            }
+            if is_lost || !is_known {
                 // What it was cannot be taken for granted if this fails.
                 kept.installed = None;
                 rules.install()?;
