@@ -15,6 +15,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use enforcer_tests::lab::{
     Lab, Plan,
     flood::{FLOWS, Flood, Tally},
+    names::wait,
     probe::{self, Outcome::*},
     product::Enforcer,
     server::Servers,
@@ -104,8 +105,14 @@ fn an_interface_that_is_made_again_forwards_nothing_unjudged_where_it_fails_clos
         flood.stop()
     };
     let tally = again()?;
+    assert_eq!(tally.leaked, 0, "{tally:?}");
+    // A question for a neighbour that is lost meanwhile is asked again a second later.
+    wait("all that is allowed to pass", || {
+        let flood = Flood::start(&lab, &FLOWS)?;
+        thread::sleep(Duration::from_millis(100));
+        Ok(flood.stop()?.lost == 0)
+    })?;
     let log = enforcer.log()?;
-    assert!(tally.leaked == 0 && tally.lost < tally.sent / 4, "{tally:?}\n{log}");
     println!("{}", log.lines().find(|line| line.contains("lan0 is back")).with_context(|| log.clone())?);
     enforcer.stop()?;
     let Tally { sent, lost, leaked } = again()?;

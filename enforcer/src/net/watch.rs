@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -30,9 +30,9 @@ use super::facts::{Address, Facts, Interface, Route};
 const SILENCE: Duration = Duration::from_millis(200);
 /// but no later than this: where routes flap all the time there is no silence.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Links that come and go are not left until then, so many times at once,
+/// Links and addresses that come and go are not left until then, so many times at once,
 const AT_ONCE: u32 = 20;
-/// and then one time in this: whoever makes and removes links in a loop does not keep the controller busy.
+/// and then one time in this: whoever makes and removes them in a loop does not keep the controller busy.
 const PACE: Duration = Duration::from_millis(100);
 /// Read again even if nothing was heard: a socket that overflowed has lost messages.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -46,8 +46,9 @@ const DUMP: Duration = Duration::from_secs(30);
 /// If netlink refuses, or does not answer.
 pub async fn read() -> Result<Facts, rtnetlink::Error> {
     asked(async |handle| {
-        let mut facts = Facts { interfaces: interfaces(&handle).await?, ..Facts::default() };
-        dump(&handle, &mut facts).await?;
+        let (interfaces, addresses) = (interfaces(&handle).await?, addresses(&handle).await?);
+        let mut facts = Facts { interfaces, addresses, ..Facts::default() };
+        routes(&handle, &mut facts).await?;
         Ok(facts)
     })
     .await
@@ -71,7 +72,7 @@ pub struct Told {
     pub since: Instant,
 }
 
-/// Keeps the facts current in the channel; a link that has come or gone is told of at once. Ends when nobody listens any more, or when the socket for notifications is gone and a new one is needed.
+/// Keeps the facts current in the channel; a link or an address that has come or gone is told of at once. Ends when nobody listens any more, or when the socket for notifications is gone and a new one is needed.
 ///
 /// # Errors
 /// If netlink refuses at the start. Facts that cannot be read later are told, and read again at the next change or after a minute.
@@ -96,12 +97,12 @@ pub fn follow(current: &watch::Sender<Told>) -> Result<impl Future<Output = ()>,
     })
 }
 
-/// Links are read beside everything else, which takes seconds where there are many routes.
+/// Links and addresses are read beside routes, which takes seconds where there are many.
 struct Follower<'a> {
     current: &'a watch::Sender<Told>,
     /// A message of whatever kind has come.
     heard: Notify,
-    /// How often links alone were read.
+    /// How often all but routes was read.
     links: Cell<u64>,
 }
 
@@ -116,6 +117,7 @@ impl Follower<'_> {
                     // Those that were read meanwhile are newer.
                     if links != self.links.get() {
                         facts.interfaces.clone_from(&known.interfaces);
+                        facts.addresses.clone_from(&known.addresses);
                     }
                     let changed = *known != facts;
                     *known = facts;
@@ -131,10 +133,11 @@ impl Follower<'_> {
         }
     }
 
-    /// Reads links when a message says something new of one; until there are no messages any more.
+    /// Reads links and addresses when a message says something new of one; until there are no messages any more.
     async fn links<A>(&self, mut messages: impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, A)> + Unpin) {
         let mut news: Option<Instant> = None;
-        let mut due = Instant::now();
+        let longest = |now: Instant| now.checked_sub(PACE * AT_ONCE);
+        let mut due = longest(Instant::now()).unwrap_or_else(Instant::now);
         loop {
             tokio::select! {
                 message = messages.next() => {
@@ -146,17 +149,21 @@ impl Follower<'_> {
                 }
                 () = time::sleep_until(due.into()), if news.is_some() => {
                     let (now, since) = (Instant::now(), news.take());
-                    due = now.checked_sub(PACE * AT_ONCE).map_or(due, |longest| due.max(longest)) + PACE;
-                    match asked(async |handle| interfaces(&handle).await).await {
-                        Ok(interfaces) => {
+                    due = longest(now).map_or(due, |longest| due.max(longest)) + PACE;
+                    let read = asked(async |handle| Ok((interfaces(&handle).await?, addresses(&handle).await?)));
+                    match read.await {
+                        Ok((interfaces, addresses)) => {
                             self.links.set(self.links.get() + 1);
                             self.tell(since.unwrap_or(now), |known| {
-                                let changed = known.interfaces != interfaces;
-                                known.interfaces = interfaces;
+                                let changed = known.interfaces != interfaces || known.addresses != addresses;
+                                let are_here: HashSet<u32> = interfaces.iter().map(|interface| interface.index).collect();
+                                // With an interface its routes have gone.
+                                known.routes.retain(|route| are_here.contains(&route.interface));
+                                (known.interfaces, known.addresses) = (interfaces, addresses);
                                 changed
                             });
                         }
-                        Err(error) => tracing::error!("cannot read interfaces: {error}"),
+                        Err(error) => tracing::error!("cannot read interfaces and addresses: {error}"),
                     }
                 }
             }
@@ -175,8 +182,8 @@ impl Follower<'_> {
     }
 }
 
-/// Whether a message is of a link that is not known, by that name or in that bridge, or of one that is no more; or whether messages were lost. Of the rest
-/// there is no end: carriers that come and go, and what programs do that are attached.
+/// Whether a message is of a link that is not known, by that name or in that bridge, of an address that is not known, or of one that is no more; or whether
+/// messages were lost. Of the rest there is no end: carriers that come and go, what programs do that are attached, addresses that are used for longer.
 fn is_news(known: &Facts, payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     match payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if is_of_link(link) => {
@@ -185,6 +192,12 @@ fn is_news(known: &Facts, payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) if is_of_link(link) => {
             known.indexed(link.header.index).is_some()
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(told)) => {
+            address(told).is_some_and(|told| !known.addresses.contains(&told))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(told)) => {
+            address(told).is_some_and(|told| known.addresses.contains(&told))
         }
         NetlinkPayload::Overrun(_) => true,
         _ => false,
@@ -210,12 +223,13 @@ async fn interfaces(handle: &Handle) -> Result<Vec<Interface>, rtnetlink::Error>
     Ok(interfaces.into_values().collect())
 }
 
-/// Addresses and routes.
-async fn dump(handle: &Handle, facts: &mut Facts) -> Result<(), rtnetlink::Error> {
-    let mut addresses = handle.address().get().execute();
-    while let Some(message) = addresses.try_next().await? {
-        facts.addresses.extend(address(&message));
-    }
+async fn addresses(handle: &Handle) -> Result<Vec<Address>, rtnetlink::Error> {
+    let addresses = handle.address().get().execute();
+    addresses.try_filter_map(async |message| Ok(address(&message))).try_collect().await
+}
+
+/// Routes, and what is the gateway's own by them.
+async fn routes(handle: &Handle, facts: &mut Facts) -> Result<(), rtnetlink::Error> {
     for message in [
         RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
         RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
@@ -335,11 +349,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_of_a_link_is_news() {
+    fn only_what_is_new_of_a_link_or_an_address_is_news() {
         let interface =
             |index, name: &str, master| Interface { index, name: name.into(), master, ..Interface::default() };
         let interfaces = vec![interface(2, "lan0", None), interface(3, "port0", Some(4))];
-        let known = Facts { interfaces, ..Facts::default() };
+        let own = |last| {
+            let mut message = AddressMessage::default();
+            (message.header.index, message.header.prefix_len) = (2, 24);
+            message.attributes.push(AddressAttribute::Address([10, 1, 0, last].into()));
+            message
+        };
+        let known = Facts { interfaces, addresses: address(&own(1)).into_iter().collect(), ..Facts::default() };
         let come = |link| is_news(&known, &NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)));
         let gone = |link| is_news(&known, &NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)));
         assert!(come(link(5, "lan1", &[])), "it has come");
@@ -348,6 +368,11 @@ mod tests {
         assert!(come(link(3, "port0", &[])), "it is a port no more");
         assert!(gone(link(2, "lan0", &[])), "it is gone");
         assert!(is_news(&known, &NetlinkPayload::Overrun(Vec::new())), "messages were lost");
+        let addressed = |message| is_news(&known, &NetlinkPayload::InnerMessage(message));
+        assert!(addressed(RouteNetlinkMessage::NewAddress(own(2))), "it has come");
+        assert!(addressed(RouteNetlinkMessage::DelAddress(own(1))), "it is gone");
+        assert!(!addressed(RouteNetlinkMessage::NewAddress(own(1))), "it is valid for longer");
+        assert!(!addressed(RouteNetlinkMessage::DelAddress(own(2))), "it never was");
         assert!(!come(link(2, "lan0", &[LinkAttribute::Carrier(0)])), "its cable");
         assert!(!come(link(3, "port0", &[LinkAttribute::Controller(4)])), "nothing");
         assert!(!gone(link(5, "lan1", &[])), "it never was");
