@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     setup::install()?;
     match command {
-        Command::Setup => setup::install_for_tests(),
+        Command::Setup => setup::install_for_tests().and_then(|()| setup::install_for_kernels()),
         Command::Demo => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("demo")?, &[])

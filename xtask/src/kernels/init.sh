@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The guest's first process: what the lab expects of a machine, then the tests, one word of how they ended, and off.
 /bin/busybox --install -s /bin
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0 ENFORCER_EMULATED=1
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

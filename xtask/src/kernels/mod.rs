@@ -77,6 +77,7 @@ fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
 fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
     let output = Command::new(cargo_path())
         .args(["test", "--release", "--package", "enforcer-tests", "--no-run"])
+        .args(core::TESTS.iter().flat_map(|(name, _)| ["--test", name]))
         .output()
         .context("cannot run cargo")?;
     let told = String::from_utf8_lossy(&output.stderr);
