@@ -2,6 +2,7 @@
 
 use crate::{
     abi::{NET_WORDS, NODE_WORDS, Net, PolicyId, Verdict, Words6, place},
+    bounded::bounded,
     classify,
     maps::{self, Maps, Tries},
 };
@@ -45,7 +46,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn place(self, _: &impl Maps, net: &Net, _: u32) -> Option<u32> {
-        classify::walk4(maps::cell(&net.place4[self.root()]), self, &NetTries(net))
+        classify::walk4(maps::cell(&net.place4[bounded::<0xffff>(self.root())]), self, &NetTries(net))
     }
 
     #[inline(always)]
@@ -75,7 +76,7 @@ impl Address for Words6 {
 
     #[inline(always)]
     fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32> {
-        let found = classify::walk6(maps::cell(&net.place6[self.root()]), &self, &NetTries(net))?;
+        let found = classify::walk6(maps::cell(&net.place6[bounded::<0xffff>(self.root())]), &self, &NetTries(net))?;
         if found & below == 0 {
             let bit = host_bit(&self);
             if found & place::HOSTS_BELOW == 0 || maps::cell(&net.hosts6[bit >> 5]) >> (bit & 31) & 1 == 0 {
@@ -104,7 +105,7 @@ struct NetTries<'a>(&'a Net);
 impl Tries for NetTries<'_> {
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u32> {
-        Some(maps::cell(&self.0.words[index as usize & (NET_WORDS - 1)]))
+        Some(maps::cell(&self.0.words[bounded::<{ NET_WORDS - 1 }>(index as usize)]))
     }
 
     #[inline(always)]

@@ -5,6 +5,9 @@
 /// The verifier follows every path with what it learned on it. Where paths meet again (a loop's next round, the end of the parser) values that
 /// differ only in what is known of them keep the paths apart, and their number multiplies. A mask that no real value exceeds makes
 /// them equal; the compiler would remove a plain one.
+///
+/// And the verifier of Linux 6.1 forgets what it knew of a value at a byte swap, and at an OR with what it does not know: an index that is made so
+/// is bounded right before its use.
 #[inline(always)]
 #[must_use]
 pub fn bounded<const MASK: usize>(mut value: usize) -> usize {

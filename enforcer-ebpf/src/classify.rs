@@ -5,6 +5,7 @@ use crate::{
         Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS, Verdict, Words6,
         cell::{BLOCK, HOSTS, LONG, NODE, VALUE},
     },
+    bounded::bounded,
     hosts::{self, Found},
     maps::{self, Maps, PolicyTries, Tries},
 };
@@ -127,7 +128,7 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
 fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -> Option<Verdict> {
     let word = |index| maps::word(maps, root, index);
     let row = class * ROW_UNIT;
-    let port = u32::from(root.ports[port as usize & (PORT_CELLS - 1)]);
+    let port = u32::from(root.ports[bounded::<{ PORT_CELLS - 1 }>(port as usize)]);
     let mut table = word(row)?;
     if maps::cell(&root.layout.source_classes) > 1 {
         table = word(table + maps::cell(&root.layout.moment) + source)?;

@@ -18,6 +18,7 @@ use enforcer_tests::lab::{
     names::wait,
     probe::{self, Outcome::*},
     product::Enforcer,
+    rounds,
     server::Servers,
 };
 
@@ -37,7 +38,7 @@ fn enforcement_goes_on_when_the_controller_is_stopped_or_killed_and_started_agai
     let mut enforcer = Enforcer::start(&lab, &policy(""), RUN)?;
     let flood = Flood::start(&lab, &FLOWS)?;
     let mut before = 0;
-    for round in 0..20 {
+    for round in 0..rounds(20) {
         if round % 4 == 3 {
             enforcer.stop()?;
         } else {
@@ -62,7 +63,7 @@ fn a_policy_is_exchanged_without_a_wrong_verdict() -> Result<()> {
     let enforcer = Enforcer::start(&lab, &policy(""), RUN)?;
     let flood = Flood::start(&lab, &FLOWS)?;
     let mut before = 0;
-    for round in 0..50 {
+    for round in 0..rounds(50) {
         let extra = format!("[[rule]]\nname = \"round-{round}\"\naction = \"drop\"\nfrom = [\"192.0.2.{round}\"]\n");
         lab.file("policy.toml", &policy(&extra))?;
         enforcer.hang_up();

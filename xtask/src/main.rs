@@ -1,6 +1,7 @@
 //! What a contributor types: `cargo xtask setup | test | demo | bench | fuzz | package | lint`. CI types the same.
 
 mod fuzz;
+mod kernels;
 mod lint;
 mod package;
 mod run;
@@ -29,6 +30,9 @@ enum Command {
     Demo,
     /// Run every test: unit, property and lab
     Test {
+        /// Instead, the lab's core on other kernels, in virtual machines: on all that Debian serves here, or on those that are named
+        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+        kernels: Option<String>,
         /// Passed on to the test programs: a part of a test's name, for example
         arguments: Vec<String>,
     },
@@ -79,12 +83,13 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     setup::install()?;
     match command {
-        Command::Setup => setup::install_for_tests(),
+        Command::Setup => setup::install_for_tests().and_then(|()| setup::install_for_kernels()),
         Command::Demo => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("demo")?, &[])
         }
-        Command::Test { arguments } => test(&arguments),
+        Command::Test { kernels: Some(names), .. } => kernels::test(&names),
+        Command::Test { arguments, .. } => test(&arguments),
         Command::Bench { arguments } => {
             cargo(&["build", "--quiet", "--release", "--workspace"])?;
             as_root(&run::built("bench")?, &arguments)

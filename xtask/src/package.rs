@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::run::{self, cargo, cargo_path, has, run};
-
-/// The repository's root.
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use crate::run::{self, ROOT, cargo, cargo_path, has, run};
 
 /// Where shells look for completions, below `/usr/share`, by what the product calls them.
 const SHELLS: [(&str, &str); 3] = [

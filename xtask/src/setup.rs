@@ -38,6 +38,14 @@ const TOOLS: &[(&str, &str)] = &[
     ("man", "man-db"),
 ];
 
+/// Programs that kernels are unpacked and booted with, likewise.
+const KERNELS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("xz", "xz-utils"),
+    ("dpkg-deb", "dpkg"),
+];
+
 /// Captures of real traffic that a test replays, and the Debian package that ships them.
 const CAPTURES: (&str, &str) = ("/usr/share/doc/python3-dpkt/examples/data", "python3-dpkt");
 
@@ -82,6 +90,15 @@ pub fn install_for_tests() -> Result<()> {
         apt(&[package], "a test replays the captures in its documentation")?;
     }
     tools::install()
+}
+
+/// Installs what booting kernels takes.
+pub fn install_for_kernels() -> Result<()> {
+    let missing: Vec<&str> = KERNELS.iter().filter(|(tool, _)| !has(tool)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        apt(&missing, "kernels boot in a virtual machine, from a file system of these")?;
+    }
+    Ok(())
 }
 
 /// Installs what is not there yet.

@@ -25,16 +25,21 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+/// The oldest kernel that the programs are tested on.
+pub const OLDEST: (u32, u32) = (6, 1);
+
 /// What the kernel, or the way to it, refused.
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// The object could not be loaded.
     #[error(
-        "cannot load the eBPF object (kernel 6.6 or newer and root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, are needed)"
+        "cannot load the eBPF object (kernel {}.{} or newer and root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, are needed)",
+        OLDEST.0,
+        OLDEST.1
     )]
     Load(#[source] aya::EbpfError),
     /// A program was refused, usually by the verifier.
-    #[error("the kernel refused program {program}")]
+    #[error("the kernel refused program {program} (kernel {}.{} or newer is needed)", OLDEST.0, OLDEST.1)]
     Program {
         /// Its name.
         program: String,

@@ -281,6 +281,11 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no tools/{name} above {}: run `cargo xtask setup` first", own.display()))
 }
 
+/// How often a test repeats what takes a start or a policy, which programs are verified for: less in a machine without hardware's help, where that takes ten times as long.
+pub fn rounds(usual: u32) -> u32 {
+    if std::env::var_os("ENFORCER_EMULATED").is_some() { usual.div_ceil(20) } else { usual }
+}
+
 /// The repository's root.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::facts::{Facts, Interface, Program};
+use crate::kernel::OLDEST;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -44,9 +45,6 @@ const OWN: [&str; 8] = [
 
 /// Capabilities that `enforcer run` needs, with their bits.
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
-
-/// 6.1 refuses the programs: its verifier forgets the bounds of numbers whose bytes are swapped, and of halves that are put together.
-const OLDEST: (u32, u32) = (6, 6);
 
 /// Bits of the kernel's `xdp-act`: what programs need at least, and frames in several buffers.
 const XDP_BASIC: u64 = 1;
@@ -94,8 +92,8 @@ fn kernel(facts: &Facts, report: &mut Report) {
     let mut numbers = facts.kernel.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version < OLDEST {
-        let help = "install a kernel from 6.6 on; Debian 12 has one in its backports";
-        report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(help));
+        let help = format!("install a kernel from {}.{} on, as Debian 12 has it", OLDEST.0, OLDEST.1);
+        report.add(Level::Problem, format!("{} is too old", facts.kernel), Some(&help));
     } else {
         match facts.tcx {
             Some(true) => report.ok(format!("{} has TCX, ring buffers and BPF links for XDP", facts.kernel)),
@@ -114,7 +112,7 @@ fn kernel(facts: &Facts, report: &mut Report) {
         true => report.ok("tells its types (BTF)"),
         false => report.add(
             Level::Warning,
-            "tells no types (BTF)",
+            "tells no types (BTF): enforcer does without, tools that look into it do not",
             Some("take a kernel with CONFIG_DEBUG_INFO_BTF, as distributions' are"),
         ),
     }

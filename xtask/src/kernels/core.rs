@@ -1,0 +1,29 @@
+//! The lab's core: what shows of a kernel that the product works on it.
+
+use std::fmt::Write as _;
+
+/// Test programs, and those of their tests that are run, by parts of their names; all, if none is listed.
+pub const TESTS: &[(&str, &[&str])] = &[
+    ("kernels", &[]),
+    ("shapes", &[]),
+    (
+        "interfaces",
+        &["generic_xdp_judges_clients", "jumbo_frames_are_judged", "made_again_is_judged", "native_xdp_judges_clients"],
+    ),
+    ("clsact", &["are_judged"]),
+    ("lifecycle", &["a_policy_is_exchanged", "enforcement_goes_on"]),
+    ("traffic", &["counters_are_exact", "replies_pass"]),
+    ("reject", &["by_xdp"]),
+    ("events", &["tc_tells"]),
+    ("snoop", &["behind_a_nic"]),
+];
+
+/// A shell script that runs them one by one, and leaves in `failed` how many programs have failed.
+pub fn script() -> String {
+    let mut script = "cd /tests\nfailed=0\n".to_owned();
+    for (name, parts) in TESTS {
+        let parts = parts.join(" ");
+        let _ = writeln!(script, "deps/{name} --test-threads=1 --show-output {parts} || failed=$((failed + 1))");
+    }
+    script
+}

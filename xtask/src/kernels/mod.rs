@@ -1,0 +1,110 @@
+//! The lab's core on kernels that routers have, each in a virtual machine.
+
+mod core;
+mod guest;
+mod images;
+mod root;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    run::{built, cargo, cargo_path, target_directory},
+    setup,
+};
+use images::Served;
+use root::Root;
+
+/// Runs the lab's core on the kernels that are named, or on all that are served.
+pub fn test(names: &str) -> Result<()> {
+    setup::install_for_kernels()?;
+    let kernels = chosen(images::served()?, names)?;
+    cargo(&["build", "--release", "--workspace"])?;
+    let folder = Path::new(&target_directory()?).join("kernels");
+    fs::create_dir_all(&folder)?;
+    let root = Root::new(folder.join("root"))?;
+    root.add(Path::new(&built("enforcer")?), Path::new("tests/enforcer"))?;
+    let programs = test_programs()?;
+    for (name, _) in core::TESTS {
+        let program = programs.get(*name).with_context(|| format!("cargo has built no test {name}"))?;
+        root.add(program, &Path::new("tests/deps").join(name))?;
+    }
+    let (mut costs, mut failed) = (table::Costs::default(), Vec::new());
+    for kernel in &kernels {
+        let start = Instant::now();
+        let image = images::fetch(kernel, &folder)?;
+        let archive = folder.join("initramfs");
+        root.pack(&image, &core::script(), &archive)?;
+        println!("kernels: {} boots", kernel.name);
+        let log = folder.join(format!("{}.log", kernel.name));
+        let ended = guest::boot(&image, &archive, &log, |line| println!("{}: {line}", kernel.name));
+        let told = ended.with_context(|| format!("{} ({})", kernel.name, log.display()))?;
+        costs.take(&kernel.name, &told.lines);
+        let passed = told.lines.iter().filter(|line| line.starts_with("test ") && line.ends_with(" ok")).count();
+        println!("kernels: {}: {passed} tests passed in {} s", kernel.name, start.elapsed().as_secs());
+        if told.failed > 0 {
+            failed.push(kernel.name.as_str());
+        }
+    }
+    println!("{costs}");
+    if !failed.is_empty() {
+        bail!("tests failed on {}: their words are above, and in {}", failed.join(", "), folder.display());
+    }
+    Ok(())
+}
+
+fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
+    let known: Vec<&str> = served.iter().map(|kernel| kernel.name.as_str()).collect();
+    let wanted: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {
+        bail!("apt knows no kernel {unknown}; it knows {}", known.join(", "));
+    }
+    if known.is_empty() {
+        bail!("apt knows no kernel: Debian serves them");
+    }
+    Ok(served.into_iter().filter(|kernel| wanted.is_empty() || wanted.contains(&kernel.name.as_str())).collect())
+}
+
+/// Test programs by name, as cargo tells where it has built them.
+fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
+    let output = Command::new(cargo_path())
+        .args(["test", "--release", "--package", "enforcer-tests", "--no-run"])
+        .args(core::TESTS.iter().flat_map(|(name, _)| ["--test", name]))
+        .output()
+        .context("cannot run cargo")?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("the tests do not build:\n{told}");
+    }
+    Ok(programs_of(&told))
+}
+
+fn programs_of(told: &str) -> BTreeMap<String, PathBuf> {
+    let program = |line: &str| {
+        let (source, path) = line.trim().strip_prefix("Executable tests/")?.split_once(".rs (")?;
+        Some((source.to_owned(), PathBuf::from(path.strip_suffix(')')?)))
+    };
+    told.lines().filter_map(program).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_in_what_cargo_says() {
+        let told = "    Finished `release` profile [optimized] target(s) in 0.20s\n  \
+                    Executable tests/clsact.rs (target/release/deps/clsact-d8f2)\n  \
+                    Executable unittests src/main.rs (target/release/deps/xtask-1b)\n";
+        let expected = [("clsact".to_owned(), PathBuf::from("target/release/deps/clsact-d8f2"))];
+        assert_eq!(programs_of(told), expected.into());
+    }
+}
