@@ -13,6 +13,7 @@ pub mod diff;
 pub mod dns;
 pub mod events;
 pub mod explain;
+pub mod export;
 pub mod flows;
 pub mod kernel;
 pub mod moments;
