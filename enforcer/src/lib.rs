@@ -15,6 +15,7 @@ pub mod events;
 pub mod explain;
 pub mod export;
 pub mod flows;
+pub mod import;
 pub mod kernel;
 pub mod moments;
 pub mod names;

@@ -12,6 +12,7 @@ mod explain;
 mod export;
 mod fmt;
 mod history;
+mod import;
 mod man;
 mod names;
 mod openapi;
@@ -102,6 +103,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Write a policy in the words of other programs: firewalls, proxies, DNS servers
     Export(export::Arguments),
+    /// Make a catalogue of other programs' hosts and ports
+    Import(import::Arguments),
     /// List the services that policies may name, or show one
     Services(services::Arguments),
     /// Show where the running controller is attached, and its policy
@@ -174,6 +177,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Names(arguments) => names::run(&arguments),
