@@ -43,7 +43,8 @@ pub fn nftables(policy: &Policy, interfaces: &Interfaces) -> Result<Export, Refu
     let warnings = warnings(policy, interfaces);
     let about = [
         "What clients may reach, written by `enforcer export nftables`: load it with `nft -f FILE`, again for each change.",
-        "What goes to the gateway itself, or from client to client, is not judged here.",
+        "What goes to the gateway itself, or from client to client, is not judged here. Of IPv6 packets with an authentication header behind another",
+        "extension header, nftables sees what is in them, where the enforcer sees the authentication header alone.",
     ];
     let lans: Vec<String> = interfaces.lans.iter().map(|name| format!("{name:?}")).collect();
     let wans: Vec<String> = interfaces.wans.iter().map(|name| format!("{name:?}")).collect();
