@@ -34,6 +34,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("lintian", "lintian"),
     ("mmdebstrap", "mmdebstrap"),
+    ("squid", "squid"),
+    ("duk", "duktape"),
+    ("python3", "python3"),
     ("tmux", "tmux"),
     ("man", "man-db"),
 ];

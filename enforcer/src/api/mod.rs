@@ -4,6 +4,7 @@ pub mod client;
 mod connections;
 mod hosts;
 mod metrics;
+pub mod pac;
 pub mod policies;
 mod problem;
 pub mod routes;

@@ -27,7 +27,7 @@ const LARGEST_POLICY: usize = 64 << 20;
 /// Connections of the socket's clients: one process may have all, as long as no other wants any.
 const LOCAL: Limits = Limits { all: 128, of_peer: usize::MAX, largest_policy: LARGEST_POLICY };
 /// Connections over TCP.
-const REMOTE: Limits = Limits { all: 64, of_peer: 16, largest_policy: 0 };
+pub const REMOTE: Limits = Limits { all: 64, of_peer: 16, largest_policy: 0 };
 
 /// Where the API is served.
 pub struct Server {
@@ -90,7 +90,7 @@ fn process(stream: &UnixStream) -> Peer {
 }
 
 /// An address, or the /64 that it is of.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

@@ -25,6 +25,12 @@ impl Pattern {
         self.wildcard
     }
 
+    /// Its name, or the one that the names are below of.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.name
+    }
+
     /// Its labels from the top-level domain down, without the asterisk.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.name.rsplit('.')

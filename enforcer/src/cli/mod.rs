@@ -9,8 +9,10 @@ mod diff;
 mod doctor;
 mod events;
 mod explain;
+mod export;
 mod fmt;
 mod history;
+mod import;
 mod man;
 mod names;
 mod openapi;
@@ -76,7 +78,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Put a policy in force until interrupted
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Put another policy in force, without a wrong verdict in between
     Apply(apply::Arguments),
     /// Let a policy that was applied with --confirm stay
@@ -99,6 +101,10 @@ enum Command {
     Diff(diff::Arguments),
     /// Say what would happen to a packet, and why
     Explain(explain::Arguments),
+    /// Write a policy in the words of other programs: firewalls, proxies, DNS servers
+    Export(export::Arguments),
+    /// Make a catalogue of other programs' hosts and ports
+    Import(import::Arguments),
     /// List the services that policies may name, or show one
     Services(services::Arguments),
     /// Show where the running controller is attached, and its policy
@@ -158,7 +164,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(*arguments),
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Confirm(arguments) => history::confirm(&arguments),
         Command::Rollback(arguments) => history::roll_back(&arguments),
@@ -170,6 +176,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Openapi => openapi::run(),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Services(arguments) => services::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Names(arguments) => names::run(&arguments),

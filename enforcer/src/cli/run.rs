@@ -76,6 +76,9 @@ pub struct Arguments {
     /// Serve Prometheus metrics, and what else is safe to tell a network, over TCP on this address, such as 127.0.0.1:9100; may be repeated
     #[arg(long = "metrics-listen", value_name = "ADDR:PORT")]
     metrics_listen: Vec<SocketAddr>,
+    /// Serve the PAC file of the policy's proxies over HTTP on this address, as /proxy.pac and /wpad.dat; may be repeated
+    #[arg(long = "pac-listen", value_name = "ADDR:PORT")]
+    pac_listen: Vec<SocketAddr>,
     /// A name that requests over TCP may ask for, such as gateway.example; by address they may always; may be repeated
     #[arg(long = "metrics-host", value_name = "NAME", requires = "metrics_listen")]
     metrics_hosts: Vec<Name>,
@@ -125,6 +128,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         socket: arguments.socket.socket,
         socket_group: arguments.socket_group,
         metrics_listen: arguments.metrics_listen,
+        pac_listen: arguments.pac_listen,
         metrics_hosts: arguments.metrics_hosts,
     };
     // A second or two in which nothing else is said.

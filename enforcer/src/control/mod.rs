@@ -8,6 +8,7 @@ mod hooks;
 mod inforce;
 mod learning;
 mod options;
+mod pac;
 mod predecessor;
 mod record;
 mod reload;
@@ -32,7 +33,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{server::Server as Api, source::Source},
+    api::{pac::PacServer, server::Server as Api, source::Source},
     dns::forwarder::{Forwarder, upstream::Upstreams},
     kernel::{
         clsact::{Filter, Place},
@@ -69,6 +70,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen, &options.metrics_hosts).await?;
+    let pac = PacServer::bind(&options.pac_listen).await?;
     let Begun { controller, facts, store, events, diagnostics, answers } = start::begin(options).await?;
     let in_force = controller.in_force();
     start::keep_current(options, &controller.history, &in_force);
@@ -94,6 +96,10 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.end_names() => {}
         result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
+        () = pac.serve({
+            let controller = Arc::clone(&controller);
+            Arc::new(move || controller.pac())
+        }) => {}
         () = api.serve(Arc::clone(&controller) as Arc<dyn Source>) => {}
         // Where everything else waits, too.
         () = notify::watchdog(|| drop(controller.state())) => {}
@@ -164,6 +170,7 @@ struct Controller {
     /// How much of what was learned is noted.
     noted: watch::Sender<u64>,
     snooping: Option<Snooping>,
+    pac: pac::Made,
 }
 
 impl Controller {

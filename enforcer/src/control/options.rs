@@ -69,6 +69,8 @@ pub struct Options {
     pub socket_group: Option<Gid>,
     /// Where metrics, and what else is safe to tell, are served over TCP.
     pub metrics_listen: Vec<SocketAddr>,
+    /// Where the policy's PAC file is served.
+    pub pac_listen: Vec<SocketAddr>,
     /// Names that requests over TCP may be for, beside addresses.
     pub metrics_hosts: Vec<Name>,
 }

@@ -138,6 +138,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         forwarder: OnceLock::new(),
         fresh: Notify::new(),
         noted: watch::Sender::new(0),
+        pac: Default::default(),
         snooping: outcomes.map(|outcomes| Snooping::new(options.dns_snoop.clone(), outcomes)),
     });
     let attached = || -> Result<_> {

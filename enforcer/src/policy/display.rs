@@ -22,9 +22,10 @@ impl Display for Service {
     }
 }
 
-impl Display for Schedule {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "[[schedule]]\nname = \"{}\"\nzone = \"{}\"", self.name, self.zone)?;
+impl Schedule {
+    /// Its times, as a file has them: `mon 08:00-13:00`.
+    #[must_use]
+    pub fn spans(&self) -> Vec<String> {
         let mut times = Vec::new();
         for (day, name) in (0..).zip(DAYS) {
             let (midnight, next) = (day * DAY, (day + 1) * DAY);
@@ -36,7 +37,14 @@ impl Display for Schedule {
                 }
             }
         }
-        list(f, "times", &times)
+        times
+    }
+}
+
+impl Display for Schedule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[schedule]]\nname = \"{}\"\nzone = \"{}\"", self.name, self.zone)?;
+        list(f, "times", &self.spans())
     }
 }
 

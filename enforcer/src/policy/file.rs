@@ -11,6 +11,7 @@ use super::{
     includes::{self, File},
     keys,
     model::{Action, Dns, NameTimes, Policy, Rules, Schedule, Service, ServiceId, Timeouts},
+    proxies::Parts,
     reader::Reader,
     rules::{INBOUND, LAN, ROUTER},
     source::{FileError, Source},
@@ -68,6 +69,8 @@ pub(super) struct PolicyReader<'a> {
     pub defined: Vec<Service>,
     /// A catalogue's service may be several here.
     pub services: HashMap<String, Vec<ServiceId>>,
+    /// What of them works through proxies.
+    pub parts: Parts,
 }
 
 impl<'a> PolicyReader<'a> {
@@ -83,6 +86,7 @@ impl<'a> PolicyReader<'a> {
             nat64: Vec::new(),
             defined: Vec::new(),
             services: HashMap::new(),
+            parts: Parts::default(),
         };
         let policy = reader.policy(files, own);
         reader.reader.faultless()?;
@@ -105,6 +109,8 @@ impl<'a> PolicyReader<'a> {
             self.reader.turn_to(file.source);
             self.services(&file.table);
         }
+        self.reader.turn_to(own.source);
+        let proxies = self.proxies(&own.table);
         for file in files {
             self.reader.turn_to(file.source);
             rules.extend(self.rules(&file.table, &LAN, file.included.as_deref()));
@@ -123,7 +129,8 @@ impl<'a> PolicyReader<'a> {
         let non_ip = word("non-ip", absent.non_ip);
         let unlisted = word("unlisted", absent.unlisted);
         let icmp_errors = word("icmp-errors", absent.icmp_errors);
-        let lan = Rules { default: self.action(table, "default", LAN.actions, absent.lan.default), rules };
+        let default = self.action(table, "default", LAN.actions, absent.lan.default);
+        let lan = Rules { default, rules: self.behind_proxies(rules, &proxies, default) };
         let router = self.section(table, "router", &ROUTER, absent.router.default);
         let inbound = self.section(table, "inbound", &INBOUND, absent.inbound.default);
         Policy {
@@ -143,6 +150,7 @@ impl<'a> PolicyReader<'a> {
             timeouts: self.timeouts(table),
             names: self.names(table),
             dns: self.dns(table),
+            proxies,
         }
     }
 

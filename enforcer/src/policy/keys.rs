@@ -23,6 +23,7 @@ pub const POLICY: &[&str] = &[
     "inbound",
     "names",
     "dns",
+    "proxy",
 ];
 /// A file that a policy includes.
 pub const INCLUDED: &[&str] = &["comment", "include", "prefixes", "exempt", "schedule", "service", "rule"];
@@ -42,5 +43,7 @@ pub const ROUTER_RULE: &[&str] = &["name", "comment", "action", "services", "whe
 pub const INBOUND: &[&str] = &["comment", "default", "rule", "timeouts"];
 /// `[[inbound.rule]]`: it judges no packet, so that there is nothing to watch or log.
 pub const INBOUND_RULE: &[&str] = &["name", "comment", "action", "services", "from", "when"];
+/// `[[proxy]]`.
+pub const PROXY: &[&str] = &["comment", "address", "port", "services"];
 /// `[dns]`: beside the comment, the keys of [`super::Dns::named`].
 pub const DNS: &[&str] = &["comment", "denied", "unnamed"];

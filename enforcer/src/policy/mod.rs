@@ -10,6 +10,7 @@ mod includes;
 pub mod keys;
 pub mod model;
 pub mod nat64;
+mod proxies;
 pub mod reader;
 mod rules;
 mod schedules;
@@ -25,6 +26,7 @@ pub use model::{
     Action, Decision, Dns, Log, NameTimes, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service,
     ServiceId, Timeouts, Transport,
 };
+pub use proxies::{Proxied, Proxy};
 pub use source::{FileError, Source};
 
 #[cfg(test)]

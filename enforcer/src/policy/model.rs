@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 pub use enforcer_ebpf::abi::Action;
 
+use super::{Proxied, Proxy};
 use crate::catalog::Pattern;
 
 /// Index into [`Policy::services`].
@@ -55,6 +56,8 @@ pub struct Policy {
     pub names: NameTimes,
     /// What questions for names are answered with.
     pub dns: Dns,
+    /// By what clients reach some services; what follows from that is in the clients' rules.
+    pub proxies: Vec<Proxy>,
 }
 
 /// What a file means that says `default = "drop"` and nothing else.
@@ -78,6 +81,7 @@ impl Default for Policy {
             timeouts: Timeouts::default(),
             names: NameTimes::default(),
             dns: Dns::default(),
+            proxies: Vec::new(),
         }
     }
 }
@@ -149,6 +153,8 @@ pub struct Rule {
     pub monitor: bool,
     /// Which of its packets make events.
     pub log: Log,
+    /// Whether it follows from the policy's proxies.
+    pub proxied: Option<Proxied>,
 }
 
 /// Which of a rule's packets make events.
@@ -315,6 +321,7 @@ impl Rule {
             when: None,
             monitor: false,
             log: Log::Denied,
+            proxied: None,
         }
     }
 

@@ -73,6 +73,7 @@ impl PolicyReader<'_> {
                 when: self.when(rule),
                 monitor: self.monitor(rule),
                 log: self.log(rule),
+                proxied: None,
             });
         }
         rules

@@ -32,7 +32,7 @@ mod tests {
         let mut timeouts = Timeouts::default();
         let timeouts = timeouts.named().map(|(key, _)| key);
         let names = NameTimes::default().named().map(|(key, _)| key);
-        let tables: [(&str, &[&str]); 12] = [
+        let tables: [(&str, &[&str]); 13] = [
             ("", keys::POLICY),
             ("/properties/exempt", keys::EXEMPT),
             ("/definitions/schedule", keys::SCHEDULE),
@@ -45,6 +45,7 @@ mod tests {
             ("/definitions/timeouts", &timeouts),
             ("/definitions/nameTimes", &names),
             ("/definitions/dns", keys::DNS),
+            ("/definitions/proxy", keys::PROXY),
         ];
         for (place, known) in tables {
             let properties = schema.pointer(&format!("{place}/properties")).and_then(Value::as_object);
@@ -119,6 +120,8 @@ mod tests {
             "default = \"drop\"\n[inbound.timeouts]\nudp = 0",
             "default = \"drop\"\n[dns]\ndenied = \"drop\"",
             "[dns]\ndenied = \"nxdomain\"",
+            "default = \"drop\"\n[[proxy]]\naddress = \"10.1.0.5\"\nport = 0\nservices = [\"apple/*\"]",
+            "default = \"drop\"\n[[proxy]]\naddress = \"10.1.0.5\"\nport = 3128",
         ];
         for text in cases {
             assert_ne!(mistakes(text), [""; 0], "{text}");

@@ -10,6 +10,7 @@ use super::{
     file::PolicyReader,
     keys,
     model::{PortMatch, Service, ServiceId},
+    proxies::is_tcp,
     words,
 };
 use crate::catalog::{self, Host, Pattern};
@@ -76,19 +77,30 @@ impl PolicyReader<'_> {
         if let Some(known) = self.services.get(name) {
             return known.clone();
         }
-        let mut parts: Vec<(BTreeSet<Host>, BTreeSet<PortMatch>)> = Vec::new();
+        let mut parts: Vec<(BTreeSet<Host>, BTreeSet<PortMatch>, bool)> = Vec::new();
         for entry in &service.entries {
             let hosts: BTreeSet<Host> = entry.hosts.iter().cloned().collect();
-            let ports: BTreeSet<PortMatch> = entry.ports.iter().copied().collect();
-            match parts.iter_mut().find(|part| part.0 == hosts || part.1 == ports) {
-                Some(part) if part.0 == hosts => part.1.extend(ports),
-                Some(part) => part.0.extend(hosts),
-                None => parts.push((hosts, ports)),
+            let through = |port: &&PortMatch| self.parts.cut && entry.proxy && is_tcp(port);
+            let (proxied, direct): (Vec<&PortMatch>, Vec<&PortMatch>) = entry.ports.iter().partition(through);
+            for (ports, through) in
+                [(direct, false), (proxied, true)].into_iter().filter(|(ports, _)| !ports.is_empty())
+            {
+                let (hosts, ports): (_, BTreeSet<PortMatch>) = (hosts.clone(), ports.into_iter().copied().collect());
+                let mut alike = parts.iter_mut().filter(|part| part.2 == through);
+                match alike.find(|part| part.0 == hosts || part.1 == ports) {
+                    Some(part) if part.0 == hosts => part.1.extend(ports),
+                    Some(part) => part.0.extend(hosts),
+                    None => parts.push((hosts, ports, through)),
+                }
             }
         }
         let mut ids = Vec::new();
-        for (index, (hosts, ports)) in parts.into_iter().enumerate() {
-            ids.push(ServiceId(self.defined.len() as u32));
+        for (index, (hosts, ports, through)) in parts.into_iter().enumerate() {
+            let id = ServiceId(self.defined.len() as u32);
+            ids.push(id);
+            if through {
+                self.parts.through.push(id);
+            }
             let name = if index == 0 { name.to_owned() } else { format!("{name}.{}", index + 1) };
             let (to, names) = apart(hosts);
             self.defined.push(Service { name, to, names, ports: ports.into_iter().collect() });

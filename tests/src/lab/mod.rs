@@ -3,7 +3,9 @@
 mod awake;
 pub mod certificate;
 pub mod dns;
+pub mod exported;
 pub mod flood;
+pub mod forwarded;
 pub mod forwarder;
 pub mod machine;
 pub mod names;

@@ -79,7 +79,8 @@ impl Resolver {
         Self::unbound_with(lab, address, &more)
     }
 
-    fn unbound_with(lab: &Lab, address: &str, more: &str) -> Result<Self> {
+    /// The same with more lines of configuration, which may begin clauses of their own.
+    pub fn unbound_with(lab: &Lab, address: &str, more: &str) -> Result<Self> {
         let soa = "@ 300 SOA ns.lab.example. nobody.lab.example. 1 3600 600 86400 60\n@ 300 NS ns.lab.example.\n";
         let mut zone = format!(
             "{soa}ns 300 A 198.51.100.2\nwww 30 CNAME edge.cdn.example.\n\

@@ -7,8 +7,8 @@ use rand::{RngExt as _, seq::IndexedRandom as _};
 
 use super::{
     Expected, Frame, Hook, LanProgram, Policy, Random, damaged,
-    headers::{Network, Transport, kind_of, link},
-    net::{OWN4, OWN6, client, internet4, internet6},
+    headers::{ETHERNET, Network, Transport, kind_of, link},
+    net::{LAN4, LAN6, OWN4, OWN6, client, internet4, internet6},
     policy::{Seen, Upper},
     world::World,
 };
@@ -75,6 +75,48 @@ impl<'a> Generator<'a> {
         if rng.random_bool(0.2) {
             bytes.extend([0; 20]);
         }
+        Frame { hook, bytes, expected: Some(self.world.judge(hook, &seen)), what: format!("{seen:?}") }
+    }
+
+    /// A whole packet without VLAN tags from a client to the internet, as any router forwards it: what others judge, too. Some come in a stranger's name.
+    pub fn forwarded(&mut self) -> Frame {
+        /// What a cable carries without jumbo frames.
+        const LONGEST: usize = 14 + 1500;
+        loop {
+            let frame = self.plain();
+            // Linux walks through an authentication header, though it be none: only where it comes first, a filter can tell.
+            let hidden =
+                frame.bytes[12..14] == [0x86, 0xdd] && frame.bytes[20] != 51 && frame.what.contains("protocol: 51,");
+            if frame.bytes.len() <= LONGEST && !hidden {
+                return frame;
+            }
+        }
+    }
+
+    fn plain(&mut self) -> Frame {
+        let hook = Hook::Lan(LanProgram::Xdp);
+        let rng = &mut self.rng;
+        let v6 = rng.random_bool(0.4);
+        let to = loop {
+            let to = destination(rng, self.world.policy, v6);
+            if is_routed(to) {
+                break to;
+            }
+        };
+        let from = match (rng.random_bool(0.03), v6) {
+            (true, false) => *[[10, 1, 1, 2], [17, 1, 2, 3]].map(IpAddr::from).choose(rng).expect("two"),
+            (true, true) => stranger(rng, true),
+            // Linux believes nobody who has the number of a network itself.
+            (false, _) => std::iter::repeat_with(|| client(rng, v6))
+                .find(|client| ![LAN4.address, LAN6.address].contains(client))
+                .expect("without end"),
+        };
+        let transport = Transport::random(rng, v6);
+        let seen = Seen { from, to, protocol: transport.protocol, upper: transport.upper };
+        let mut bytes = ETHERNET.to_vec();
+        bytes.extend(kind_of(to).to_be_bytes());
+        let Transport { protocol, hop_limit, .. } = transport;
+        Network { from, to, protocol, hop_limit, part: None, payload: &transport.bytes }.random(rng, &mut bytes);
         Frame { hook, bytes, expected: Some(self.world.judge(hook, &seen)), what: format!("{seen:?}") }
     }
 
@@ -239,6 +281,26 @@ pub fn sender(rng: &mut Random, hook: Hook, v6: bool) -> IpAddr {
         Hook::Router if v6 => OWN6,
         Hook::Router => OWN4,
         _ => client(rng, v6),
+    }
+}
+
+/// Whether a router forwards packets to an address, none of whose networks is its own. Beside what is local or special, it is none of the lab's WAN.
+fn is_routed(to: IpAddr) -> bool {
+    match to {
+        IpAddr::V4(to) => {
+            let [first, second, third, _] = to.octets();
+            (1..224).contains(&first)
+                && first != 127
+                && !to.is_link_local()
+                && [first, second] != [10, 1]
+                && [first, second, third] != [198, 51, 100]
+        }
+        IpAddr::V6(to) => {
+            let [first, second, third, ..] = to.segments();
+            (0x100..0xfe80).contains(&first)
+                && [first, second] != [0xfd00, 1]
+                && [first, second, third] != [0x2001, 0xdb8, 0xffff]
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod world;
 
 pub use frames::Generator;
+pub use headers::ETHERNET;
 pub use policy::Policy;
 
 /// Where all chance comes from: the same on every machine.

@@ -1,0 +1,98 @@
+//! `enforcer import`.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Zoned;
+
+use super::{export, style};
+use crate::{
+    import::{self, About, Import},
+    policy::{PortMatch, words},
+};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    format: Format,
+}
+
+#[derive(clap::Subcommand)]
+enum Format {
+    /// Sets of nftables, as `nft -j list set inet TABLE SET` prints them
+    Nftables(Nftables),
+    /// A CSV with the columns host and ports, and if there are any protocol, service and action
+    Csv(Common),
+}
+
+#[derive(clap::Args)]
+struct Common {
+    /// What is to be imported; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What policies call the catalogue: NAME/SERVICE; write it to the folder `catalog` beside them, as NAME.toml
+    #[arg(long, value_name = "NAME", default_value = "imported")]
+    name: String,
+    /// As of when it is; today, if it is not said
+    #[arg(long, value_name = "DATE")]
+    date: Option<String>,
+    /// Write a file, whole or not at all; without it, the catalogue is printed
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Nftables {
+    #[command(flatten)]
+    common: Common,
+    /// Ports of sets that have none, such as tcp/443; may be repeated
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    ports: Vec<PortMatch>,
+}
+
+fn port(word: &str) -> Result<PortMatch, String> {
+    words::port(word).map_err(|(message, help)| format!("{message}: {help}"))
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.format {
+        Format::Nftables(Nftables { common, ports }) => {
+            common.write(&import::nftables(&common.read()?, ports, &common.about())?)
+        }
+        Format::Csv(common) => common.write(&import::csv(&common.read()?, &common.about())?),
+    }
+}
+
+impl Common {
+    fn read(&self) -> Result<String> {
+        if self.file == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+            return Ok(text);
+        }
+        fs::read_to_string(&self.file).with_context(|| format!("cannot read {}", self.file.display()))
+    }
+
+    fn about(&self) -> About {
+        let date = self.date.clone().unwrap_or_else(|| Zoned::now().date().to_string());
+        About { name: self.name.clone(), source: self.file.display().to_string(), date }
+    }
+
+    fn write(&self, import: &Import) -> Result<ExitCode> {
+        for warning in &import.warnings {
+            anstream::eprintln!("{} {warning}", style::painted(style::WARNING, "warning:"));
+        }
+        match &self.output {
+            Some(path) => {
+                export::write(path, &import.text).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            None => super::print(&import.text)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
