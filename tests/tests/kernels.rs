@@ -93,7 +93,10 @@ fn a_kernel_that_tells_no_types_is_enough() -> Result<()> {
     let lab = Lab::new()?;
     let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
     // `ip netns exec` has given it mounts of its own.
-    let hide = lab.file("hide", "mount -t tmpfs none /sys/kernel/btf\nexec \"$@\"\n")?;
+    let hide = lab.file(
+        "hide",
+        "set -e\nmount -t tmpfs none /sys/kernel/btf\ntest ! -e /sys/kernel/btf/vmlinux\nexec \"$@\"\n",
+    )?;
     lab.file("policy.toml", POLICY)?;
     let enforcer = Enforcer::start_by(&lab, &format!("sh {}", hide.display()), RUN)?;
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 443)?, Answered);

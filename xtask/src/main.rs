@@ -31,7 +31,7 @@ enum Command {
     /// Run every test: unit, property and lab
     Test {
         /// Instead, the lab's core on other kernels, in virtual machines: on all that Debian serves here, or on those that are named
-        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "arguments")]
         kernels: Option<String>,
         /// Passed on to the test programs: a part of a test's name, for example
         arguments: Vec<String>,

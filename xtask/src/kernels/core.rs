@@ -1,6 +1,8 @@
 //! The lab's core: what shows of a kernel that the product works on it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path, process::Command};
+
+use anyhow::{Result, ensure};
 
 /// Test programs, and those of their tests that are run, by parts of their names; all, if none is listed.
 pub const TESTS: &[(&str, &[&str])] = &[
@@ -11,12 +13,26 @@ pub const TESTS: &[(&str, &[&str])] = &[
         &["generic_xdp_judges_clients", "jumbo_frames_are_judged", "made_again_is_judged", "native_xdp_judges_clients"],
     ),
     ("clsact", &["are_judged"]),
+    ("fail_closed", &["made_anew_under_its_index"]),
     ("lifecycle", &["a_policy_is_exchanged", "enforcement_goes_on"]),
     ("traffic", &["counters_are_exact", "replies_pass"]),
     ("reject", &["by_xdp"]),
     ("events", &["tc_tells"]),
     ("snoop", &["behind_a_nic"]),
 ];
+
+/// Refuses parts of names that a test program has no test for: nothing would be run, and nothing fail.
+pub fn must_have(program: &Path, parts: &[&str]) -> Result<()> {
+    for part in parts {
+        let output = Command::new(program).args(["--list", part]).output()?;
+        ensure!(
+            String::from_utf8_lossy(&output.stdout).contains(": test"),
+            "{} has no test {part:?}",
+            program.display()
+        );
+    }
+    Ok(())
+}
 
 /// A shell script that runs them one by one, and leaves in `failed` how many programs have failed.
 pub fn script() -> String {

@@ -33,8 +33,9 @@ pub fn test(names: &str) -> Result<()> {
     let root = Root::new(folder.join("root"))?;
     root.add(Path::new(&built("enforcer")?), Path::new("tests/enforcer"))?;
     let programs = test_programs()?;
-    for (name, _) in core::TESTS {
+    for (name, parts) in core::TESTS {
         let program = programs.get(*name).with_context(|| format!("cargo has built no test {name}"))?;
+        core::must_have(program, parts)?;
         root.add(program, &Path::new("tests/deps").join(name))?;
     }
     let (mut costs, mut failed) = (table::Costs::default(), Vec::new());
