@@ -167,9 +167,12 @@ fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
     let mut enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
     detach(&enforcer, "nothing is enforced any more")?;
     wait("the controller's end", || enforcer.has_ended())?;
-    // The controller on the socket knows its own pins.
+    // The controller on the socket knows its own pins, and is not taken for the one of others.
     let mut enforcer = Enforcer::start_again(&bed.lab, RUN)?;
     let said = enforcer.ask("detach --pins /sys/fs/bpf/nowhere")?;
+    assert!(said.contains("nothing was attached"), "{said}");
+    assert_eq!(bed.open()?, 443);
+    let said = enforcer.ask("detach")?;
     assert!(said.contains("nothing is enforced any more"), "{said}");
     wait("the controller's end", || enforcer.has_ended())?;
     assert!(!bed.lab.pins()?.exists());

@@ -22,6 +22,9 @@ pub struct Status {
     pub policy: String,
     /// SHA-256 of the file, as it was when it was loaded.
     pub policy_sha256: String,
+    /// The folder that its programs are pinned in.
+    #[serde(default)]
+    pub pins: String,
     /// Seconds since the programs were attached.
     pub uptime_seconds: u64,
     /// Where programs are attached, and how.

@@ -1,7 +1,7 @@
 //! `enforcer detach`.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -11,7 +11,10 @@ use anyhow::{Result, bail};
 
 use super::Socket;
 use crate::{
-    api::client::{self, NoController},
+    api::{
+        client::{self, NoController},
+        types::Status,
+    },
     kernel::{
         guard::Guard,
         pins::{Pins, PinsError},
@@ -23,27 +26,23 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where the kernel's programs are kept
-    #[arg(long, default_value = super::PINS, value_name = "DIR")]
-    pins: PathBuf,
+    /// Where the kernel's programs are kept [default: as the controller says, or /sys/fs/bpf/enforcer]
+    #[arg(long, value_parser = super::pins_folder, value_name = "DIR")]
+    pins: Option<PathBuf>,
     #[command(flatten)]
     socket: Socket,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { pins: folder, socket: Socket { socket } } = arguments;
-    // A controller, if there is one, is to end, and take everything along: it may hold what no pin shows any more.
-    let asked: Result<()> = super::block_on(client::post(socket, "/v1/detach", &()));
-    let controller = match asked {
-        Ok(()) => true,
-        Err(error) => match error.downcast_ref::<NoController>() {
-            Some(NoController::Absent(_)) => false,
-            // It may be ending, or not.
-            Some(reason) if reason.was_asked() => true,
-            _ => return Err(error),
-        },
+    let Arguments { pins: named, socket: Socket { socket } } = arguments;
+    let controller = end_controller(named.as_deref(), socket)?;
+    let folder = match (&controller, named) {
+        (Controller::Ends(theirs), _) => theirs,
+        (_, Some(named)) => named,
+        (_, None) => Path::new(super::PINS),
     };
-    let (start, mut found) = (Instant::now(), controller);
+    let ends = matches!(controller, Controller::Ends(_));
+    let (start, mut found) = (Instant::now(), ends);
     while folder.exists() {
         match Pins::open(folder) {
             Ok(pins) => {
@@ -53,14 +52,54 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                 found = true;
                 break;
             }
-            Err(PinsError::Taken(_)) if controller && start.elapsed() < PATIENCE => {
+            Err(PinsError::Taken(_)) if ends && start.elapsed() < PATIENCE => {
                 thread::sleep(Duration::from_millis(50));
             }
-            Err(error) => bail!(error),
+            Err(error) => match (&error, &controller) {
+                (PinsError::Taken(_), Controller::Another(theirs)) => bail!(
+                    "{error}; it is not the one on {}, whose programs are in {}: say where its --socket is",
+                    socket.display(),
+                    theirs.display()
+                ),
+                _ => bail!(error),
+            },
         }
     }
     // It is there where a start has failed, too.
     Guard::of(folder).remove()?;
     super::print(if found { "nothing is enforced any more\n" } else { "nothing was attached\n" })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who answers on the socket, with the folder that its programs are kept in.
+enum Controller {
+    /// The one that is meant. It ends, and takes everything along: it may hold what no pin shows any more.
+    Ends(PathBuf),
+    /// One that keeps them elsewhere.
+    Another(PathBuf),
+    /// Nobody.
+    Absent,
+}
+
+/// Lets the controller end that answers, unless it is another one than that of the folder that is named.
+fn end_controller(named: Option<&Path>, socket: &Path) -> Result<Controller> {
+    let answered: Result<Status> = super::block_on(client::get(socket, "/v1/status"));
+    let theirs = match answered {
+        Ok(status) => PathBuf::from(status.pins),
+        Err(error) if matches!(error.downcast_ref(), Some(NoController::Absent(_))) => return Ok(Controller::Absent),
+        Err(error) => return Err(error),
+    };
+    // A version that does not tell is taken to be meant.
+    let folder =
+        if theirs.as_os_str().is_empty() { named.unwrap_or(Path::new(super::PINS)).to_owned() } else { theirs };
+    if named.is_some_and(|named| named != folder) {
+        return Ok(Controller::Another(folder));
+    }
+    let asked: Result<()> = super::block_on(client::post(socket, "/v1/detach", &()));
+    asked.or_else(|error| match error.downcast_ref::<NoController>() {
+        // It may have ended, or be ending.
+        Some(reason) if reason.was_asked() || matches!(reason, NoController::Absent(_)) => Ok(()),
+        _ => Err(error),
+    })?;
+    Ok(Controller::Ends(folder))
 }

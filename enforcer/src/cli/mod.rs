@@ -27,7 +27,11 @@ mod style;
 mod top;
 mod units;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    path::{self, Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -42,6 +46,15 @@ pub const CHANGED: u8 = 4;
 
 /// Where pins are, unless somewhere else is named.
 const PINS: &str = crate::kernel::pins::FOLDER;
+
+/// The one spelling of a folder of pins, by which it is known: absolute, with no links but its own name's, which may not be there yet.
+fn pins_folder(text: &str) -> io::Result<PathBuf> {
+    let folder = path::absolute(text)?;
+    Ok(match (folder.parent().map(Path::canonicalize), folder.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => folder,
+    })
+}
 
 /// Exit code of `check --strict` if there are warnings, and of `doctor` if there are problems.
 pub const FOUND: u8 = 5;

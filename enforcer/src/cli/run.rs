@@ -62,7 +62,7 @@ pub struct Arguments {
     #[arg(long = "dns-ca", value_name = "FILE", requires = "dns_upstream")]
     dns_ca: Option<PathBuf>,
     /// Where the kernel's programs are kept when this process ends: in a BPF file system
-    #[arg(long, default_value = super::PINS, value_name = "DIR")]
+    #[arg(long, default_value = super::PINS, value_parser = super::pins_folder, value_name = "DIR")]
     pins: PathBuf,
     /// Whether the kernel goes on enforcing when this process is told to end; when it crashes, it does
     #[arg(long = "on-exit", value_enum, default_value_t, value_name = "WHAT")]

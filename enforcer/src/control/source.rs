@@ -39,6 +39,7 @@ impl Source for Controller {
             version: env!("CARGO_PKG_VERSION").into(),
             policy: std::path::absolute(&in_force.bundle.path).unwrap_or_default().display().to_string(),
             policy_sha256: in_force.sha256.clone(),
+            pins: self.options.pins.display().to_string(),
             uptime_seconds: self.since.elapsed().as_secs(),
             hooks: state.hooks.status(&state.interfaces),
             services: policy.services.len(),

@@ -46,6 +46,7 @@ impl Source for Fake {
             version: "1".into(),
             policy: "/etc/a \"policy\".toml".into(),
             policy_sha256: "0".repeat(64),
+            pins: "/sys/fs/bpf/enforcer".into(),
             uptime_seconds: 5,
             hooks: vec![types::HookStatus { interface: "lan0".into(), role: "lan".into(), hook: "native XDP".into() }],
             services: 1,

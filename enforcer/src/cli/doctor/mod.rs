@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(long = "wan", num_args = 1.., value_name = "IF")]
     wans: Vec<String>,
     /// Where the kernel's programs are kept: others are another enforcer's
-    #[arg(long, default_value = super::PINS, value_name = "DIR")]
+    #[arg(long, default_value = super::PINS, value_parser = super::pins_folder, value_name = "DIR")]
     pins: PathBuf,
     #[command(flatten)]
     socket: Socket,
