@@ -19,11 +19,12 @@ fn is_judged(lab: &Lab) -> Result<bool> {
     Ok((allowed?, denied?) == (Answered, Silence))
 }
 
-/// Removes the LAN's interface and makes it anew under the index that it had, which the kernel does not do by itself.
+/// Removes the LAN's interface and makes it anew as it was: under its index, which the kernel does not do by itself, and with its address.
 fn make_anew(lab: &Lab) -> Result<()> {
-    let index = lab.gateway.output("cat /sys/class/net/lan0/ifindex")?;
+    let [index, address] =
+        ["ifindex", "address"].map(|name| lab.gateway.output(&format!("cat /sys/class/net/lan0/{name}")));
     lab.gateway.run("ip link del lan0")?;
-    lab.connect_client_as(&format!("lan0 index {}", index.trim()))
+    lab.connect_client_as(&format!("lan0 index {} address {}", index?.trim(), address?.trim()))
 }
 
 fn guards(lab: &Lab) -> Result<String> {
@@ -32,10 +33,14 @@ fn guards(lab: &Lab) -> Result<String> {
 
 #[test]
 fn an_interface_that_is_made_anew_under_its_index_is_judged_again() -> Result<()> {
-    let lab = Lab::new()?;
+    ["native", "off"].into_iter().try_for_each(is_judged_again)
+}
+
+fn is_judged_again(xdp: &str) -> Result<()> {
+    let (lab, run) = (Lab::new()?, format!("{RUN} --xdp {xdp}"));
     let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
     let open = format!("unlisted = \"allow\"\n{POLICY}");
-    let enforcer = Enforcer::start(&lab, &open, RUN)?;
+    let enforcer = Enforcer::start(&lab, &open, &run)?;
     // So that it hears of both at once.
     enforcer.halt();
     make_anew(&lab)?;
@@ -44,7 +49,7 @@ fn an_interface_that_is_made_anew_under_its_index_is_judged_again() -> Result<()
     assert!(enforcer.log()?.contains("lan0 is back"), "{}", enforcer.log()?);
     enforcer.kill()?;
     make_anew(&lab)?;
-    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    let enforcer = Enforcer::start_again(&lab, &run)?;
     assert!(is_judged(&lab)?);
     assert!(enforcer.log()?.contains("lan0 has come since"), "{}", enforcer.log()?);
     enforcer.stop()
@@ -78,7 +83,49 @@ fn a_guard_that_others_empty_or_remove_is_put_back() -> Result<()> {
         assert_ne!(guards(&lab)?, before);
         wait("the guard", || Ok(guards(&lab)? == before))?;
     }
+    enforcer.stop()?;
+    // Called otherwise, the folder is the same.
+    let (program, pins) = (binary("enforcer")?, lab.pins()?);
+    let line =
+        format!("{} detach --pins {}/ --socket {}", program.display(), pins.display(), lab.path("socket").display());
+    assert!(lab.gateway.output(&line)?.contains("nothing is enforced any more"));
+    assert!(!guards(&lab)?.contains("enforcer_guard"));
+    Ok(())
+}
+
+#[test]
+fn nothing_leaves_by_a_wan_whose_filters_are_lost() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, &format!("{RUN} --xdp off --tc clsact"))?;
+    let is_guarded = || anyhow::Ok(guards(&lab)?.contains("oifname \"wan0\" oif != 0"));
+    assert!(!is_guarded()?);
+    for (command, guarded) in
+        [("del dev wan0 clsact", false), ("add dev wan0 ingress", true), ("del dev wan0 ingress", false)]
+    {
+        lab.gateway.run(&format!("tc qdisc {command}"))?;
+        wait("the guard", || Ok(is_guarded()? == guarded))?;
+    }
     enforcer.stop()
+}
+
+#[test]
+fn another_network_namespace_is_no_place_for_a_start() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let mut crashed = Enforcer::start(&lab, POLICY, &format!("{RUN} --xdp off --tc clsact"))?;
+    crashed.crash()?;
+    let [policy, state, socket] = ["policy.toml", "other-state", "other-socket"].map(|name| lab.path(name));
+    let said = lab.client.output_of(&format!(
+        "{} run --policy {} --state {} --socket {} --pins {} --lan eth0",
+        binary("enforcer")?.display(),
+        policy.display(),
+        state.display(),
+        socket.display(),
+        lab.pins()?.display()
+    ))?;
+    assert!(said.contains("another network namespace"), "{said}");
+    assert!(is_judged(&lab)?);
+    Enforcer::start_again(&lab, &format!("{RUN} --xdp off --tc clsact"))?.stop()
 }
 
 #[test]
@@ -101,12 +148,18 @@ fn enforcers_keep_out_of_each_others_way() -> Result<()> {
         let (policy, state) = (lab.path("policy.toml"), lab.path("other-state"));
         other(&format!("run --policy {} --state {} {words}", policy.display(), state.display()))
     };
-    for words in ["--lan lan0", "--lan lan0 --xdp off", "--lan lan0 --wan wan0 --xdp off --tc clsact"] {
+    for words in ["--lan lan0", "--lan lan0 --xdp off", "--lan lan0 --wan wan0 --xdp off --tc clsact", RUN] {
         let said = run(words)?;
         let advice = format!("enforcer detach --pins {}", lab.pins()?.display());
         assert!(said.contains("programs of another enforcer") && said.contains(&advice), "{said}");
     }
     assert_eq!(guards(&lab)?, before);
     assert!(is_judged(&lab)? && !fs::exists(&pins)?);
-    Enforcer::start_again(&lab, RUN)?.stop()
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    // One that answers, but is not the one that is meant.
+    let line =
+        format!("{} detach --pins {} --socket {}", program.display(), pins.display(), lab.path("socket").display());
+    assert!(lab.gateway.output(&line)?.contains("nothing was attached"));
+    enforcer.ask("status")?;
+    enforcer.stop()
 }

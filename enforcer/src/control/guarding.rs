@@ -90,8 +90,7 @@ impl Controller {
         }
         let rules = {
             let state = self.state();
-            let roles = state.hooks.roles();
-            hooks::guard(&self.options, &state.facts, |index| roles.has(index))
+            hooks::guard(&self.options, &state.facts, |index| state.hooks.has(index))
         };
         let installed = rules.and_then(|rules| {
             let is_known = kept.installed.as_ref() == Some(&rules);

@@ -16,7 +16,7 @@ use crate::{
         attach::{self, Attached},
         clsact::{Filter, Place},
         guard::{Guard, GuardError, Guarded, Rules},
-        links::OpenLinks,
+        links::{self, OpenLinks},
         object::Object,
         others,
         pins::Pins,
@@ -49,7 +49,7 @@ pub struct Followed {
 pub struct Hooks {
     lans: BTreeMap<u32, Vec<Attached>>,
     wans: BTreeMap<u32, Vec<Attached>>,
-    /// LANs whose filters somebody has taken away, and that have not got them back: what comes in by them is not judged.
+    /// Interfaces whose filters somebody has taken away, and that have not got them back: what comes in by a LAN is not judged.
     lost: BTreeSet<u32>,
 }
 
@@ -71,6 +71,7 @@ impl Hooks {
 
     fn take_over(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
         let mut hooks = Self::default();
+        links::forget_severed(pins);
         // What may fail comes first; a link that is there takes another program.
         let problem = hooks.place(object, pins, options, facts).problems.into_iter().next();
         let replaced = problem.map_or(Ok(()), Err).and_then(|()| {
@@ -167,6 +168,17 @@ impl Hooks {
         Roles { lans: judged.collect(), wans: self.wans.keys().copied().collect() }
     }
 
+    /// Whether all programs that are to be on an interface are.
+    pub fn has(&self, index: u32) -> bool {
+        (self.lans.contains_key(&index) || self.wans.contains_key(&index)) && !self.lost.contains(&index)
+    }
+
+    /// Whether an interface has gone that links are on, or somebody has cut one off.
+    pub fn are_severed(&self) -> bool {
+        let links = OpenLinks::read();
+        self.all().any(|hook| hook.is_severed(&links))
+    }
+
     /// Whether all would outlive this process.
     pub fn are_pinned(&self) -> bool {
         self.all().all(Attached::is_pinned)
@@ -180,12 +192,11 @@ impl Hooks {
     /// Makes filters anew that somebody has taken away.
     pub fn put_back(&mut self, object: &mut Object) -> Followed {
         let (mut put_back, mut lost) = (Followed::default(), BTreeSet::new());
-        let lans = self.lans.iter_mut().map(|(&index, hooks)| (Some(index), hooks));
-        let hooks = self.wans.values_mut().map(|hooks| (None, hooks)).chain(lans);
-        let hooks = hooks.flat_map(|(lan, hooks)| hooks.iter_mut().map(move |hook| (lan, hook)));
+        let hooks = self.wans.iter_mut().chain(&mut self.lans);
+        let hooks = hooks.flat_map(|(&index, hooks)| hooks.iter_mut().map(move |hook| (index, hook)));
         // One that cannot be told to be gone is taken to be there.
         let is_gone = |hook: &Attached| hook.filter().is_some_and(|filter| matches!(filter.place(), Ok(Place::Gone)));
-        for (lan, hook) in hooks.filter(|(_, hook)| is_gone(hook)) {
+        for (index, hook) in hooks.filter(|(_, hook)| is_gone(hook)) {
             let named = format!("{} of {} ({})", hook.program, hook.interface, hook.hook);
             match hook.replace(object) {
                 Ok(()) => put_back.attached.push(named),
@@ -194,7 +205,7 @@ impl Hooks {
                 Err(error) => {
                     let error = anyhow::Error::new(error).context(format!("{named} was taken away, and is not back"));
                     put_back.problems.push(error);
-                    lost.extend(lan);
+                    lost.insert(index);
                 }
             }
         }

@@ -196,16 +196,25 @@ impl Controller {
         }
     }
 
-    /// Lets rules apply by their schedules. A look at the clock each second also follows one that is set.
+    /// Lets rules apply by their schedules, and sees to links and pins. A look at the clock each second also follows one that is set.
     async fn keep_time(&self) {
         let mut interval = time::interval(Duration::from_secs(1));
         interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
             interval.tick().await;
             let mut state = self.state();
             state.object.set_moment(self.in_force().schedule.moment());
             state.look_at_pins(&self.options.pins);
             self.pins.sign();
+            // Of an interface that was made anew as it was, netlink may tell nothing that is new.
+            if state.hooks.are_severed() {
+                let told = Told { facts: state.facts.clone(), since: looked };
+                state.follow(&self.pins, told, &self.options, &self.in_force());
+                self.guard.renew();
+            }
+            drop(state);
+            looked = Instant::now();
         }
     }
 

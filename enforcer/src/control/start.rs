@@ -61,9 +61,7 @@ pub async fn begin(options: &Options) -> Result<Begun> {
     let begun = async {
         // First of all: where another controller has them, nothing is touched.
         let pins = Pins::open(&options.pins)?;
-        if !pins.interfaces().is_empty() {
-            pins.must_be_here()?;
-        }
+        pins.must_be_here()?;
         let folder = &options.state;
         let history = History::open(folder)
             .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;

@@ -13,7 +13,7 @@ use super::{
     predecessor::Predecessor,
 };
 use crate::{
-    kernel::{guard::Guard, object::Object, pins::Pins},
+    kernel::{guard::Guard, object::Object, others, pins::Pins},
     net::{self, Facts, NetImage, watch::Told},
 };
 
@@ -47,11 +47,14 @@ impl State {
     /// Attaches the programs to all interfaces, or to none. The guard knows of those that an earlier controller has attached, until it is renewed.
     pub fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
         let earlier = pins.interfaces();
+        // Nothing of this one's is to be in the way of another enforcer.
+        let named = options.lans.iter().chain(&options.wans).filter_map(|name| facts.named(name));
+        named.into_iter().try_for_each(|interface| others::refuse(pins, interface))?;
+        pins.are_here()?;
         if options.fail == Fail::Closed {
             hooks::guard(options, facts, |index| earlier.contains(&index))?.install()?;
         }
         self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
-        pins.are_here().unwrap_or_else(|error| tracing::warn!("{error}"));
         if options.fail == Fail::Open {
             Guard::of(&options.pins).remove().unwrap_or_else(|error| tracing::warn!("{error}"));
         }

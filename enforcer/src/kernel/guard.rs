@@ -4,7 +4,7 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},
-    path::{self, Path},
+    path::Path,
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::pins::FOLDER;
 
-/// The families that rules may be in: the second only where it is needed, as a kernel may not have it.
+/// The families that rules are in. A kernel may not have the second one.
 const FAMILIES: [&str; 2] = ["inet", "bridge"];
 
 /// One that takes longer hangs.
@@ -43,7 +43,12 @@ pub struct Guard(String);
 
 /// Rules of a guard, as nft reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules(String);
+pub struct Rules {
+    /// Of each family.
+    texts: [String; 2],
+    /// Whether the second one's are needed.
+    bridged: bool,
+}
 
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,15 +62,14 @@ impl Guard {
     pub fn of(pins: &Path) -> Self {
         let mut name = "enforcer_guard".to_owned();
         if pins != Path::new(FOLDER) {
-            let path = path::absolute(pins).unwrap_or_else(|_| pins.to_owned());
-            let [a, b, c, d, ..] = Sha256::digest(path.as_os_str().as_encoded_bytes()).0;
+            let [a, b, c, d, ..] = Sha256::digest(pins.as_os_str().as_encoded_bytes()).0;
             let _ = write!(name, "_{:08x}", u32::from_be_bytes([a, b, c, d]));
         }
         Self(name)
     }
 
     /// What lets packets be forwarded from LANs and to WANs only where programs are on them. `bridged` is whether a LAN is a port of a bridge, which
-    /// forwarding does not know it by.
+    /// forwarding does not know it by: without, those rules are there for when it becomes one, if the kernel has them.
     ///
     /// # Errors
     /// If an interface's name would be another rule.
@@ -74,31 +78,32 @@ impl Guard {
         if let Some((name, _)) = lans.iter().chain(wans).find(|(name, _)| !fits(name)) {
             return Err(GuardError::Name((*name).to_owned()));
         }
-        let mut text = String::new();
-        let mut table = |family: &str, hook: &str, chains: &[(&str, &[Guarded<'_>])]| {
-            let _ = writeln!(text, "table {family} {self}\ndelete table {family} {self}\ntable {family} {self} {{");
+        let [inet, bridge] = FAMILIES;
+        let table = |family: &str, hook: &str, chains: &[(&str, &[Guarded<'_>])]| {
+            let mut text = format!("table {family} {self}\ndelete table {family} {self}\ntable {family} {self} {{\n");
             let _ = writeln!(text, "chain {hook} {{ type filter hook {hook} priority -400; policy accept;");
             for (way, guarded) in chains {
                 for (name, index) in *guarded {
                     let _ = writeln!(text, "{way}name \"{name}\" {way} != {index} counter drop");
                 }
             }
-            text += "}\n}\n";
+            text + "}\n}\n"
         };
-        table("inet", "forward", &[("iif", lans), ("oif", wans)]);
-        if bridged {
-            table("bridge", "prerouting", &[("iif", lans)]);
-        }
-        Ok(Rules(text))
+        let texts =
+            [table(inet, "forward", &[("iif", lans), ("oif", wans)]), table(bridge, "prerouting", &[("iif", lans)])];
+        Ok(Rules { texts, bridged })
     }
 
     /// Whether as many rules are there as were installed. How nft words them differs by its version, and by the names that interfaces have now.
     #[must_use]
     pub fn has(&self, rules: &Rules) -> bool {
-        let list = |family| nft(&["list", "table", family, &self.0], "");
-        let listed: String = FAMILIES.into_iter().filter_map(|family| list(family).ok()).collect();
         let drops = |text: &str| text.lines().filter(|line| line.contains(" != ") && line.ends_with("drop")).count();
-        drops(&listed) == drops(&rules.0)
+        let has = |family, text: &str| {
+            let listed = nft(&["list", "table", family, &self.0], "").unwrap_or_default();
+            drops(&listed) == drops(text)
+        };
+        let ([inet, bridge], [routed, bridged]) = (FAMILIES, &rules.texts);
+        has(inet, routed) && (!rules.bridged || has(bridge, bridged))
     }
 
     /// Takes it away, if it is there.
@@ -123,9 +128,12 @@ impl Rules {
     /// Puts them in the place of those that are there.
     ///
     /// # Errors
-    /// If nft is not there or refuses; what was in force stays.
+    /// If nft is not there or refuses; of what it refuses, what was in force stays.
     pub fn install(&self) -> Result<(), GuardError> {
-        nft(&["-f", "-"], &self.0).map(drop)
+        let [inet, bridge] = &self.texts;
+        nft(&["-f", "-"], inet)?;
+        let installed = nft(&["-f", "-"], bridge);
+        if self.bridged { installed.map(drop) } else { Ok(()) }
     }
 }
 
@@ -163,13 +171,13 @@ mod tests {
     #[test]
     fn an_interface_passes_only_under_the_index_that_programs_are_on() {
         let guard = Guard::of(Path::new(FOLDER));
-        let Rules(text) = guard.rules(&[("lan0", 12), ("br-lan", 0)], &[("wan0", 7)], false).expect("names");
+        let Rules { texts: [text, bridge], .. } =
+            guard.rules(&[("lan0", 12), ("br-lan", 0)], &[("wan0", 7)], false).expect("names");
         assert!(text.starts_with("table inet enforcer_guard\n"));
         assert!(text.contains("iifname \"lan0\" iif != 12 counter drop\niifname \"br-lan\" iif != 0 counter drop\n"));
         assert!(text.contains("oifname \"wan0\" oif != 7 counter drop\n"));
-        assert!(!text.contains("bridge"));
-        let Rules(bridged) = guard.rules(&[("port1", 3)], &[], true).expect("names");
-        assert_eq!(bridged.matches("iifname \"port1\" iif != 3").count(), 2);
+        assert!(bridge.starts_with("table bridge enforcer_guard\n"));
+        assert!(bridge.contains("iifname \"lan0\" iif != 12 counter drop\n") && !bridge.contains("wan0"));
     }
 
     #[test]

@@ -30,8 +30,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The link by which an earlier controller's program is there, and the program's number. One whose interface is gone is removed: another interface may
-    /// have its index.
+    /// The link by which an earlier controller's program is there, and the program's number.
     pub fn earlier(pin: PathBuf, hook: Hook) -> Result<Option<(Self, u32)>, KernelError> {
         let link = match PinnedLink::from_pin(&pin) {
             Ok(link) => FdLink::from(link),
@@ -39,10 +38,6 @@ impl Link {
             Err(source) => return Err(KernelError::Link { path: pin, source }),
         };
         let info = link.info().map_err(|source| KernelError::Link { path: pin.clone(), source })?;
-        if OpenLinks::read().are_severed(&link) {
-            let _ = fs::remove_file(&pin);
-            return Ok(None);
-        }
         Ok(Some((Self { pin, hook, link }, info.program_id())))
     }
 
@@ -140,6 +135,17 @@ impl OpenLinks {
 fn told(text: &str) -> Option<(u32, u32)> {
     let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
     Some((field("link_id")?, field("ifindex")?))
+}
+
+/// Removes pins of links whose interface is gone: another one may have its index.
+pub fn forget_severed(pins: &Pins) {
+    let pins = fs::read_dir(pins.links()).into_iter().flatten().filter_map(|pin| Some(pin.ok()?.path()));
+    let links: Vec<(PathBuf, FdLink)> =
+        pins.filter_map(|pin| Some((pin.clone(), PinnedLink::from_pin(pin).ok()?.into()))).collect();
+    let open = OpenLinks::read();
+    for (pin, _) in links.iter().filter(|(_, link)| open.are_severed(link)) {
+        let _ = fs::remove_file(pin);
+    }
 }
 
 /// By an interface's index, as names may change.

@@ -229,11 +229,15 @@ impl Pins {
         }
     }
 
-    /// Refuses to go on if they are in another one: an interface's index is another interface's there.
+    /// Refuses to go on if they are in another one, where an interface's index is another interface's; unless they are on no interface any more. Of
+    /// filters, that could only be told there.
     ///
     /// # Errors
     /// If so, or if that cannot be told.
     pub fn must_be_here(&self) -> Result<(), PinsError> {
+        if self.interfaces().is_empty() && self.filters().is_empty() {
+            return Ok(());
+        }
         let own = own_netns().map_err(|error| PinsError::Io(self.folder.clone(), error))?.to_string();
         match self.netns().map(|(inode, _)| inode).find(|inode| *inode != own) {
             Some(inode) => Err(PinsError::Elsewhere { folder: self.folder.clone(), inode }),
