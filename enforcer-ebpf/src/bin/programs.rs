@@ -5,25 +5,24 @@
 #![expect(clippy::needless_pass_by_value, reason = "the attribute macros hand contexts over by value")]
 
 use aya_ebpf::{
-    EbpfContext,
-    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action, xdp_md},
+    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::{bpf_skb_pull_data, generated::bpf_xdp_get_buff_len},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use aya_log_ebpf::debug;
 use enforcer_ebpf::{
     abi::{Action, Net, Verdict, hook, place, pseudo},
     address::Address,
     bytes::Bytes as _,
     kernel::{
-        self, Frame, Tables, UNTAGGED, answer,
+        self, Frame, UNTAGGED, answer,
+        budget::Budget,
         event::{self, About},
-        snoop,
+        snoop, whole,
     },
     maps,
     parse::{self, Malformed, Packet, Sink},
-    verdict::{self, Judge, Origin, interface},
+    verdict::{self, Origin, interface},
 };
 
 /// To whatever else is attached there: "OK" would end the chain and skip every filter of `tc`.
@@ -34,7 +33,7 @@ const NONE: u32 = u32::MAX;
 /// Clients' frames as a LAN's NIC receives them.
 #[xdp]
 pub fn lan_xdp(ctx: XdpContext) -> u32 {
-    xdp(&ctx, None)
+    kernel::xdp::client(&ctx, None)
 }
 
 /// The same on a NIC whose frames span buffers (jumbo frames, receive aggregation).
@@ -42,43 +41,7 @@ pub fn lan_xdp(ctx: XdpContext) -> u32 {
 pub fn lan_xdp_frags(ctx: XdpContext) -> u32 {
     // SAFETY: the context is the program's own.
     let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
-    xdp(&ctx, Some(length))
-}
-
-#[inline(always)]
-fn xdp(ctx: &XdpContext, length: Option<usize>) -> u32 {
-    let Some(net) = kernel::net() else { return xdp_action::XDP_ABORTED };
-    // SAFETY: the context is the program's own; nothing here moves packet memory.
-    let frame = unsafe { Frame::xdp(ctx.ctx, length) };
-    let ingress = ctx.ingress_ifindex() as u32;
-    let zone = interface(net, ingress).zone;
-    let verdict = kernel::usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
-        let verdict = usual6_xdp(ctx.ctx, frame.size(), zone);
-        if verdict != NONE {
-            return Verdict(verdict);
-        }
-        let verdict = unusual_xdp(ctx.ctx, frame.size(), zone);
-        let error = verdict::word(net, pseudo::ICMP_ERROR);
-        let passes = is_rule(verdict) && error.action().passes() && error_xdp(ctx.ctx, frame.size(), zone);
-        if passes { error } else { verdict }
-    });
-    kernel::count(verdict, 1, frame.size());
-    if verdict.sampling() != 0 {
-        tell_xdp(ctx.ctx, verdict, ingress, frame.size());
-    }
-    match verdict.action() {
-        Action::Allow | Action::Monitor => xdp_action::XDP_PASS,
-        Action::Drop => xdp_action::XDP_DROP,
-        Action::Reject => reject_xdp(ctx.ctx, ingress),
-    }
-}
-
-/// Tells user space of the frame.
-#[inline(never)]
-fn tell_xdp(ctx: *mut xdp_md, verdict: Verdict, interface: u32, length: usize) {
-    let about = About { verdict, interface, length: length as u32, kind: 0, hook: hook::LAN };
-    // SAFETY: the context is the program's own.
-    unsafe { event::xdp(ctx, about) };
+    kernel::xdp::client(&ctx, Some(length))
 }
 
 /// The same for an skb; `kind` and `hook` as in [`About`].
@@ -88,54 +51,11 @@ fn tell_skb(skb: *mut __sk_buff, verdict: Verdict, interface: u32, kind: u16, ho
     unsafe { event::skb(skb, About { verdict, interface, length: (*skb).len, kind, hook }) };
 }
 
-/// Tells the sender at once, if that is possible and allowed.
-#[inline(never)]
-fn reject_xdp(ctx: *mut xdp_md, ingress: u32) -> u32 {
-    let mac = kernel::net().map_or([0; 3], |net| interface(net, ingress).mac);
-    // SAFETY: the context is the program's own, and nothing of the packet is used behind this call.
-    match unsafe { answer::xdp(ctx, mac) } {
-        Some(()) => xdp_action::XDP_TX,
-        None => xdp_action::XDP_DROP,
-    }
-}
-
 /// The same for an skb; [`TC_ACT_SHOT`] where there is no answer.
 #[inline(never)]
 fn reject_skb(skb: *mut __sk_buff, to_own_stack: bool) -> i32 {
     // SAFETY: the context is the program's own, and nothing of the packet is used behind this call.
     unsafe { answer::skb(skb, to_own_stack) }.unwrap_or(TC_ACT_SHOT)
-}
-
-/// Usual IPv6 frames. Apart, so that IPv4 need not share its registers and stack.
-#[inline(never)]
-fn usual6_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> u32 {
-    let Some(net) = kernel::net() else { return NONE };
-    // SAFETY: the context is the program's own; nothing here moves packet memory.
-    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
-    kernel::usual6(&frame, net, Origin::Lan(zone)).map_or(NONE, |verdict| verdict.0)
-}
-
-/// Whatever is not usual, by the whole parser.
-#[inline(never)]
-fn unusual_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> Verdict {
-    let Some(net) = kernel::net() else { return verdict::FAULT };
-    // SAFETY: the context is the program's own; nothing here moves packet memory.
-    let (frame, ctx) = unsafe { (Frame::xdp(ctx, Some(length)), &XdpContext::new(ctx)) };
-    parse::ethernet(&frame, Diagnosed { ctx, sink: judge(net, Origin::Lan(zone)) })
-}
-
-/// Whether a denied frame is an ICMP error that passes all the same.
-#[inline(never)]
-fn error_xdp(ctx: *mut xdp_md, length: usize, zone: u8) -> bool {
-    // SAFETY: the context is the program's own; nothing here moves packet memory.
-    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
-    parse::link(&frame).is_ok_and(|(kind, offset)| kernel::is_passing_error(&frame, kind, offset, Origin::Lan(zone)))
-}
-
-/// Whether it was the rules, or their default, that denied a packet: what was refused before them stays refused.
-fn is_rule(verdict: Verdict) -> bool {
-    verdict.action() != Action::Allow
-        && (verdict.counter() >= pseudo::COUNT || verdict.counter() <= pseudo::ROUTER_DEFAULT)
 }
 
 /// Clients' frames on interfaces without native XDP: bridges, VLANs, Wi-Fi, tunnels.
@@ -225,9 +145,11 @@ impl Sink for Remember<'_> {
 
     #[inline(always)]
     fn ip<A: Address>(self, packet: &Packet<A>) {
-        let own = || verdict::destination_place(&CALLED, self.net, packet).is_some_and(|found| found & place::OWN != 0);
+        let own = || {
+            verdict::destination_place(&whole::CALLED, self.net, packet).is_some_and(|found| found & place::OWN != 0)
+        };
         if (!self.own || own())
-            && let Some(flow) = verdict::inbound(&CALLED, packet)
+            && let Some(flow) = verdict::inbound(&whole::CALLED, packet)
         {
             kernel::remember_flow(&flow, packet.tcp_flags);
         }
@@ -238,14 +160,6 @@ impl Sink for Remember<'_> {
 
     #[inline(always)]
     fn malformed(self, _: Malformed) {}
-}
-
-/// The tables for the whole parser, behind which the classifier is called.
-const CALLED: Tables<false> = Tables;
-
-#[inline(always)]
-fn judge(net: &Net, origin: Origin) -> Judge<'_, Tables<false>> {
-    Judge { maps: &CALLED, net, origin }
 }
 
 /// Parses an skb whose headers may not all be in its linear part: then they are pulled there first.
@@ -285,7 +199,7 @@ fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 
     if usual == NONE {
         verdict = unusual_skb(ctx.skb.skb, layer3, zone);
         let error = verdict::word(net, pseudo::ICMP_ERROR);
-        if is_rule(verdict) && error.action().passes() && error_skb(ctx.skb.skb, layer3, zone) {
+        if kernel::is_rule(verdict) && error.action().passes() && error_skb(ctx.skb.skb, layer3, zone) {
             verdict = error;
         }
     }
@@ -324,7 +238,7 @@ fn usual4_skb(skb: *mut __sk_buff, zone: u32) -> u32 {
 fn unusual_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> Verdict {
     let Some(net) = kernel::net() else { return verdict::FAULT };
     let ctx = &TcContext::new(skb);
-    parse_skb(ctx, layer3, Diagnosed { ctx, sink: judge(net, origin_of(zone)) })
+    parse_skb(ctx, layer3, whole::judge(ctx, net, origin_of(zone)))
 }
 
 /// [`error_xdp`] for an skb, whose headers the parser has pulled.
@@ -341,39 +255,13 @@ fn error_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> bool {
 #[inline(always)]
 fn conclude(ctx: &TcContext, verdict: Verdict, answer: Option<bool>, tell: impl FnOnce(Verdict)) -> i32 {
     kernel::count(verdict, skb(ctx).gso_segs.max(1), ctx.len() as usize);
-    if verdict.sampling() != 0 {
+    if verdict.sampling() != 0 && !event::is_refused(verdict) {
         tell(verdict);
     }
     match (verdict.action(), answer) {
         (Action::Allow | Action::Monitor, _) => GOES_ON,
-        (Action::Reject, Some(to_own_stack)) => reject_skb(ctx.skb.skb, to_own_stack),
+        (Action::Reject, Some(to_own_stack)) if !Budget::Answers.is_spent() => reject_skb(ctx.skb.skb, to_own_stack),
         _ => TC_ACT_SHOT,
-    }
-}
-
-/// Tells why a frame is malformed while somebody looks for the cause; not in the program at all unless the log level asks for it.
-struct Diagnosed<'a, C, S> {
-    ctx: &'a C,
-    sink: S,
-}
-
-impl<C: EbpfContext, S: Sink<Output = Verdict>> Sink for Diagnosed<'_, C, S> {
-    type Output = Verdict;
-
-    #[inline(always)]
-    fn ip<A: Address>(self, packet: &Packet<A>) -> Verdict {
-        self.sink.ip(packet)
-    }
-
-    #[inline(always)]
-    fn non_ip(self, kind: u16) -> Verdict {
-        self.sink.non_ip(kind)
-    }
-
-    #[inline(always)]
-    fn malformed(self, reason: Malformed) -> Verdict {
-        debug!(self.ctx, "{}", reason as u8);
-        self.sink.malformed(reason)
     }
 }
 

@@ -25,10 +25,13 @@ static ANSWER: PerCpuArray<Answer> = PerCpuArray::with_max_entries(1, 0);
 /// An empty answer, if one more may be sent: a flood of refused packets must not become a flood of answers.
 #[inline(always)]
 fn answer() -> Option<&'static mut Answer> {
+    if !Budget::Answers.take() {
+        return None;
+    }
     // SAFETY: this CPU's own; programs on one CPU do not preempt each other at this hook.
     let answer = unsafe { ANSWER.get_ptr_mut(0)?.as_mut()? };
     *answer = Answer([0; reject::MOST]);
-    Budget::Answers.take().then_some(answer)
+    Some(answer)
 }
 
 /// Writes the answer to a frame; gives its length, the Ethernet header that it goes back under, and the offset of what it replaces. Nothing for frames

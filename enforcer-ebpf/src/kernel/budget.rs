@@ -1,6 +1,10 @@
 //! What may happen only so often on each CPU.
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_coarse_ns, macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    macros::map,
+    maps::PerCpuArray,
+};
 
 /// What is counted.
 #[repr(u32)]
@@ -21,6 +25,9 @@ const EARNED_IN: u64 = 1_000_000;
 /// When the last one was earned, by the kernel's coarse clock in nanoseconds: it is right to a timer tick, and costs a tenth of the fine one.
 #[map]
 static EARNED: PerCpuArray<u64> = PerCpuArray::with_max_entries(3, 0);
+/// The timer tick in which there was none.
+#[map]
+static SPENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(3, 0);
 
 impl Budget {
     /// Takes one, if there is one.
@@ -33,10 +40,20 @@ impl Budget {
             let now = bpf_ktime_get_coarse_ns();
             let next = (*earned).max(now.saturating_sub(BURST * EARNED_IN)) + EARNED_IN;
             if next > now {
+                if let Some(spent) = SPENT.get_ptr_mut(self as u32) {
+                    *spent = bpf_jiffies64();
+                }
                 return false;
             }
             *earned = next;
         }
         true
+    }
+    /// Whether it is known that there is none: nothing is earned within a tick. A few loads, as the verifier puts this helper's in its place.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_spent(self) -> bool {
+        // SAFETY: the helper has no arguments and no effect.
+        SPENT.get(self as u32).is_some_and(|tick| *tick == unsafe { bpf_jiffies64() })
     }
 }

@@ -59,6 +59,18 @@ pub unsafe fn skb(skb: *mut __sk_buff, about: About) {
     tell(about, |bytes, count| unsafe { bpf_skb_load_bytes(skb.cast(), 0, bytes.cast(), count) == 0 });
 }
 
+/// Whether there is no more to tell within this timer tick: then the event is counted as lost at once, as a flood of denied packets has millions of them.
+#[inline(always)]
+#[must_use]
+pub fn is_refused(verdict: Verdict) -> bool {
+    // Where only some packets are told of, a lot is drawn first.
+    let is_refused = SAMPLES.get(verdict.sampling()) == Some(&1) && Budget::Events.is_spent();
+    if is_refused {
+        lose(lost::LIMITED);
+    }
+    is_refused
+}
+
 #[inline(always)]
 fn tell(about: About, load: impl FnOnce(*mut u8, u32) -> bool) {
     let one_in = SAMPLES.get(about.verdict.sampling()).copied().unwrap_or(0);

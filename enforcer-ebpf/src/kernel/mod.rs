@@ -6,12 +6,14 @@ pub mod event;
 pub mod frame;
 pub mod snoop;
 pub mod tables;
+pub mod whole;
+pub mod xdp;
 
 pub use frame::Frame;
 pub use tables::{Tables, count, net, remember_flow};
 
 use crate::{
-    abi::{Net, Verdict},
+    abi::{Action, Net, Verdict, pseudo},
     bytes::Bytes as _,
     headers::{Ethernet, ethertype},
     icmp_error,
@@ -56,4 +58,12 @@ pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
     }
     let packet = usual::ipv6(frame, UNTAGGED)?;
     Some(Judge { maps: &Tables::<true>, net, origin }.ip(&packet))
+}
+
+/// Whether it was the rules, or their default, that denied a packet: what was refused before them stays refused.
+#[inline(always)]
+#[must_use]
+pub fn is_rule(verdict: Verdict) -> bool {
+    verdict.action() != Action::Allow
+        && (verdict.counter() >= pseudo::COUNT || verdict.counter() <= pseudo::ROUTER_DEFAULT)
 }

@@ -1,0 +1,99 @@
+//! The whole way of a client's frame at a NIC's XDP hook.
+
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    programs::XdpContext,
+};
+
+use super::{
+    Frame, answer,
+    budget::Budget,
+    count,
+    event::{self, About},
+    is_passing_error, is_rule, net, usual4, usual6, whole,
+};
+use crate::{
+    abi::{Action, Verdict, hook, pseudo},
+    bytes::Bytes as _,
+    parse,
+    verdict::{self, Origin, interface},
+};
+
+/// Not a usual frame: there is no such sampling.
+const NONE: u32 = u32::MAX;
+
+/// What becomes of it: judged, counted, told of and answered. `length` is the frame's if it may span several buffers.
+#[inline(always)]
+#[must_use]
+pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
+    let Some(net) = net() else { return xdp_action::XDP_ABORTED };
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx.ctx, length) };
+    let ingress = ctx.ingress_ifindex() as u32;
+    let zone = interface(net, ingress).zone;
+    let verdict = usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
+        let verdict = usual_v6(ctx.ctx, frame.size(), zone);
+        if verdict != NONE {
+            return Verdict(verdict);
+        }
+        let verdict = unusual(ctx.ctx, frame.size(), zone);
+        let error = verdict::word(net, pseudo::ICMP_ERROR);
+        let passes = is_rule(verdict) && error.action().passes() && is_error(ctx.ctx, frame.size(), zone);
+        if passes { error } else { verdict }
+    });
+    count(verdict, 1, frame.size());
+    if verdict.sampling() != 0 && !event::is_refused(verdict) {
+        tell(ctx.ctx, verdict, ingress, frame.size());
+    }
+    match verdict.action() {
+        Action::Allow | Action::Monitor => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Reject if Budget::Answers.is_spent() => xdp_action::XDP_DROP,
+        Action::Reject => reject(ctx.ctx, ingress),
+    }
+}
+
+/// Tells user space of the frame.
+#[inline(never)]
+fn tell(ctx: *mut xdp_md, verdict: Verdict, interface: u32, length: usize) {
+    let about = About { verdict, interface, length: length as u32, kind: 0, hook: hook::LAN };
+    // SAFETY: the context is the program's own.
+    unsafe { event::xdp(ctx, about) };
+}
+
+/// Tells the sender at once, if that is possible and allowed.
+#[inline(never)]
+fn reject(ctx: *mut xdp_md, ingress: u32) -> u32 {
+    let mac = net().map_or([0; 3], |net| interface(net, ingress).mac);
+    // SAFETY: the context is the program's own, and nothing of the packet is used behind this call.
+    match unsafe { answer::xdp(ctx, mac) } {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_DROP,
+    }
+}
+
+/// Usual IPv6 frames. Apart, so that IPv4 need not share its registers and stack.
+#[inline(never)]
+fn usual_v6(ctx: *mut xdp_md, length: usize, zone: u8) -> u32 {
+    let Some(net) = net() else { return NONE };
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
+    usual6(&frame, net, Origin::Lan(zone)).map_or(NONE, |verdict| verdict.0)
+}
+
+/// Whatever is not usual, by the whole parser.
+#[inline(never)]
+fn unusual(ctx: *mut xdp_md, length: usize, zone: u8) -> Verdict {
+    let Some(net) = net() else { return verdict::FAULT };
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let (frame, ctx) = unsafe { (Frame::xdp(ctx, Some(length)), &XdpContext::new(ctx)) };
+    parse::ethernet(&frame, whole::judge(ctx, net, Origin::Lan(zone)))
+}
+
+/// Whether a denied frame is an ICMP error that passes all the same.
+#[inline(never)]
+fn is_error(ctx: *mut xdp_md, length: usize, zone: u8) -> bool {
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
+    parse::link(&frame).is_ok_and(|(kind, offset)| is_passing_error(&frame, kind, offset, Origin::Lan(zone)))
+}
