@@ -1,9 +1,13 @@
 //! The benchmark itself: its programs load, and judge as they should; its counts are exact.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use enforcer::policy::Action;
 use enforcer_tests::bench::{
+    control,
     end_to_end::{self, Plan},
+    kinds,
     measure::{Bench, frame},
     sets,
 };
@@ -18,6 +22,32 @@ fn the_benchmarks_programs_load_and_judge() -> Result<()> {
         bench.aim(|| sets::within(&mut rng, &nets[7]));
         assert_eq!(bench.time(floor, &[program], &frame(v6)?)?[0].1, PASS);
     }
+    Ok(())
+}
+
+#[test]
+fn each_kind_of_packet_gets_its_verdict() -> Result<()> {
+    let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
+    let mut kinds = 0;
+    kinds::measure(0.02, &mut rng, |_, _, _| kinds += 1)?;
+    assert_eq!(kinds, 11);
+    Ok(())
+}
+
+#[test]
+fn the_controllers_work_is_measured() -> Result<()> {
+    let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
+    let plan = control::Plan {
+        freed: 1000,
+        prefixes: [10, 1000],
+        reloads: 1,
+        names: 3,
+        counters: 100,
+        watched: Duration::from_millis(1500),
+    };
+    let figures = control::measure(&plan, &mut rng)?;
+    assert_eq!(figures.len(), 11);
+    assert!(figures.iter().all(|figure| figure.value >= 0.0), "{figures:?}");
     Ok(())
 }
 

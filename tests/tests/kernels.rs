@@ -2,14 +2,9 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
-use enforcer::{
-    compile::{self, Limits},
-    kernel::object::{Extras, Object},
-    policy::Policy,
-};
+use anyhow::Result;
 use enforcer_tests::{
-    bench::measure::lab_net,
+    bench::programs::{self, Size},
     lab::{
         Lab, POLICY, binary,
         probe::{self, Outcome::*},
@@ -18,8 +13,6 @@ use enforcer_tests::{
     },
 };
 
-const XDP: [&str; 2] = ["lan_xdp", "lan_xdp_frags"];
-const TC: [&str; 6] = ["lan_ingress", "lan_egress", "wan_ingress", "wan_egress", "snoop_queries", "snoop_answers"];
 const RUN: &str = "--lan lan0 --wan wan0";
 
 /// Instructions that a verifier goes through at most. It gives up after a million, and each version counts otherwise: this leaves room for those that were not tried.
@@ -27,19 +20,9 @@ const CEILING: u32 = 700_000;
 
 #[test]
 fn every_program_is_verified_with_room_to_the_limit() -> Result<()> {
-    let image = compile::compile(&Policy::default(), &Limits::default(), 0)?;
-    let extras = Extras { resolvers: &["10.1.0.1".parse()?], ..Extras::default() };
-    let (mut object, _told) = Object::load_with(&image, &lab_net(image.words)?, extras)?;
-    let xdp = XDP.map(|name| Ok((name, object.xdp(name)?.info()?)));
-    let tc = TC.map(|name| Ok((name, object.classifier(name)?.info()?)));
-    let costs = xdp.into_iter().chain(tc).map(|info: Result<_>| {
-        let (name, info) = info?;
-        let count = info.verified_instruction_count().context("the kernel does not tell what it has verified")?;
-        println!("verified {name} {count}");
-        Ok((name, count))
-    });
-    let costs = costs.collect::<Result<Vec<_>>>()?;
-    let over: Vec<_> = costs.iter().filter(|(_, count)| *count > CEILING).collect();
+    let sizes = programs::sizes()?;
+    sizes.iter().for_each(|Size { program, verified, .. }| println!("verified {program} {verified}"));
+    let over: Vec<_> = sizes.iter().filter(|size| size.verified > CEILING).collect();
     assert!(over.is_empty(), "over {CEILING}: {over:?}");
     Ok(())
 }

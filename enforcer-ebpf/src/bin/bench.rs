@@ -14,23 +14,27 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use enforcer_ebpf::{
-    abi::{Action, Block, Net, Verdict, Words6},
-    bytes::Bytes as _,
-    kernel::{self, Frame},
-    maps,
-    verdict::{self, Origin},
+    abi::{Block, Words6},
+    bounded::bounded,
+    kernel, maps,
 };
 
 /// Words of destinations in `TARGETS`; a power of two.
 const TARGET_WORDS: u32 = 1 << 20;
-/// Bytes from the frame's start to the destination, without VLAN tags.
-const DESTINATION4: usize = 14 + 16;
-const DESTINATION6: usize = 14 + 24;
+/// Where the benchmark is.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Cursor {
+    /// The next word of `TARGETS`.
+    next: u64,
+    /// Bytes from the frame's start to the destination, fewer than 64.
+    destination: u64,
+}
 
 #[map]
 static TARGETS: Array<Block> = Array::with_max_entries(TARGET_WORDS / 256, BPF_F_MMAPABLE);
 #[map]
-static CURSOR: Array<u64> = Array::with_max_entries(1, 0);
+static CURSOR: Array<Cursor> = Array::with_max_entries(1, 0);
 #[map]
 static TRIE4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(2_000_000, BPF_F_NO_PREALLOC);
 #[map]
@@ -59,13 +63,13 @@ pub fn rewrite6(ctx: XdpContext) -> u32 {
 /// The whole way of a client's frame, IPv4.
 #[xdp]
 pub fn judge4(ctx: XdpContext) -> u32 {
-    next4(&ctx).map_or(xdp_action::XDP_ABORTED, |_| judge(&ctx, kernel::usual4))
+    next4(&ctx).map_or(xdp_action::XDP_ABORTED, |_| kernel::xdp::client(&ctx, None))
 }
 
 /// The whole way of a client's frame, IPv6.
 #[xdp]
 pub fn judge6(ctx: XdpContext) -> u32 {
-    next6(&ctx).map_or(xdp_action::XDP_ABORTED, |_| judge(&ctx, kernel::usual6))
+    next6(&ctx).map_or(xdp_action::XDP_ABORTED, |_| kernel::xdp::client(&ctx, None))
 }
 
 /// A kernel LPM trie asked for the destination, and nothing else.
@@ -95,25 +99,12 @@ fn found(value: Option<&u32>) -> u32 {
     if value.is_some() { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
 }
 
-#[inline(always)]
-fn judge(ctx: &XdpContext, usual: impl Fn(&Frame, &Net, Origin) -> Option<Verdict>) -> u32 {
-    // SAFETY: the context is the program's own; nothing here moves packet memory.
-    let frame = unsafe { Frame::xdp(ctx.ctx, None) };
-    let Some(net) = kernel::net() else { return xdp_action::XDP_ABORTED };
-    let zone = verdict::interface(net, ctx.ingress_ifindex() as u32).zone;
-    let Some(verdict) = usual(&frame, net, Origin::Lan(zone)) else { return xdp_action::XDP_ABORTED };
-    kernel::count(verdict, 1, frame.size());
-    match verdict.action() {
-        Action::Allow => xdp_action::XDP_PASS,
-        _ => xdp_action::XDP_DROP,
-    }
-}
-
 /// Writes the next IPv4 destination (network byte order in the table) and returns it.
 #[inline(always)]
 fn next4(ctx: &XdpContext) -> Option<u32> {
-    let target = maps::cell(&targets(1)?.0[0]);
-    let start = ctx.data() + DESTINATION4;
+    let (target, destination) = targets(1)?;
+    let target = maps::cell(&target[0]);
+    let start = ctx.data() + destination;
     if start + 4 > ctx.data_end() {
         return None;
     }
@@ -124,8 +115,8 @@ fn next4(ctx: &XdpContext) -> Option<u32> {
 /// Writes the next IPv6 destination and returns it.
 #[inline(always)]
 fn next6(ctx: &XdpContext) -> Option<Words6> {
-    let target = targets(4)?.0;
-    let start = ctx.data() + DESTINATION6;
+    let (target, destination) = targets(4)?;
+    let start = ctx.data() + destination;
     if start + 16 > ctx.data_end() {
         return None;
     }
@@ -143,24 +134,23 @@ fn store32(address: usize, value: u32) {
     unsafe { asm!("*(u32 *)({0} + 0) = {1}", in(reg) address, in(reg) u64::from(value), options(nostack)) };
 }
 
-struct Target(Words6);
-
-/// The next `words` words of the table, one CPU running.
+/// The next `words` words of the table, and where they go; one CPU running.
 #[inline(always)]
-fn targets(words: u32) -> Option<Target> {
+fn targets(words: u32) -> Option<(Words6, usize)> {
     let cursor = CURSOR.get_ptr_mut(0)?;
     // SAFETY: the benchmark runs on one CPU at a time.
-    let at = unsafe {
-        let at = *cursor as u32;
-        *cursor = u64::from(at.wrapping_add(words));
-        at & (TARGET_WORDS - 1)
+    let (at, destination) = unsafe {
+        let at = (*cursor).next as u32;
+        (*cursor).next = u64::from(at.wrapping_add(words));
+        (at & (TARGET_WORDS - 1), bounded::<63>((*cursor).destination as usize))
     };
     let block = TARGETS.get(at >> 8)?;
     let first = at as usize & 0xfc;
-    if words == 1 {
-        return Some(Target([block[at as usize & 0xff], 0, 0, 0]));
-    }
-    Some(Target([block[first], block[first + 1], block[first + 2], block[first + 3]]))
+    let target = match words {
+        1 => [block[at as usize & 0xff], 0, 0, 0],
+        _ => [block[first], block[first + 1], block[first + 2], block[first + 3]],
+    };
+    Some((target, destination))
 }
 
 #[panic_handler]

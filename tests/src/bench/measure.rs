@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Result;
-use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
+use aya::{
+    maps::{Array, MapData},
+    programs::{TestRun as _, TestRunOptions, XdpMode},
+};
 use enforcer::{
     compile::{self, Limits, Live},
     kernel::{memory::Mapped, object::Object},
@@ -35,6 +38,7 @@ pub struct Bench {
     object: Object,
     live: Vec<Live>,
     targets: Mapped<Block>,
+    cursor: Array<MapData, [u64; 2]>,
     /// Policy to tables.
     pub compile: Duration,
     /// Tables to kernel.
@@ -75,12 +79,24 @@ impl Bench {
         let start = Instant::now();
         let mut object = Object::load_bench(&image, &net)?;
         let load = start.elapsed();
+        let cursor = object.take_map("CURSOR")?.try_into()?;
         let targets = Mapped::new(object.take_map("TARGETS")?, "TARGETS", (TARGET_WORDS / 256) as u32)?;
         let map_bytes = object.map_bytes();
         let live = std::mem::take(&mut image.live);
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let namespace = Namespace::new(&format!("enforcer-bench-{}-{number}", std::process::id()))?;
-        Ok(Self { object, live, targets, compile, load, map_bytes, sample_ms, namespace, held: BTreeSet::new() })
+        Ok(Self {
+            object,
+            live,
+            targets,
+            cursor,
+            compile,
+            load,
+            map_bytes,
+            sample_ms,
+            namespace,
+            held: BTreeSet::new(),
+        })
     }
 
     /// The kernel's own structures, to be filled for comparison.
@@ -157,6 +173,7 @@ impl Bench {
 
     /// How many runs of a program make a sample of so many milliseconds; its caches are warm then.
     pub fn repeats(&mut self, program: &'static str, frame: &[u8], sample_ms: f64) -> Result<u32> {
+        self.cursor.set(0, [0, destination(frame)], 0)?;
         let (nanoseconds, _) = self.sample(program, frame, 200_000)?;
         Ok((sample_ms * 1e6 / nanoseconds) as u32)
     }
@@ -222,6 +239,15 @@ pub fn leave_this_cpu() {
         let own = usize::try_from(libc::sched_getcpu()).unwrap_or(0);
         (0..libc::CPU_SETSIZE as usize).filter(|cpu| *cpu != own).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    }
+}
+
+/// Bytes from a frame's start to its destination.
+fn destination(frame: &[u8]) -> u64 {
+    match [frame[12], frame[13]] {
+        [0x86, 0xdd] => 14 + 24,
+        [0x81, 0x00] => 14 + 4 + 16,
+        _ => 14 + 16,
     }
 }
 

@@ -12,11 +12,11 @@ use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
 use clap::Parser;
 use enforcer::policy::{Action, Policy};
 use enforcer_tests::bench::{
-    end_to_end, learning,
+    control, end_to_end, kinds, learning,
     machine::Machine,
     measure::{Bench, frame, stay_on_this_cpu},
     plot::{self, Line},
-    sets,
+    programs, sets,
 };
 use ipnet::IpNet;
 use rand::{Rng, RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
@@ -46,6 +46,7 @@ struct Arguments {
     svg: Option<PathBuf>,
 }
 
+const PROGRAMS: &str = "programs";
 const HIT: &str = "IPv4 hosts, hit";
 const MISS: &str = "IPv4 hosts, miss";
 const RULES: &str = "rules over 100,000 IPv4 prefixes";
@@ -73,8 +74,10 @@ struct Row {
 #[derive(Serialize)]
 struct Report {
     machine: Machine,
+    programs: Vec<programs::Size>,
     per_packet: Vec<Row>,
     end_to_end: Vec<end_to_end::Row>,
+    control: Vec<control::Figure>,
 }
 
 fn main() -> Result<()> {
@@ -89,7 +92,18 @@ fn main() -> Result<()> {
     } else {
         Vec::new()
     };
-    let report = Report { machine, per_packet: per_packet(&arguments)?, end_to_end };
+    let control = if control::NAME.contains(&arguments.only) {
+        let figures = control::measure(&control::PLAN, &mut ChaCha8Rng::seed_from_u64(arguments.seed))?;
+        control::print(&figures);
+        figures
+    } else {
+        Vec::new()
+    };
+    let programs = if PROGRAMS.contains(&arguments.only) { programs::sizes()? } else { Vec::new() };
+    let report = Report { machine, programs, per_packet: per_packet(&arguments)?, end_to_end, control };
+    if !report.programs.is_empty() {
+        programs::print(&report.programs);
+    }
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
@@ -150,6 +164,11 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
     };
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
     let wanted = |what: &str| what.contains(&arguments.only);
+    if wanted(kinds::NAME) {
+        kinds::measure(arguments.sample_ms, &mut rng, |kind, nanoseconds, bench| {
+            add(figures(kind, kinds::PREFIXES, bench, [Some(nanoseconds), None, None]));
+        })?;
+    }
     for v6 in [false, true] {
         for &size in &arguments.sizes {
             let nets = sets::prefixes(&mut rng, size, v6);
@@ -184,7 +203,7 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
         let both: Vec<IpNet> =
             sets::prefixes(&mut rng, 1_000_000, false).into_iter().chain(sets::hosts(&mut rng, 1_000_000)).collect();
         let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), arguments.sample_ms)?;
-        aim(&mut bench, &both, &mut rng);
+        kinds::aim(&mut bench, &both, &mut rng);
         add(row(BOTH, both.len(), &mut bench, false, PASS, &[])?);
     }
     if wanted(LEARNING) {
@@ -192,7 +211,7 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
         let mut policy = sets::one_rule(nets.clone(), Action::Allow);
         policy.services[0].names.push("*.example.org".parse()?);
         let mut bench = Bench::new(&policy, arguments.sample_ms)?;
-        aim(&mut bench, &nets, &mut rng);
+        kinds::aim(&mut bench, &nets, &mut rng);
         let (times, rate) = learning::time(&mut bench, &policy, "rewrite4", "judge4", &frame(false)?)?;
         for (what, nanoseconds) in [QUIET, LEARNING].into_iter().zip(times) {
             add(figures(what, nets.len(), &bench, [Some(nanoseconds), None, None]));
@@ -200,13 +219,6 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
         println!("{rate:.0} addresses were learned, and as many forgotten, a second");
     }
     Ok(rows)
-}
-
-fn aim(bench: &mut Bench, nets: &[IpNet], rng: &mut impl Rng) {
-    bench.aim(|| {
-        let net = nets.choose(rng).expect("not empty");
-        sets::within(rng, net)
-    });
 }
 
 /// Random destinations within random prefixes.
@@ -220,7 +232,7 @@ fn prefixes(
     rng: &mut impl Rng,
 ) -> Result<Row> {
     let mut bench = Bench::new(policy, sample_ms)?;
-    aim(&mut bench, nets, rng);
+    kinds::aim(&mut bench, nets, rng);
     if v6 {
         let mut trie: LpmTrie<MapData, [u32; 4], u32> = bench.take_map("TRIE6")?;
         for net in nets {
@@ -243,7 +255,7 @@ fn prefixes(
 fn hosts(nets: &[IpNet], hit: bool, sample_ms: f64, rng: &mut impl Rng) -> Result<Row> {
     let mut bench = Bench::new(&sets::one_rule(nets.to_vec(), Action::Allow), sample_ms)?;
     if hit {
-        aim(&mut bench, nets, rng);
+        kinds::aim(&mut bench, nets, rng);
     } else {
         // Neighbours of known hosts: the root says that hosts are near, the table that it is none of them.
         let known: std::collections::HashSet<IpAddr> = nets.iter().map(IpNet::addr).collect();
@@ -276,7 +288,7 @@ fn rules(sample_ms: f64, rng: &mut impl Rng) -> Result<[Row; 2]> {
     let nets = sets::prefixes(rng, 100_000, false);
     let mut one = |rules| {
         let mut bench = Bench::new(&sets::many_rules(rng, rules, &nets), sample_ms)?;
-        aim(&mut bench, &nets, rng);
+        kinds::aim(&mut bench, &nets, rng);
         anyhow::Ok(bench)
     };
     let mut benches = [one(COUNTS[0])?, one(COUNTS[1])?];
