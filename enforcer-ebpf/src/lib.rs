@@ -17,6 +17,7 @@ pub mod hosts;
 pub mod icmp_error;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
+mod malformed;
 pub mod maps;
 pub mod parse;
 pub mod reject;

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod hook;
 pub mod hosts;
 pub mod links;
+mod load;
 pub mod memory;
 pub mod object;
 pub mod others;

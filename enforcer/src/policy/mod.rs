@@ -10,6 +10,7 @@ mod includes;
 pub mod keys;
 pub mod model;
 pub mod nat64;
+mod port_match;
 mod proxies;
 pub mod reader;
 mod rules;
