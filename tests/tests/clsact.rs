@@ -274,7 +274,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() -> Result<()> {
     let pins = lab.pins()?;
     fs::rename(&pins, pins.with_file_name("other"))?;
     let said = refused()?;
-    assert!(said.contains("wan0 has a filter of bpf wan_ingress"), "{said}");
+    assert!(said.contains("br-lan has a filter of bpf lan_ingress"), "{said}");
     assert_eq!(own(&lab)?, 4);
     Ok(())
 }
