@@ -137,7 +137,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             let mode = pac_url.clone().map_or(Mode::Manual, Mode::Automatic);
             let credentials = credentials.as_deref().map(credentials_of).transpose()?;
             let policy = Policy::load(&common.policy)?;
-            common.output.write(&export::mobileconfig::mobileconfig(&policy, &mode, credentials.as_ref())?)
+            let export = export::mobileconfig::mobileconfig(&policy, &mode, credentials.as_ref())?;
+            // A password in it is for its reader alone.
+            common.output.write_as(&export, if credentials.is_some() { 0o600 } else { 0o644 })
         }
         Format::Wpad(Wpad { url, domain, address, output }) => {
             output.write(&export::wpad::wpad(url, domain.as_ref().zip(*address))?)
@@ -174,11 +176,17 @@ fn credentials_of(path: &Path) -> Result<Credentials> {
 
 impl Output {
     fn write(&self, export: &Export) -> Result<ExitCode> {
+        self.write_as(export, 0o644)
+    }
+
+    fn write_as(&self, export: &Export, mode: u32) -> Result<ExitCode> {
         for warning in &export.warnings {
             anstream::eprintln!("{} {warning}", painted(style::WARNING, "warning:"));
         }
         match &self.output {
-            Some(path) => write(path, &export.text).with_context(|| format!("cannot write {}", path.display()))?,
+            Some(path) => {
+                write(path, &export.text, mode).with_context(|| format!("cannot write {}", path.display()))?
+            }
             None => super::print(&export.text)?,
         }
         Ok(ExitCode::SUCCESS)
@@ -186,9 +194,9 @@ impl Output {
 }
 
 /// Whoever reads the file meanwhile, or after a crash, finds what was there or all of the new text.
-pub fn write(path: &Path, text: &str) -> Result<()> {
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path)?;

@@ -89,7 +89,7 @@ impl Common {
         }
         match &self.output {
             Some(path) => {
-                export::write(path, &import.text).with_context(|| format!("cannot write {}", path.display()))?;
+                export::write(path, &import.text, 0o644).with_context(|| format!("cannot write {}", path.display()))?;
             }
             None => super::print(&import.text)?,
         }

@@ -7,6 +7,9 @@ use ipnet::IpNet;
 use super::{Export, head, ports, sets};
 use crate::policy::{Action, Policy, Proxied, Rule, Service, ServiceId};
 
+/// As the lines have it that these take the place of: by no rule's word are clients let to its own pages, and to what only it can reach.
+const INWARD: &str = "acl own-links dst 169.254.0.0/16 fe80::/10\n\
+                      http_access deny manager\nhttp_access deny to_localhost\nhttp_access deny own-links\n";
 /// Bytes of an ACL's name (ACL_NAME_SZ, without the zero at its end), less those of what is put behind it.
 const NAME: usize = 63 - 8;
 
@@ -25,7 +28,7 @@ pub fn squid(policy: &Policy) -> Export {
         "What Squid may fetch for clients, written by `enforcer export squid`: include it in the place of squid.conf's http_access lines.",
         "Rules about other protocols than TCP are not here, as nothing of them goes through a proxy.",
     ];
-    let mut text = head("#", &about, &[]);
+    let mut text = head("#", &about, &[]) + INWARD;
     let used: BTreeSet<ServiceId> = rules.iter().filter_map(|rule| rule.services.as_ref()).flatten().copied().collect();
     for service in
         used.iter().map(|id| &policy.services[id.0 as usize]).filter(|service| ports::tcp(&service.ports).is_some())
@@ -39,7 +42,10 @@ pub fn squid(policy: &Policy) -> Export {
             Some(nets) if nets.is_empty() => String::new(),
             Some(nets) => {
                 let name = format!("from-{number}");
-                writeln!(text, "acl {name} src {}", nets.join(" ")).expect("to memory");
+                // A line each: Squid reads some eight thousand bytes of one.
+                for net in nets {
+                    writeln!(text, "acl {name} src {net}").expect("to memory");
+                }
                 format!(" {name}")
             }
         };
@@ -136,7 +142,9 @@ mod tests {
 
     fn lines(policy: &str) -> Vec<String> {
         let policy = Policy::parse("p", policy, &Catalogs::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        squid(&policy).text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        let text = squid(&policy).text;
+        let (_, behind) = text.split_once(INWARD).expect("what is inward comes first");
+        behind.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
 
     #[test]
@@ -151,7 +159,8 @@ mod tests {
             "acl a_-b-to dst 192.0.2.0/24",
             "acl a_-b-ports port 443",
             "acl a_-b-ports port 8000-8010",
-            "acl from-1 src 10.1.0.0/24 fd00::/64",
+            "acl from-1 src 10.1.0.0/24",
+            "acl from-1 src fd00::/64",
             "http_access deny from-1 a_-b-names a_-b-ports",
             "http_access deny from-1 a_-b-below a_-b-ports",
             "http_access deny from-1 a_-b-to a_-b-ports",

@@ -52,6 +52,7 @@ impl PolicyReader<'_> {
     /// Takes a policy's proxies; comes before its rules, as they are about the services' parts.
     pub fn proxies(&mut self, table: &DeTable<'_>) -> Vec<Proxy> {
         let mut proxies = Vec::new();
+        let defined = self.defined.len();
         for (number, (span, proxy)) in (1..).zip(self.reader.tables(table, "proxy")) {
             self.reader.known(proxy, keys::PROXY);
             self.comment(proxy);
@@ -65,7 +66,7 @@ impl PolicyReader<'_> {
                 }
             }
             let (address, port) = (self.proxy_address(proxy), self.proxy_port(proxy));
-            let services = self.through_proxy(proxy);
+            let services = self.through_proxy(proxy, defined);
             let (Some(address), Some(port)) = (address, port) else { continue };
             let address = SocketAddr::new(address, port);
             let own = Service {
@@ -101,18 +102,17 @@ impl PolicyReader<'_> {
         port
     }
 
-    /// The parts of its services that work through it.
-    fn through_proxy(&mut self, proxy: &DeTable<'_>) -> Vec<ServiceId> {
+    /// The parts of its services that work through it; the first so many services are the policy's own.
+    fn through_proxy(&mut self, proxy: &DeTable<'_>, own: usize) -> Vec<ServiceId> {
         let Some(value) = proxy.get("services") else { return Vec::new() };
         self.parts.cut = true;
         let mut through = Vec::new();
         for (span, word) in self.reader.strings(value, "services", "[\"apple/*\"]") {
-            let own = self.defined.len();
             for id in self.service(span.clone(), &word) {
                 let service = &self.defined[id.0 as usize];
                 let by_tcp = service.ports.iter().all(is_tcp);
                 // Services of one's own are there already, and are taken as they are.
-                if !word.contains('/') && !word.starts_with("tag:") && (id.0 as usize) < own {
+                if (id.0 as usize) < own {
                     if !by_tcp {
                         let help = "give it TCP ports alone: ports = [\"tcp/443\"]; the rest is another service";
                         self.reader.wrong(span.clone(), format!("proxies take TCP, not all of {word:?}"), help);
@@ -281,6 +281,16 @@ mod tests {
                 "default.through-proxy reject * apple/apns.2 web",
             ]
         );
+    }
+
+    #[test]
+    fn a_service_of_ones_own_is_so_whatever_its_name() {
+        let policy = format!(
+            "default = \"drop\"\n{}[[rule]]\naction = \"allow\"\nservices = [\"corp/web\"]\n",
+            PROXY.replace("\"web\"", "\"corp/web\"")
+        );
+        let rules = rules(&policy);
+        assert!(rules.iter().any(|rule| rule.ends_with("reject * corp/web")), "{rules:?}");
     }
 
     #[test]
