@@ -1,10 +1,18 @@
 //! `--fail closed`: what is forwarded while programs are not where they should be, by whose doing ever, and that nothing stays cut when they are back.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    ffi::CString,
+    fs, io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
     Lab, POLICY, binary,
+    flood::{FLOWS, Flood},
     names::wait,
     probe::{self, Outcome::*},
     product::Enforcer,
@@ -52,6 +60,39 @@ fn is_judged_again(xdp: &str) -> Result<()> {
     let enforcer = Enforcer::start_again(&lab, &run)?;
     assert!(is_judged(&lab)?);
     assert!(enforcer.log()?.contains("lan0 has come since"), "{}", enforcer.log()?);
+    enforcer.stop()
+}
+
+/// Cuts a pinned link off its interface, as `bpftool link detach` does.
+fn cut(pin: &Path) -> Result<()> {
+    const BPF_OBJ_GET: i64 = 7;
+    const BPF_LINK_DETACH: i64 = 34;
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let bpf = |command: i64, attributes: [u64; 2]| {
+        // SAFETY: the attributes are as bpf(2) wants them for these commands, and the path outlives the call.
+        let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size_of_val(&attributes)) };
+        ensure!(answer >= 0, "{}: {}", pin.display(), io::Error::last_os_error());
+        Ok(answer)
+    };
+    let link = bpf(BPF_OBJ_GET, [path.as_ptr() as u64, 0])?;
+    // SAFETY: a descriptor that was opened just now, and is nobody else's.
+    let link = unsafe { OwnedFd::from_raw_fd(i32::try_from(link)?) };
+    bpf(BPF_LINK_DETACH, [u64::from(link.as_raw_fd().cast_unsigned()), 0]).map(drop)
+}
+
+#[test]
+fn a_link_that_is_cut_off_comes_back_and_the_judge_beside_it_stays() -> Result<()> {
+    let lab = Lab::new()?;
+    let open = format!("unlisted = \"allow\"\n{POLICY}");
+    let enforcer = Enforcer::start(&lab, &open, RUN)?;
+    let flood = Flood::start(&lab, &FLOWS)?;
+    let links = fs::read_dir(lab.pins()?.join("links"))?.collect::<io::Result<Vec<_>>>()?;
+    let link = links.iter().map(fs::DirEntry::path).find(|link| link.to_string_lossy().ends_with("-lan_egress"));
+    cut(&link.context("no link")?)?;
+    wait("the link", || Ok(enforcer.log()?.contains("lan0 is back")))?;
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(enforcer.log()?.matches("lan0 is back").count(), 1, "{}", enforcer.log()?);
+    flood.stop()?.assert_right();
     enforcer.stop()
 }
 

@@ -104,12 +104,22 @@ impl Hooks {
         let Followed { mut attached, mut problems } = Followed::default();
         let links = OpenLinks::read();
         for hooks in [&mut self.lans, &mut self.wans] {
-            // One that was made anew under the same index has lost its programs.
-            let is_gone = |index, hooks: &[Attached]| {
-                facts.indexed(index).is_none() || hooks.iter().any(|hook| hook.is_severed(&links))
-            };
-            let gone: Vec<u32> =
-                hooks.iter().filter(|(index, hooks)| is_gone(**index, hooks)).map(|(&index, _)| index).collect();
+            let mut gone = Vec::new();
+            for (&index, hooks) in hooks.iter_mut() {
+                let Some(interface) = facts.indexed(index) else {
+                    gone.push(index);
+                    continue;
+                };
+                // One that was made anew under the same index has lost its programs, and a link may be cut off by itself: what works stays.
+                let severed = hooks.iter_mut().filter(|hook| hook.is_severed(&links));
+                let again: Result<Vec<()>, _> = severed.map(|hook| hook.again(object, pins, interface)).collect();
+                match again {
+                    Ok(again) if again.is_empty() => {}
+                    Ok(_) => attached.push(interface.name.clone()),
+                    // As if it had just come: in another way, if that may be.
+                    Err(_) => gone.push(index),
+                }
+            }
             gone.iter().filter_map(|index| hooks.remove(index)).flatten().for_each(Attached::detach);
         }
         // WANs first: while only they are hooked, the gateway's own packets are judged, and clients' pass as before.

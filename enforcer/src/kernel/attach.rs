@@ -45,6 +45,21 @@ impl Attached {
         }
     }
 
+    /// Attaches it again where its link was cut off; what hears DNS comes behind all others then.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn again(&mut self, object: &mut Object, pins: &Pins, on: &Interface) -> Result<(), KernelError> {
+        match &mut self.by {
+            By::Link(link) => {
+                link.unpin();
+                *link = Link::new(object, links::pin(pins, on, self.program, self.hook), on, self.program, self.hook)?;
+                Ok(())
+            }
+            By::Filter(filter) => filter.put(object.classifier(self.program)?, &on.name),
+        }
+    }
+
     /// Whether it would outlive this process.
     #[must_use]
     pub fn is_pinned(&self) -> bool {

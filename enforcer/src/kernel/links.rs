@@ -15,7 +15,7 @@ use aya::programs::{
 use aya_obj::programs::XdpAttachType;
 use nix::net::if_::if_nametoindex;
 
-use super::{KernelError, hook::Hook, object::Object, pins::Pins, programs};
+use super::{KernelError, hook::Hook, object::Object, pins::Pins, programs, snoop};
 use crate::net::facts::Interface;
 
 /// The judge at a NIC's XDP hook, for frames in one buffer, and for frames in several.
@@ -181,11 +181,12 @@ fn xdp(object: &mut Object, program: &'static str, interface: &str, hook: Hook) 
     Ok(program.take_link(id)?.try_into()?)
 }
 
-fn tcx(object: &mut Object, program: &'static str, interface: &str, hook: Hook) -> Result<FdLink, Refused> {
+fn tcx(object: &mut Object, name: &'static str, interface: &str, hook: Hook) -> Result<FdLink, Refused> {
     let direction = if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
-    let program = object.classifier(program)?;
-    // First: nothing before it may redirect a packet past the judge.
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let program = object.classifier(name)?;
+    // First: nothing before it may redirect a packet past the judge. What hears DNS comes behind.
+    let order = if snoop::PROGRAMS.contains(&name) { LinkOrder::last() } else { LinkOrder::first() };
+    let options = TcAttachOptions::TcxOrder(order);
     let id = program.attach_with_options(interface, direction, options)?;
     Ok(program.take_link(id)?.try_into()?)
 }
