@@ -67,7 +67,16 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     // It is there where a start has failed, too.
     Guard::of(folder).remove()?;
-    super::print(if found { "nothing is enforced any more\n" } else { "nothing was attached\n" })?;
+    match &controller {
+        _ if found => super::print("nothing is enforced any more\n")?,
+        Controller::Another(theirs) => super::print(&format!(
+            "nothing was attached in {}; the controller on {} keeps its programs in {}\n",
+            folder.display(),
+            socket.display(),
+            theirs.display()
+        ))?,
+        _ => super::print("nothing was attached\n")?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,9 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
     net::IpAddr,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,7 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 
-use super::style::{self, painted};
+use super::{
+    output,
+    style::{self, painted},
+};
 use crate::{
     catalog::Pattern,
     export::{
@@ -139,7 +140,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             let policy = Policy::load(&common.policy)?;
             let export = export::mobileconfig::mobileconfig(&policy, &mode, credentials.as_ref())?;
             // A password in it is for its reader alone.
-            common.output.write_as(&export, if credentials.is_some() { 0o600 } else { 0o644 })
+            common.output.write_as(&export, credentials.is_some())
         }
         Format::Wpad(Wpad { url, domain, address, output }) => {
             output.write(&export::wpad::wpad(url, domain.as_ref().zip(*address))?)
@@ -176,29 +177,18 @@ fn credentials_of(path: &Path) -> Result<Credentials> {
 
 impl Output {
     fn write(&self, export: &Export) -> Result<ExitCode> {
-        self.write_as(export, 0o644)
+        self.write_as(export, false)
     }
 
-    fn write_as(&self, export: &Export, mode: u32) -> Result<ExitCode> {
+    fn write_as(&self, export: &Export, is_secret: bool) -> Result<ExitCode> {
         for warning in &export.warnings {
             anstream::eprintln!("{} {warning}", painted(style::WARNING, "warning:"));
         }
         match &self.output {
-            Some(path) => {
-                write(path, &export.text, mode).with_context(|| format!("cannot write {}", path.display()))?
-            }
+            Some(path) => output::write(path, &export.text, is_secret)
+                .with_context(|| format!("cannot write {}", path.display()))?,
             None => super::print(&export.text)?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Whoever reads the file meanwhile, or after a crash, finds what was there or all of the new text.
-pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }

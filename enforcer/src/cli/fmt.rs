@@ -1,9 +1,7 @@
 //! `enforcer fmt`.
 
 use std::{
-    fs, io,
-    io::Write as _,
-    os::unix::fs::{MetadataExt as _, fchown},
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -36,31 +34,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         } else if piped {
             super::print(&text)?;
         } else if text != source.text {
-            replace(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+            super::output::write(path, &text, false).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     Ok(code)
 }
 
-/// Whoever reads the file meanwhile, or after a crash, finds the old text or the new one.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    // A link stays one.
-    let path = fs::canonicalize(path)?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    let before = fs::metadata(&path)?;
-    // The owner first: giving a file away takes some of its mode.
-    fchown(file.as_file(), Some(before.uid()), Some(before.gid())).context("it would change its owner")?;
-    file.as_file().set_permissions(before.permissions())?;
-    file.as_file().sync_all()?;
-    file.persist(&path)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    };
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use jiff::Zoned;
 
-use super::{export, style};
+use super::{output, style};
 use crate::{
     import::{self, About, Import},
     policy::{PortMatch, words},
@@ -89,7 +89,7 @@ impl Common {
         }
         match &self.output {
             Some(path) => {
-                export::write(path, &import.text, 0o644).with_context(|| format!("cannot write {}", path.display()))?;
+                output::write(path, &import.text, false).with_context(|| format!("cannot write {}", path.display()))?;
             }
             None => super::print(&import.text)?,
         }

@@ -16,6 +16,7 @@ mod import;
 mod man;
 mod names;
 mod openapi;
+mod output;
 mod progress;
 mod rates;
 mod resolve;
