@@ -263,7 +263,18 @@ impl Controller {
         state.end_predecessor(&self.pins);
         self.pins.sign();
         match on_exit {
-            OnExit::Keep => tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`"),
+            OnExit::Keep if state.hooks.are_pinned() => {
+                tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`");
+            }
+            OnExit::Keep => {
+                tracing::error!(
+                    "stopped; nothing is enforced any more, as the pins in {} are gone",
+                    self.options.pins.display()
+                );
+                if self.options.fail == Fail::Closed {
+                    hooks::guard(&self.options, &state.facts, |_| false)?.install()?;
+                }
+            }
             OnExit::Detach => {
                 state.hooks.detach();
                 // Whoever looks at the guard asks for the state while it holds that.
