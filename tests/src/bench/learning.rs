@@ -21,7 +21,7 @@ use super::measure::{Bench, leave_this_cpu, median};
 const ROUNDS: usize = 11;
 const SAMPLE_MS: f64 = 100.0;
 /// Addresses stored a second.
-pub const RATE: u32 = 50_000;
+pub const RATE: u32 = 60_000;
 /// Addresses in the tables at a time: the oldest goes for each that comes.
 const MOST: u32 = 32_768;
 const FIRST: u32 = 0x2000_0000;
