@@ -214,8 +214,8 @@ fn running(plan: &Plan) -> Result<Vec<Figure>> {
     let idle = watched(plan, &enforcer)?;
     let stream = Stream::open(&lab)?;
     let streaming = watched(plan, &enforcer)?;
-    let streamed = stream.close()? * plan.counters;
-    ensure!(streamed > 0, "no counters were streamed");
+    let (streamed, seconds) = (stream.close(plan.counters)?, plan.watched.as_secs());
+    ensure!(streamed as u64 >= seconds, "all counters came {streamed} times in {seconds} s");
     enforcer.stop()?;
     let figures = [("idle", idle), ("streaming them every second", streaming)].map(|(when, (cpu, memory))| {
         let when = format!("the controller with {} counters, {when}", plan.counters);
@@ -259,11 +259,13 @@ impl<'a> Stream<'a> {
         Ok(Self { lab, curl })
     }
 
-    /// How often the counters came.
-    fn close(mut self) -> Result<usize> {
+    /// How often so many counters came.
+    fn close(mut self, counters: usize) -> Result<usize> {
         self.curl.kill()?;
         self.curl.wait()?;
-        Ok(fs::read_to_string(self.lab.path("stream"))?.lines().filter(|line| line.starts_with("data:")).count())
+        let streamed = fs::read_to_string(self.lab.path("stream"))?;
+        let are_whole = |line: &&str| line.starts_with("data:") && line.matches("\"packets\":").count() >= counters;
+        Ok(streamed.lines().filter(are_whole).count())
     }
 }
 

@@ -90,7 +90,9 @@ pub fn many_rules(rng: &mut impl Rng, count: usize, to: &[IpNet]) -> Policy {
     let sources: Vec<Vec<IpNet>> = (0..50_u8)
         .map(|set| {
             let net = |bits: [u8; 4], length| IpNet::from(Ipv4Net::new_assert(bits.into(), length));
-            vec![net([10, 1, 0, 0], 16), net([10, 2 + set, 0, 0], 16), net([10, 200, set, 0], 24)]
+            let net6 = |word: u16| IpNet::from(Ipv6Net::new_assert([0xfd00, word, 0, 0, 0, 0, 0, 0].into(), 64));
+            let v4 = [net([10, 1, 0, 0], 16), net([10, 2 + set, 0, 0], 16), net([10, 200, set, 0], 24)];
+            [&v4[..], &[net6(1), net6(2 + u16::from(set))]].concat()
         })
         .collect();
     let share = (to.len() / count).max(1);
