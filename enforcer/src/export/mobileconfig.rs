@@ -59,12 +59,15 @@ pub fn mobileconfig(policy: &Policy, mode: &Mode, credentials: Option<&Credentia
         }
     }
     set("ProxyCaptiveLoginAllowed", true.into());
-    if let Some(Credentials { user, password }) = credentials {
+    if let Some(Credentials { user, .. }) = credentials {
         warnings.push("the profile has the proxy's password in clear: let only the MDM server have it".into());
         set("ProxyUsername", user.as_str().into());
-        set("ProxyPassword", password.as_str().into());
     }
+    // Identifiers are in devices' logs, and tell nothing of the password.
     let whole = format!("{payload:?}");
+    if let Some(Credentials { password, .. }) = credentials {
+        payload.insert("ProxyPassword".into(), password.as_str().into());
+    }
     let payload =
         described(payload, "com.apple.proxy.http.global", &format!("{IDENTIFIER}.global"), "HTTP proxy", &whole);
     let mut profile = Dictionary::new();

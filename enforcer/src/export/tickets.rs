@@ -18,7 +18,7 @@ pub fn csv(policy: &Policy) -> Export {
         for rule in &rules.rules {
             let mut row = |service: &str, host: &str, protocol: &str, ports: &str| {
                 let (label, from, when) = (rule.label(), from(rule), when(policy, rule));
-                let comment = rule.comment.as_deref().map(on_a_line).unwrap_or_default();
+                let comment = rule.comment.as_deref().map(plain).unwrap_or_default();
                 let row = [part, &label, action(rule), &from, service, host, protocol, ports, &when, &comment];
                 writer.write_record(row).expect("to memory");
             };
@@ -57,10 +57,10 @@ pub fn markdown(policy: &Policy) -> Export {
         text +=
             "| | rule | action | from | service | to | protocols and ports | when | comment |\n|-:|-|-|-|-|-|-|-|-|\n";
         for (number, rule) in (1..).zip(&rules.rules) {
-            let (when, comment) = (when(policy, rule), rule.comment.as_deref().unwrap_or_default());
+            let (when, comment) = (when(policy, rule), unmarked(rule.comment.as_deref().unwrap_or_default()));
             let mut row = |service: &str, to: &str, ports: &str| {
                 let (label, from) = (rule.label(), from(rule).replace(' ', "<br>"));
-                let cells = [&label, action(rule), &from, service, to, ports, &when, comment].map(cell);
+                let cells = [&label, action(rule), &from, service, to, ports, &when, &comment].map(cell);
                 writeln!(text, "| {number} | {} |", cells.join(" | ")).expect("to memory");
             };
             match &rule.services {
@@ -152,9 +152,27 @@ fn cell(text: &str) -> String {
     on_a_line(text).replace('|', "\\|")
 }
 
+/// A comment's text, which is no markup.
+fn unmarked(comment: &str) -> String {
+    comment.replace('\\', "\\\\").replace('<', "&lt;")
+}
+
+/// What spreadsheets would take for a formula as the text that it is.
+fn plain(text: &str) -> String {
+    let text = on_a_line(text);
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_are_no_formulas_and_no_markup() {
+        assert_eq!(plain("=HYPERLINK(\"http://x\")"), "'=HYPERLINK(\"http://x\")");
+        assert_eq!(plain("a = b"), "a = b");
+        assert_eq!(cell(&unmarked("a \\| <b>")), "a \\\\\\| &lt;b>");
+    }
     use crate::catalog::Catalogs;
 
     const POLICY: &str = r#"
