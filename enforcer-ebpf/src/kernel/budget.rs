@@ -49,7 +49,8 @@ impl Budget {
         }
         true
     }
-    /// Whether it is known that there is none: nothing is earned within a tick. A few loads, as the verifier puts this helper's in its place.
+    /// Whether it is known that there is none: nothing is earned within a tick. A few loads, as the verifier puts this helper's in its
+    /// place, and from Linux 6.10 on the map's look-up.
     #[inline(always)]
     #[must_use]
     pub fn is_spent(self) -> bool {

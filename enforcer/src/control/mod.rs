@@ -267,10 +267,11 @@ impl Controller {
                 tracing::info!("stopped; the kernel goes on enforcing, until `enforcer detach`");
             }
             OnExit::Keep => {
-                tracing::error!(
-                    "stopped; nothing is enforced any more, as the pins in {} are gone",
-                    self.options.pins.display()
-                );
+                // Filters hold their programs by themselves.
+                let rest =
+                    if state.hooks.filters().next().is_none() { "nothing" } else { "no more than filters of clsact" };
+                let folder = self.options.pins.display();
+                tracing::error!("stopped; {rest} is enforced any more, as the pins in {folder} are gone");
                 if self.options.fail == Fail::Closed {
                     hooks::guard(&self.options, &state.facts, |_| false)?.install()?;
                 }
