@@ -282,7 +282,7 @@ fn another_program_on_a_lan_is_named_and_stays() -> Result<()> {
     let mut other = awake(&lab.gateway, "lan0")?;
     let id = other.xdp("lan_xdp")?.info()?.id();
     let refused = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0").err().context("it starts")?.to_string();
-    assert!(refused.contains(&format!("XDP program {id}")) && refused.contains("detach it"), "{refused}");
+    assert!(refused.contains(&format!("XDP program {id} (lan_xdp)")) && refused.contains("detach it"), "{refused}");
     assert!(lab.gateway.output("ip -d link show lan0")?.contains(&format!("prog/xdp id {id} ")));
     assert!(!lab.pins()?.exists() && !lab.path("state").exists(), "a start that failed leaves something");
     Ok(())

@@ -20,7 +20,7 @@ use crate::{
     dns::{Name, forwarder::upstream::Server},
     kernel::{
         hook::{TcMode, XdpMode},
-        pins,
+        pins, programs,
     },
     service::privileges,
 };
@@ -137,6 +137,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // Which takes more than is kept.
     pins::mount_for(&options.pins);
+    programs::note_names();
     privileges::drop_unneeded()?;
     // Systemd makes it; by hand it is not there after the machine's start.
     if let Some(folder) = options.socket.parent() {

@@ -15,7 +15,7 @@ pub mod object;
 pub mod others;
 pub mod pins;
 mod places;
-mod programs;
+pub mod programs;
 mod ring;
 mod shared;
 pub mod snoop;

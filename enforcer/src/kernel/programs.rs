@@ -1,4 +1,6 @@
-//! What the programs take.
+//! What the programs take, and what others' are called.
+
+use std::{collections::HashMap, sync::OnceLock};
 
 use aya::programs::loaded_programs;
 
@@ -19,9 +21,21 @@ impl Object {
     }
 }
 
-/// A program as people know it, by its number: with its name, where the right to see others' programs is.
+/// Names of the kernel's programs by their numbers, as they were when they could be asked for.
+static NAMES: OnceLock<HashMap<u32, String>> = OnceLock::new();
+
+/// Notes what the kernel's programs are called, while that may be known: it takes CAP_SYS_ADMIN, which a controller gives up.
+pub fn note_names() {
+    NAMES.get_or_init(|| {
+        let programs = loaded_programs().map_while(Result::ok);
+        programs.filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned()))).collect()
+    });
+}
+
+/// An XDP program as people know it, by its number: with its name, if that was noted.
 pub(super) fn called(id: u32) -> String {
-    let found = loaded_programs().map_while(Result::ok).find(|program| program.id() == id);
-    let name = found.and_then(|program| Some(format!(" ({})", program.name_as_str()?)));
-    format!("XDP program {id}{}", name.unwrap_or_default())
+    match NAMES.get().and_then(|names| names.get(&id)) {
+        Some(name) => format!("XDP program {id} ({name})"),
+        None => format!("XDP program {id} (`enforcer doctor` knows its name)"),
+    }
 }
