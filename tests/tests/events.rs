@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashSet,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
+    process::Stdio,
     thread,
     time::Duration,
 };
@@ -160,6 +161,26 @@ fn a_flood_of_denied_packets_is_told_in_part_and_the_loss_is_counted() -> Result
     let status = enforcer.ask("status")?;
     let line = status.lines().find(|line| line.starts_with("events lost")).context("no such line")?;
     assert!(line.ends_with(&format!(" {lost}")), "{line}");
+    enforcer.stop()
+}
+
+#[test]
+fn followed_events_end_with_their_reader() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    probe::udp_flood(&lab.client, "198.51.100.2", 9, 1)?;
+    let mut follower = enforcer.command("events --follow").stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(follower.stdout.take().context("no pipe")?).read_line(&mut line)?;
+    assert!(line.contains("198.51.100.2"), "{line}");
+    // No other event comes.
+    let ended = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        matches!(follower.try_wait(), Ok(Some(status)) if status.success())
+    });
+    let _ = follower.kill();
+    follower.wait()?;
+    assert!(ended, "it waits for an event that nobody reads");
     enforcer.stop()
 }
 

@@ -1,9 +1,10 @@
 //! `enforcer events`.
 
-use std::process::ExitCode;
+use std::{future, io, process::ExitCode};
 
 use anyhow::Result;
 use form_urlencoded::byte_serialize;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     Socket,
@@ -54,11 +55,27 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     if arguments.follow {
         let path = format!("/v1/events/stream{query}");
-        super::block_on(client::stream(socket, &path, |events: Events| show(&events).map(|()| true)))?;
+        super::block_on(async {
+            tokio::select! {
+                ended = client::stream(socket, &path, |events: Events| show(&events).map(|()| true)) => ended,
+                // The next event, which would tell, may be hours away.
+                () = no_reader() => Ok(()),
+            }
+        })?;
     } else {
         show(&super::block_on(client::get(socket, &format!("/v1/events{query}")))?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until nobody reads what is printed any more, as behind `head`.
+async fn no_reader() {
+    // SAFETY: the descriptor of standard output is open, and is the same, as long as the process lives: nothing here closes or replaces it.
+    match unsafe { AsyncFd::register_with_interest(io::stdout(), Interest::ERROR) } {
+        Ok(out) => drop(out.ready(Interest::ERROR).await),
+        // A file, which is always there.
+        Err(_) => future::pending().await,
+    }
 }
 
 /// An event with its time, the action set off.
