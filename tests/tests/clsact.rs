@@ -1,6 +1,9 @@
 //! TC's programs by filters of the clsact qdisc, as kernels without TCX have it: they judge, live and go as links do, beside filters of others.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
@@ -233,12 +236,19 @@ fn filters_that_somebody_takes_away_are_missed_and_put_back() -> Result<()> {
     // Where it cannot be, that is a warning for as long as it lasts.
     lab.gateway.run("tc qdisc del dev br-lan clsact")?;
     lab.gateway.run("tc qdisc add dev br-lan ingress")?;
+    let in_the_way = Instant::now();
     let lost = "lan_ingress of br-lan (clsact ingress) was taken away, and is not back: br-lan has the qdisc ingress";
     wait(lost, || Ok(enforcer.ask("status")?.replace("\n             ", " ").contains(lost)))?;
     wait("nothing to pass unjudged", || Ok(probe::tcp(&lab.client, "17.1.2.3", 80)? == Silence))?;
     assert!(enforcer.counters()?["unlisted"] > 0);
+    let stood_in_the_way = in_the_way.elapsed();
     lab.gateway.run("tc qdisc del dev br-lan ingress")?;
     wait("the filters", || Ok(own(&lab)? == 4 && !enforcer.ask("status")?.contains("is not back")))?;
+    // It is told for all of the time, not from the last attempt on.
+    let log = enforcer.log()?;
+    let away = log.rsplit_once("lan_ingress of br-lan (clsact ingress) was taken away, and is put back: for ");
+    let (away, _) = away.and_then(|(_, rest)| rest.split_once(" ms")).context("no such line")?;
+    assert!(away.parse::<u128>()? >= stood_in_the_way.as_millis(), "{away} ms, and at least {stood_in_the_way:?}");
     enforcer.kill()?;
     // While nobody looks.
     lab.gateway.run("tc qdisc del dev br-lan clsact")?;

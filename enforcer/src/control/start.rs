@@ -123,6 +123,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             warnings: Vec::new(),
             pins_lost: false,
             filters_lost: Vec::new(),
+            filters_away: Duration::ZERO,
             filters_overtaken: Vec::new(),
             unhooked: Duration::ZERO,
         }),

@@ -37,6 +37,8 @@ pub struct State {
     pub pins_lost: bool,
     /// What of the filters that others took away could not be put back.
     pub filters_lost: Vec<String>,
+    /// For how long filters have been away by now.
+    pub filters_away: Duration,
     /// Which of the filters are not the first that packets meet.
     pub filters_overtaken: Vec<String>,
     /// For how long interfaces that came back, or whose filters others took away, were there without programs.
@@ -84,12 +86,16 @@ impl State {
         let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
         if !(attached.is_empty() && problems.is_empty()) {
             self.unhooked += since;
+            self.filters_away += since;
         }
         for named in attached {
             tracing::warn!(
                 "{named} was taken away, and is put back: for {} ms at most, it was not there",
-                since.as_millis()
+                self.filters_away.as_millis()
             );
+        }
+        if problems.is_empty() {
+            self.filters_away = Duration::ZERO;
         }
         let problems: Vec<String> = problems.iter().map(|problem| format!("{problem:#}")).collect();
         problems
