@@ -197,7 +197,9 @@ pub fn keep(history: &History, in_force: &InForce) -> Option<u32> {
     } else if in_force.number == last {
         return last;
     } else {
-        tracing::warn!("nobody confirmed the policy that was applied last: the one before comes back");
+        tracing::warn!(
+            "the policy that was applied last was not confirmed, or not noted as in force, before the controller ended: the one before comes back"
+        );
         Reason::NotConfirmed
     };
     let kept = history.add(&in_force.bundle, reason, Timestamp::now());
