@@ -50,6 +50,8 @@ fn explain_knows_what_dns_has_told() -> Result<()> {
     ] {
         assert_eq!(said(&enforcer, &format!("explain {question}"))?, (code, answer), "{question}");
     }
+    let mistyped = said(&enforcer, "explain 203.0.113.999 tcp/443")?;
+    assert!(mistyped.0 == 2 && mistyped.1.contains("no address"), "{mistyped:?}");
     let both = said(&enforcer, "explain WWW.lab.example tcp/80")?;
     assert_eq!((both.0, both.1.lines().count()), (3, 2), "{}", both.1);
 

@@ -59,6 +59,10 @@ fn destination(word: &str) -> Result<Destination, String> {
     if let Ok(address) = word.parse() {
         return Ok(Destination::Address(address));
     }
+    // No top-level domain is a number, but a part of a mistyped address is.
+    if word.trim_end_matches('.').rsplit('.').next().is_some_and(|label| label.parse::<u64>().is_ok()) {
+        return Err("no address, such as 17.1.2.3 or 2001:db8::1, nor a name, such as \"www.apple.com\"".into());
+    }
     word.parse().map(Destination::Name).map_err(|error: crate::dns::name::NotAName| format!("no address; {error}"))
 }
 
