@@ -52,7 +52,7 @@ const BPFFS: FsType = FsType(0xcafe_4a11);
 pub enum PinsError {
     /// There is no BPF file system.
     #[error(
-        "{0} is no folder in a BPF file system, which keeps programs beyond this process: `mount -t bpf bpf {USUAL}`, or name another folder with --pins"
+        "{0} is no folder in a BPF file system, which keeps programs beyond this process: name one such as {FOLDER} with --pins; where none is mounted, `mount -t bpf bpf {USUAL}`"
     )]
     NoBpffs(PathBuf),
     /// Somebody else is there.
