@@ -49,13 +49,18 @@ const KERNELS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
 ];
 
+/// Programs that the same is built and booted with for Arm, likewise. C's headers and start files for that machine come with no program.
+const ARM64: &[(&str, &str)] =
+    &[("qemu-system-aarch64", "qemu-system-arm"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")];
+const ARM64_LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/include", "libc6-dev-arm64-cross");
+
 /// Captures of real traffic that a test replays, and the Debian package that ships them.
 const CAPTURES: (&str, &str) = ("/usr/share/doc/python3-dpkt/examples/data", "python3-dpkt");
 
 /// Toolchains that can build `core` for BPF, in the order in which `enforcer`'s build script asks for them.
 pub const TOOLCHAINS: [&str; 2] = [DEBIAN, NIGHTLY];
 /// Debian's compiler, linked under this name.
-const DEBIAN: &str = "debian";
+pub const DEBIAN: &str = "debian";
 const NIGHTLY: &str = "nightly";
 
 /// Debian's compiler with the sources of `core`, its clippy, and what bpf-linker is linked with.
@@ -66,10 +71,7 @@ const LINKER_VERSION: &str = "0.13.0";
 
 /// Installs what is missing.
 pub fn install() -> Result<()> {
-    let missing: Vec<&str> = TOOLS.iter().filter(|(tool, _)| !has(tool)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        apt(&missing, "tests, the benchmark and packaging call them")?;
-    }
+    install_missing(&missing(TOOLS), "tests, the benchmark and packaging call them")?;
     if !has("rustup") {
         bail!(
             "rustup is missing: it chooses between this project's two toolchains; install it (https://rustup.rs, or your distribution's package)"
@@ -97,11 +99,24 @@ pub fn install_for_tests() -> Result<()> {
 
 /// Installs what booting kernels takes.
 pub fn install_for_kernels() -> Result<()> {
-    let missing: Vec<&str> = KERNELS.iter().filter(|(tool, _)| !has(tool)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        apt(&missing, "kernels boot in a virtual machine, from a file system of these")?;
-    }
-    Ok(())
+    install_missing(&missing(KERNELS), "kernels boot in a virtual machine, from a file system of these")
+}
+
+/// Installs what building for Arm's kernels and booting them takes.
+pub fn install_for_arm64() -> Result<()> {
+    let (headers, libc) = ARM64_LIBC;
+    let mut packages = missing(ARM64);
+    packages.extend((!Path::new(headers).is_dir()).then_some(libc));
+    install_missing(&packages, "tests are built for arm64, and run in a virtual machine")
+}
+
+/// Packages of the tools that are not there.
+fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
+    tools.iter().filter(|(tool, _)| !has(tool)).map(|(_, package)| *package).collect()
+}
+
+fn install_missing(packages: &[&str], why: &str) -> Result<()> {
+    if packages.is_empty() { Ok(()) } else { apt(packages, why) }
 }
 
 /// Installs what is not there yet.

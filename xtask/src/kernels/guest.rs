@@ -4,17 +4,17 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::images::Image;
+use super::{architecture::Architecture, images::Image};
 
 /// A guest that hangs is ended. Tests end by themselves long before.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What a guest said.
 pub struct Told {
@@ -25,25 +25,18 @@ pub struct Told {
 }
 
 /// Boots a kernel with an archive, hands over each line as it comes, and keeps all of them in a file.
-pub fn boot(image: &Image, archive: &Path, log: &Path, mut heard: impl FnMut(&str)) -> Result<Told> {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args([
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "qemu64",
-        "-smp",
-        "2",
-        "-m",
-        "2G",
-        "-nodefaults",
-        "-nographic",
-        "-no-reboot",
-    ]);
+pub fn boot(
+    architecture: Architecture,
+    image: &Image,
+    archive: &Path,
+    log: &Path,
+    mut heard: impl FnMut(&str),
+) -> Result<Told> {
+    let mut qemu = architecture.qemu();
+    qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G", "-nodefaults", "-nographic", "-no-reboot"]);
     qemu.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(archive);
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1", "-serial", "stdio"]);
-    let mut guest =
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run qemu-system-x86_64")?;
+    qemu.args(["-append", &format!("console={} quiet panic=-1", architecture.console()), "-serial", "stdio"]);
+    let mut guest = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run qemu")?;
     let output = BufReader::new(guest.stdout.take().context("no output of qemu")?);
     let mut log = File::create(log)?;
     let (ended, watched) = std::sync::mpsc::channel::<()>();

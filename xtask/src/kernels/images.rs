@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::{architecture::Architecture, arm64};
 use crate::{run::run, setup::apt_get};
 
 /// What of a kernel's modules a guest may want, below `kernel` in its folder: all of the network stack, and the virtual devices that the lab is made of.
@@ -17,8 +18,10 @@ const MODULES: [&str; 6] =
 /// A kernel that apt knows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Served {
-    /// Its series and flavour: `6.1-cloud`, `6.12`, `6.12-rt`.
+    /// Its series and flavour: `6.1-cloud`, `6.12`, `6.12-rt`; for another machine, that and the flavour.
     pub name: String,
+    /// Of the machines that it is for.
+    pub architecture: Architecture,
     /// Numbers of its version, by which the newest is found.
     version: Vec<u32>,
     /// Debian's package.
@@ -41,15 +44,26 @@ impl Served {
             .collect::<Option<_>>()?;
         // `linux-image-6.12-amd64` is a name for the newest of them.
         let [major, minor, _, ..] = version[..] else { return None };
-        Some(Self { name: format!("{major}.{minor}{flavour}"), version, package: package.to_owned() })
+        let name = format!("{major}.{minor}{flavour}");
+        Some(Self { name, architecture: Architecture::Amd64, version, package: package.to_owned() })
+    }
+
+    /// The one for Arm, whose version shows when it is there: apt need not know that architecture.
+    fn arm64() -> Self {
+        let package = "linux-image-cloud-arm64".to_owned();
+        Self { name: "cloud-arm64".to_owned(), architecture: Architecture::Arm64, version: Vec::new(), package }
     }
 }
 
-/// The newest kernel of each series and flavour that the configured suites have.
+/// The newest kernel of each series and flavour that the configured suites have, and Arm's, if there are any.
 pub fn served() -> Result<Vec<Served>> {
     let output =
         Command::new("apt-cache").args(["pkgnames", "linux-image-"]).output().context("cannot run apt-cache")?;
-    Ok(newest(&String::from_utf8(output.stdout)?))
+    let mut kernels = newest(&String::from_utf8(output.stdout)?);
+    if !kernels.is_empty() {
+        kernels.push(Served::arm64());
+    }
+    Ok(kernels)
 }
 
 fn newest(names: &str) -> Vec<Served> {
@@ -68,8 +82,22 @@ pub struct Image {
     pub modules: PathBuf,
 }
 
+impl Image {
+    /// The kernel in a folder, with its modules.
+    pub fn of(boot: &Path, modules: &Path) -> Result<Self> {
+        let mut files = fs::read_dir(boot)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let is_kernel =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
+        let kernel = files.find(is_kernel).with_context(|| format!("{} has no kernel in it", boot.display()))?;
+        Ok(Self { kernel, modules: modules.to_owned() })
+    }
+}
+
 /// Downloads a kernel into a folder of its own, if it is not there yet, and unpacks what a guest needs of it.
 pub fn fetch(served: &Served, folder: &Path) -> Result<Image> {
+    if served.architecture == Architecture::Arm64 {
+        return arm64::image(&arm64::system(folder)?);
+    }
     let folder = folder.join(&served.package);
     if !folder.is_dir() {
         println!("kernels: downloading {}", served.package);
@@ -79,11 +107,7 @@ pub fn fetch(served: &Served, folder: &Path) -> Result<Image> {
         unpack(served, &unpacked)?;
         fs::rename(&unpacked, &folder)?;
     }
-    let boot = fs::read_dir(folder.join("boot"))?;
-    let mut files = boot.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_kernel = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
-    let kernel = files.find(is_kernel).with_context(|| format!("{} has no kernel in it", served.package))?;
-    Ok(Image { kernel, modules: folder.join("lib/modules") })
+    Image::of(&folder.join("boot"), &folder.join("lib/modules"))
 }
 
 fn unpack(served: &Served, folder: &Path) -> Result<()> {

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # The guest's first process: what the lab expects of a machine, then the tests, one word of how they ended, and off.
-/bin/busybox --install -s /bin
+/bin/busybox --install -s /bin 2>/dev/null
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0 ENFORCER_EMULATED=1
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -10,7 +10,7 @@ mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 mkdir -p /dev/shm /run/netns /sbin /var/lib/enforcer
 # By this name the kernel asks for modules.
-ln -s /bin/busybox /sbin/modprobe
+ln -sf /bin/busybox /sbin/modprobe
 modprobe tun
 ip link set lo up
 echo "guest begins $(uname -r) $(cut -d' ' -f1 /proc/uptime)"

@@ -1,5 +1,7 @@
 //! The lab's core on kernels that routers have, each in a virtual machine.
 
+mod architecture;
+mod arm64;
 mod core;
 mod guest;
 mod images;
@@ -7,7 +9,7 @@ mod root;
 mod table;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -17,9 +19,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    run::{built, cargo, cargo_path, target_directory},
+    run::{built, cargo, cargo_path, run, target_directory},
     setup,
 };
+use architecture::Architecture;
 use images::Served;
 use root::Root;
 
@@ -27,26 +30,22 @@ use root::Root;
 pub fn test(names: &str) -> Result<()> {
     setup::install_for_kernels()?;
     let kernels = chosen(images::served()?, names)?;
-    cargo(&["build", "--release", "--workspace"])?;
     let folder = Path::new(&target_directory()?).join("kernels");
     fs::create_dir_all(&folder)?;
-    let root = Root::new(folder.join("root"))?;
-    root.add(Path::new(&built("enforcer")?), Path::new("tests/enforcer"))?;
-    let programs = test_programs()?;
-    for (name, parts) in core::TESTS {
-        let program = programs.get(*name).with_context(|| format!("cargo has built no test {name}"))?;
-        core::must_have(program, parts)?;
-        root.add(program, &Path::new("tests/deps").join(name))?;
-    }
-    let (mut costs, mut failed) = (table::Costs::default(), Vec::new());
+    let (mut roots, mut costs, mut failed) = (BTreeMap::new(), table::Costs::default(), Vec::new());
     for kernel in &kernels {
+        let root = match roots.entry(kernel.architecture) {
+            Entry::Occupied(root) => root.into_mut(),
+            Entry::Vacant(root) => root.insert(built_for(kernel.architecture, &folder)?),
+        };
         let start = Instant::now();
         let image = images::fetch(kernel, &folder)?;
         let archive = folder.join("initramfs");
         root.pack(&image, &core::script(), &archive)?;
         println!("kernels: {} boots", kernel.name);
         let log = folder.join(format!("{}.log", kernel.name));
-        let ended = guest::boot(&image, &archive, &log, |line| println!("{}: {line}", kernel.name));
+        let heard = |line: &str| println!("{}: {line}", kernel.name);
+        let ended = guest::boot(kernel.architecture, &image, &archive, &log, heard);
         let told = ended.with_context(|| format!("{} ({})", kernel.name, log.display()))?;
         costs.take(&kernel.name, &told.lines);
         let passed = told.lines.iter().filter(|line| line.starts_with("test ") && line.ends_with(" ok")).count();
@@ -62,6 +61,43 @@ pub fn test(names: &str) -> Result<()> {
     Ok(())
 }
 
+/// A file system with the product and the tests, which are built for such a machine.
+fn built_for(architecture: Architecture, folder: &Path) -> Result<Root> {
+    let (root, built) = match architecture {
+        Architecture::Amd64 => {
+            cargo(&["build", "--release", "--workspace"])?;
+            let programs = test_programs(&mut Command::new(cargo_path()))?;
+            let root = Root::of_this_system(folder.join("root"))?;
+            (root, Built { product: built("enforcer")?.into(), programs })
+        }
+        Architecture::Arm64 => {
+            setup::install_for_arm64()?;
+            println!("kernels: building for arm64");
+            let (mut build, target) = arm64::cargo(folder)?;
+            run(build.args(["build", "--quiet", "--release", "--package", "enforcer"]))?;
+            let programs = test_programs(&mut arm64::cargo(folder)?.0)?;
+            let root = Root::of_system(folder.join("root-arm64"), &arm64::system(folder)?)?;
+            (root, Built { product: target.join("enforcer"), programs })
+        }
+    };
+    root.add(&built.product, Path::new("tests/enforcer"))?;
+    for (name, parts) in core::TESTS {
+        let program = built.programs.get(*name).with_context(|| format!("cargo has built no test {name}"))?;
+        if architecture == Architecture::Amd64 {
+            core::must_have(program, parts)?;
+        }
+        root.add(program, &Path::new("tests/deps").join(name))?;
+    }
+    Ok(root)
+}
+
+/// What cargo has built for a guest.
+struct Built {
+    product: PathBuf,
+    /// By their names.
+    programs: BTreeMap<String, PathBuf>,
+}
+
 fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
     let known: Vec<&str> = served.iter().map(|kernel| kernel.name.as_str()).collect();
     let wanted: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
@@ -74,9 +110,9 @@ fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
     Ok(served.into_iter().filter(|kernel| wanted.is_empty() || wanted.contains(&kernel.name.as_str())).collect())
 }
 
-/// Test programs by name, as cargo tells where it has built them.
-fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
-    let output = Command::new(cargo_path())
+/// Test programs by name, as a call of cargo tells where it has built them.
+fn test_programs(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+    let output = cargo
         .args(["test", "--release", "--package", "enforcer-tests", "--no-run"])
         .args(core::TESTS.iter().flat_map(|(name, _)| ["--test", name]))
         .output()

@@ -22,9 +22,30 @@ const INIT: &str = include_str!("init.sh");
 pub struct Root(PathBuf);
 
 impl Root {
-    /// With everything but kernel modules and tests.
-    pub fn new(folder: PathBuf) -> Result<Self> {
+    /// With this system's programs: everything but kernel modules and tests.
+    pub fn of_this_system(folder: PathBuf) -> Result<Self> {
         let _ = fs::remove_dir_all(&folder);
+        let root = Self::begin(folder)?;
+        fs::copy(find("busybox").context("there is no busybox")?, root.0.join("bin/busybox"))?;
+        for program in PROGRAMS {
+            let path = find(program).with_context(|| format!("there is no {program}"))?;
+            root.add(&path, &Path::new("usr/sbin").join(program))?;
+        }
+        Ok(root)
+    }
+
+    /// The same with the programs and libraries of an unpacked system.
+    pub fn of_system(folder: PathBuf, system: &Path) -> Result<Self> {
+        let _ = fs::remove_dir_all(&folder);
+        run(Command::new("cp").arg("-a").arg(system).arg(&folder))?;
+        for useless in ["boot", "lib/modules", "usr/share"] {
+            fs::remove_dir_all(folder.join(useless))?;
+        }
+        Self::begin(folder)
+    }
+
+    /// What is the same of all.
+    fn begin(folder: PathBuf) -> Result<Self> {
         for made in
             ["bin", "dev", "etc", "proc", "root", "run", "sys", "tests/deps", "tmp", "usr/bin", "usr/sbin", "var/lib"]
         {
@@ -38,11 +59,6 @@ impl Root {
         fs::write(root.0.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
         fs::write(root.0.join("init"), INIT)?;
         fs::set_permissions(root.0.join("init"), fs::Permissions::from_mode(0o755))?;
-        fs::copy(find("busybox").context("there is no busybox")?, root.0.join("bin/busybox"))?;
-        for program in PROGRAMS {
-            let path = find(program).with_context(|| format!("there is no {program}"))?;
-            root.add(&path, &Path::new("usr/sbin").join(program))?;
-        }
         // Tests read the policies where they were when they were built.
         let source = fs::canonicalize(ROOT)?;
         let copy = root.0.join(source.strip_prefix("/")?);
@@ -51,7 +67,7 @@ impl Root {
         Ok(root)
     }
 
-    /// Adds a program at a path in the guest, with the libraries that it is linked with.
+    /// Adds a program at a path in the guest, with the libraries that it is linked with; another machine's `ldd` cannot tell, and they are there.
     pub fn add(&self, program: &Path, path: &Path) -> Result<()> {
         fs::copy(program, self.0.join(path)).with_context(|| program.display().to_string())?;
         let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
