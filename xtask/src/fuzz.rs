@@ -5,8 +5,9 @@ use std::{path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    run::{self, as_root, cargo, has, run},
+    run::{self, as_root, run},
     setup::toolchain,
+    tools,
 };
 
 /// Where the targets and their seeds are.
@@ -14,7 +15,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz");
 
 /// The differential test, at any length.
 pub fn packets(packets: u64, seed: Option<u64>) -> Result<()> {
-    cargo(&["build", "--quiet", "--release", "--workspace"])?;
+    run::build()?;
     let mut arguments = vec!["--packets".into(), packets.to_string()];
     arguments.extend(seed.iter().flat_map(|seed| ["--seed".into(), seed.to_string()]));
     as_root(&run::built("fuzz")?, &arguments)
@@ -29,10 +30,7 @@ pub fn target(name: &str, seconds: u64) -> Result<()> {
             seeds.with_file_name("").read_dir()?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         bail!("there is no target {name:?}, only {known:?}");
     }
-    if !has("cargo-fuzz") {
-        println!("fuzz: installing cargo-fuzz");
-        cargo(&["install", "--quiet", "--locked", "cargo-fuzz"])?;
-    }
+    tools::cargo_install("cargo-fuzz")?;
     let corpus = folder.join("corpus").join(name);
     std::fs::create_dir_all(&corpus)?;
     let mut fuzz = Command::new("rustup");

@@ -5,23 +5,22 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    run::{cargo, cargo_path, has, run},
+    run::{cargo, cargo_path, run},
     setup::toolchain,
+    tools,
 };
 
 /// Checks everything; the first failure ends it.
 pub fn check() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    // As tests are built, so that what builds eBPF programs is built once.
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     ebpf()?;
     for (tool, arguments) in [
         ("cargo-deny", &["deny", "--all-features", "check", "licenses", "bans", "sources"][..]),
         ("cargo-machete", &["machete"]),
     ] {
-        if !has(tool) {
-            println!("lint: installing {tool}");
-            cargo(&["install", "--quiet", "--locked", tool])?;
-        }
+        tools::cargo_install(tool)?;
         // Inside a `cargo run`, cargo-machete would take its own name for a folder.
         run(Command::new(cargo_path()).args(arguments).env_remove("CARGO_PKG_NAME"))?;
     }

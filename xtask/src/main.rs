@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use run::{as_root, cargo};
+use run::as_root;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Set up, try, test, fuzz and measure enforcer")]
@@ -85,13 +85,13 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::install_for_tests().and_then(|()| setup::install_for_kernels()),
         Command::Demo => {
-            cargo(&["build", "--quiet", "--release", "--workspace"])?;
+            run::build()?;
             as_root(&run::built("demo")?, &[])
         }
         Command::Test { kernels: Some(names), .. } => kernels::test(&names),
         Command::Test { arguments, .. } => test(&arguments),
         Command::Bench { arguments } => {
-            cargo(&["build", "--quiet", "--release", "--workspace"])?;
+            run::build()?;
             as_root(&run::built("bench")?, &arguments)
         }
         Command::Fuzz { target: Some(target), seconds, .. } => fuzz::target(&target, seconds),
@@ -105,7 +105,7 @@ fn dispatch(command: Command) -> Result<()> {
 /// millions of packets of the differential test want it.
 fn test(arguments: &[String]) -> Result<()> {
     setup::install_for_tests()?;
-    cargo(&["build", "--release", "--workspace"])?;
+    run::build()?;
     let mut line: Vec<&str> = vec!["test", "--release", "--workspace", "--no-fail-fast", "--", "--test-threads=1"];
     line.extend(arguments.iter().map(String::as_str));
     let line: Vec<String> = line.into_iter().map(str::to_owned).collect();

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::run::{self, ROOT, cargo, cargo_path, has, run};
+use crate::{
+    run::{self, ROOT, cargo, cargo_path, run},
+    tools,
+};
 
 /// Where shells look for completions, below `/usr/share`, by what the product calls them.
 const SHELLS: [(&str, &str); 3] = [
@@ -23,10 +26,7 @@ pub fn debian(version: Option<&str>, built: bool) -> Result<()> {
         // By itself: with the whole workspace, it would have the benchmark's programs in it.
         cargo(&["build", "--quiet", "--release", "--package", "enforcer"])?;
     }
-    if !has("cargo-deb") {
-        println!("package: installing cargo-deb");
-        cargo(&["install", "--quiet", "--locked", "cargo-deb"])?;
-    }
+    tools::cargo_install("cargo-deb")?;
     let version = version.unwrap_or(concat!(env!("CARGO_PKG_VERSION"), "-1"));
     let folder = Path::new(ROOT).join("target/package");
     gather(&folder, version)?;

@@ -22,6 +22,15 @@ pub fn cargo(arguments: &[&str]) -> Result<()> {
     run(Command::new(cargo_path()).args(arguments))
 }
 
+/// What cargo builds the workspace's programs by. `--examples`, of which there are none, is for the features that tests want of dependencies: without it,
+/// whoever builds tests, too, builds nearly everything twice.
+pub const BUILD: [&str; 5] = ["build", "--release", "--workspace", "--bins", "--examples"];
+
+/// Builds the workspace's programs.
+pub fn build() -> Result<()> {
+    cargo(&BUILD)
+}
+
 /// Where cargo is.
 pub fn cargo_path() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())

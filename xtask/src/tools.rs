@@ -1,11 +1,11 @@
-//! Programs that tests call and that are not to be installed on the system: they lie in cargo's target directory.
+//! Programs that tests and lints call. What is not to be installed on the system lies in cargo's target directory.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    run::{has, run, target_directory},
+    run::{cargo_path, has, run, target_directory},
     setup::{apt, apt_get},
 };
 
@@ -18,6 +18,18 @@ pub fn install() -> Result<()> {
     fs::create_dir_all(&folder)?;
     promtool(&folder)?;
     schemathesis(&folder)
+}
+
+/// Installs a subcommand of cargo, if it is not there. Without optimisation: it is built sooner, and runs for seconds.
+pub fn cargo_install(tool: &str) -> Result<()> {
+    if has(tool) {
+        return Ok(());
+    }
+    println!("setup: building {tool}");
+    let mut install = Command::new(cargo_path());
+    install.args(["install", "--quiet", "--locked", "--debug", tool]).env("CARGO_PROFILE_DEV_DEBUG", "0");
+    // What several of them are made of is built once.
+    run(install.env("CARGO_TARGET_DIR", Path::new(&target_directory()?).join("tools/build")))
 }
 
 /// Prometheus' own judge of metrics and rules. It comes out of Debian's package, which is not installed: that would bring a server, and start it.

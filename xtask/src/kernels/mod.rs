@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    run::{built, cargo, cargo_path, run, target_directory},
+    run::{BUILD, build, built, cargo_path, run, target_directory},
     setup,
 };
 use architecture::Architecture;
@@ -65,7 +65,7 @@ pub fn test(names: &str) -> Result<()> {
 fn built_for(architecture: Architecture, folder: &Path) -> Result<Root> {
     let (root, built) = match architecture {
         Architecture::Amd64 => {
-            cargo(&["build", "--release", "--workspace"])?;
+            build()?;
             let programs = test_programs(&mut Command::new(cargo_path()))?;
             let root = Root::of_this_system(folder.join("root"))?;
             (root, Built { product: built("enforcer")?.into(), programs })
@@ -74,7 +74,7 @@ fn built_for(architecture: Architecture, folder: &Path) -> Result<Root> {
             setup::install_for_arm64()?;
             println!("kernels: building for arm64");
             let (mut build, target) = arm64::cargo(folder)?;
-            run(build.args(["build", "--quiet", "--release", "--package", "enforcer"]))?;
+            run(build.args(BUILD))?;
             let programs = test_programs(&mut arm64::cargo(folder)?.0)?;
             let root = Root::of_system(folder.join("root-arm64"), &arm64::system(folder)?)?;
             (root, Built { product: target.join("enforcer"), programs })
@@ -113,7 +113,7 @@ fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
 /// Test programs by name, as a call of cargo tells where it has built them.
 fn test_programs(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let output = cargo
-        .args(["test", "--release", "--package", "enforcer-tests", "--no-run"])
+        .args(["test", "--release", "--workspace", "--no-run"])
         .args(core::TESTS.iter().flat_map(|(name, _)| ["--test", name]))
         .output()
         .context("cannot run cargo")?;
