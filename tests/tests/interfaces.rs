@@ -51,6 +51,11 @@ fn native_xdp_judges_clients() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = judges_clients(&lab, "--lan lan0 --wan wan0 --xdp native")?;
     assert!(enforcer.ask("status")?.contains("lan0 by native XDP"));
+    // Programs that are attached nowhere cost no verifier's time.
+    let set = fs::read_dir(lab.pins()?)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let set = set.filter(|path| path.to_string_lossy().contains("/set-")).max().context("no set")?;
+    let has = |program: &str| set.join(program).exists();
+    assert!(has("lan_xdp") && has("wan_egress") && !has("lan_xdp_frags") && !has("lan_ingress"), "{}", set.display());
     enforcer.stop()
 }
 

@@ -156,6 +156,13 @@ impl Hooks {
         Followed { attached, problems }
     }
 
+    /// Programs that [`Self::replace`] attaches.
+    pub fn programs(&self, object: &Object) -> Vec<&'static str> {
+        // The judge by its other name, where drivers want that.
+        let frags = object.has_loaded(links::XDP[1]).then_some(links::XDP[1]);
+        self.all().map(|hook| hook.program).chain(frags).collect()
+    }
+
     /// Puts another set's programs in the place of all; on an error, the old ones are where they were.
     pub fn replace(&mut self, old: &mut Object, new: &mut Object) -> Result<(), KernelError> {
         let mut replaced = 0;

@@ -157,13 +157,17 @@ impl Controller {
 
     fn swap_in(self: &Arc<Self>, in_force: InForce, image: Image) -> Result<Arc<InForce>> {
         let identities = in_force.identities();
+        let (net, programs) = {
+            let state = self.state();
+            (state.net(in_force.words)?, state.hooks.programs(&state.object))
+        };
         let extras = Extras {
+            programs: &programs,
             pins: Some(&self.pins),
             identities: &identities,
             diagnose: self.options.diagnose,
             resolvers: &self.options.dns_snoop,
         };
-        let net = self.state().net(in_force.words)?;
         let (object, told) = Object::load_with(&image, &net, extras)?;
         let set = object.set();
         let in_force = Arc::new(in_force);

@@ -26,6 +26,7 @@ use crate::{
     api::policies::Reason,
     compile::Image,
     kernel::{
+        attach,
         diagnostics::Diagnostics,
         events::Events,
         object::{Extras, Object},
@@ -92,6 +93,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
     }
     let identities = in_force.identities();
     let extras = Extras {
+        programs: &attach::usual(options.xdp, !options.wans.is_empty(), !options.dns_snoop.is_empty()),
         pins: Some(&pins),
         identities: &identities,
         diagnose: options.diagnose,

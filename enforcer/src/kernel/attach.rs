@@ -15,6 +15,12 @@ use super::{
 };
 use crate::net::facts::Interface;
 
+/// A LAN's judge where there is no XDP, and what remembers connections from outside there.
+const LAN_INGRESS: &str = "lan_ingress";
+const LAN_EGRESS: &str = "lan_egress";
+/// What remembers connections from outside at a WAN, and the judge of the gateway's own packets.
+const WAN: [&str; 2] = ["wan_ingress", "wan_egress"];
+
 /// A program on an interface. Dropping it leaves it there.
 pub struct Attached {
     /// The interface's name when it was attached.
@@ -132,6 +138,15 @@ impl Attached {
     }
 }
 
+/// Programs that the calls below attach to most devices; what others take is loaded when it shows.
+#[must_use]
+pub fn usual(mode: XdpMode, wans: bool, snoops: bool) -> Vec<&'static str> {
+    let judge = if mode == XdpMode::Off { LAN_INGRESS } else { XDP[0] };
+    let wan = if wans { &WAN[..] } else { &[] };
+    let snoop = if snoops { &snoop::PROGRAMS[..] } else { &[] };
+    [&[judge, LAN_EGRESS], wan, snoop].concat()
+}
+
 /// Attaches the programs of a LAN: the judge at its ingress, the recorder of inbound connections at its egress. An interface with no
 /// link-layer header cannot carry XDP, so it goes straight to TC under `auto`.
 ///
@@ -154,20 +169,20 @@ pub fn lan(
             if let Some(there) = modes.into_iter().find(|&hook| links::pin(pins, on, XDP[0], hook).exists()) {
                 return Err(KernelError::OtherMode { interface: on.name.clone(), there: there.name() });
             }
-            put(object, pins, on, "lan_ingress", ingress)?
+            put(object, pins, on, LAN_INGRESS, ingress)?
         }
         XdpMode::Auto if generic.exists() => xdp(object, pins, on, Hook::XdpGeneric)?,
-        XdpMode::Auto if on.layer3 => put(object, pins, on, "lan_ingress", ingress)?,
+        XdpMode::Auto if on.layer3 => put(object, pins, on, LAN_INGRESS, ingress)?,
         XdpMode::Auto => match xdp(object, pins, on, Hook::XdpNative) {
             Err(KernelError::Attach { source: ProgramError::SyscallError(error), .. })
                 if error.io_error.raw_os_error() == Some(libc::EOPNOTSUPP) =>
             {
-                put(object, pins, on, "lan_ingress", ingress)?
+                put(object, pins, on, LAN_INGRESS, ingress)?
             }
             other => other?,
         },
     };
-    both(pins, judge, || put(object, pins, on, "lan_egress", egress))
+    both(pins, judge, || put(object, pins, on, LAN_EGRESS, egress))
 }
 
 /// Attaches the programs that hear DNS on a LAN. Called before [`lan`], whose judge then comes first: what it denies is not heard.
@@ -186,8 +201,8 @@ pub fn snoop(object: &mut Object, pins: &Pins, on: &Interface, tc: TcMode) -> Re
 /// As [`lan`].
 pub fn wan(object: &mut Object, pins: &Pins, on: &Interface, tc: TcMode) -> Result<Vec<Attached>, KernelError> {
     let Tc { ingress, egress } = tc.hooks(&on.name)?;
-    let recorder = put(object, pins, on, "wan_ingress", ingress)?;
-    both(pins, recorder, || put(object, pins, on, "wan_egress", egress))
+    let recorder = put(object, pins, on, WAN[0], ingress)?;
+    both(pins, recorder, || put(object, pins, on, WAN[1], egress))
 }
 
 fn both(

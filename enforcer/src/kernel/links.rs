@@ -19,7 +19,7 @@ use super::{KernelError, hook::Hook, object::Object, pins::Pins, programs, snoop
 use crate::net::facts::Interface;
 
 /// The judge at a NIC's XDP hook, for frames in one buffer, and for frames in several.
-pub(super) const XDP: [&str; 2] = ["lan_xdp", "lan_xdp_frags"];
+pub const XDP: [&str; 2] = ["lan_xdp", "lan_xdp_frags"];
 
 /// A pinned link.
 pub(super) struct Link {

@@ -1,6 +1,6 @@
 //! The loaded object: programs with their maps, sized for one image.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -46,7 +46,7 @@ enum Level {
     Debug = aya_log::Level::Debug as isize,
 }
 
-/// A policy in the kernel: its maps, and programs that are loaded but not attached.
+/// A policy in the kernel: its maps, and programs that are not attached. Those are loaded that it was loaded with, and any other when it is asked for.
 pub struct Object {
     pub(super) ebpf: Ebpf,
     memory: Memory,
@@ -56,11 +56,15 @@ pub struct Object {
     map_bytes: u64,
     /// The set that it is pinned as, if it is.
     set: u32,
+    /// Where that is.
+    pinned: Option<PathBuf>,
 }
 
 /// What is asked of the programs beside judging.
 #[derive(Clone, Copy, Default)]
 pub struct Extras<'a> {
+    /// Programs that are about to be attached, which are verified at once.
+    pub programs: &'a [&'static str],
     /// Where maps and programs outlive this process. Without, all go with it.
     pub pins: Option<&'a Pins>,
     /// What each counter counts, as a hash; the pseudo rules' come first.
@@ -86,13 +90,13 @@ impl Told {
         let diagnostics = extras.diagnose.then(|| Diagnostics::of(ebpf)).transpose()?;
         let snoops = !extras.resolvers.is_empty();
         let answers = snoops.then(|| snoop::begin(ebpf, extras.resolvers)).transpose()?;
-        let mut maps = Take(ebpf);
+        let maps = Take(ebpf);
         Ok(Self { events: Events { ring: maps.map("EVENTS")?, lost: maps.map("LOST")? }, diagnostics, answers })
     }
 }
 
 impl Object {
-    /// Creates maps as large as the image needs, fills them, and loads the programs. Nothing is attached, and an error leaves nothing behind.
+    /// Creates maps as large as the image needs, and fills them. Nothing is attached, and an error leaves nothing behind.
     ///
     /// # Errors
     /// If the kernel refuses a map, its memory or a program.
@@ -178,13 +182,15 @@ impl Object {
             .load(object)
             .map_err(KernelError::Load)?;
         let map_bytes = load::map_bytes(&ebpf);
-        // While the object still holds all of its maps, and before anything is attached.
-        load::programs(&mut ebpf, snoops)?;
-        if let Some(pins) = extras.pins {
-            load::pin(&mut ebpf, &pins.set(set))?;
+        // Before anything is attached.
+        load::programs(&mut ebpf, extras.programs)?;
+        let pinned = extras.pins.map(|pins| pins.set(set));
+        if let Some(folder) = &pinned {
+            load::pin_maps(&ebpf, folder)?;
+            ebpf.programs_mut().try_for_each(|(name, program)| load::pin_program(name, program, folder))?;
         }
 
-        let mut mapped = Take(&mut ebpf);
+        let mapped = Take(&ebpf);
         let mut roots = mapped.array::<Root>("ROOTS", size(image.roots.len()))?;
         roots.fill(&image.roots);
         let mut words = mapped.array::<Block>("BLOCKS", blocks)?;
@@ -220,7 +226,7 @@ impl Object {
         };
         places.update(net)?;
         let memory = Memory { roots, blocks: words, hosts4: v4, hosts6: v6, keys6, overflow, long6 };
-        Ok(Self { ebpf, memory, moment_words: image.moment_words, counters, places, map_bytes, set })
+        Ok(Self { ebpf, memory, moment_words: image.moment_words, counters, places, map_bytes, set, pinned })
     }
 
     /// Follows the gateway's interfaces, addresses and routes.
@@ -284,37 +290,56 @@ impl Object {
         self.map_bytes
     }
 
-    /// Another map of the object, by name, taken out of it.
+    /// Another map of the object, by name.
     ///
     /// # Errors
     /// If there is none.
-    pub fn take_map(&mut self, name: &'static str) -> Result<Map, KernelError> {
-        Take(&mut self.ebpf).raw(name)
+    pub fn take_map(&self, name: &'static str) -> Result<Map, KernelError> {
+        Take(&self.ebpf).raw(name)
     }
 
-    /// A loaded XDP program.
+    /// Whether a program is loaded.
+    #[must_use]
+    pub fn has_loaded(&self, program: &str) -> bool {
+        self.ebpf.program(program).is_some_and(|program| program.fd().is_ok())
+    }
+
+    /// An XDP program.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// If there is none of this name, or the kernel refuses it.
     pub fn xdp(&mut self, program: &'static str) -> Result<&mut Xdp, KernelError> {
+        self.load_program(program)?;
         Self::program(&mut self.ebpf, program)
     }
 
-    /// A loaded XDP program, and the tables to store in while it runs.
+    /// An XDP program, and the tables to store in while it runs.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// As [`Self::xdp`].
     #[cfg(feature = "bench")]
     pub fn beside(&mut self, program: &'static str) -> Result<(&mut Xdp, &mut Memory), KernelError> {
+        self.load_program(program)?;
         Ok((Self::program(&mut self.ebpf, program)?, &mut self.memory))
     }
 
-    /// A loaded TC program.
+    /// A TC program.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// As [`Self::xdp`].
     pub fn classifier(&mut self, program: &'static str) -> Result<&mut SchedClassifier, KernelError> {
+        self.load_program(program)?;
         Self::program(&mut self.ebpf, program)
+    }
+
+    /// Loads a program, unless it is.
+    fn load_program(&mut self, name: &'static str) -> Result<(), KernelError> {
+        if self.has_loaded(name) {
+            return Ok(());
+        }
+        let Some(program) = self.ebpf.program_mut(name) else { return Ok(()) };
+        load::program(name, program)?;
+        self.pinned.as_ref().map_or(Ok(()), |folder| load::pin_program(name, program, folder))
     }
 
     fn program<'a, P>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut P, KernelError>

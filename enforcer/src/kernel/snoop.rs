@@ -57,7 +57,7 @@ impl Outcomes {
 
 /// Tells the programs of a loaded object whose answers count.
 pub(super) fn begin(ebpf: &mut Ebpf, resolvers: &[IpAddr]) -> Result<(Answers, Outcomes), KernelError> {
-    let mut maps = Take(ebpf);
+    let maps = Take(ebpf);
     let mut trusted: HashMap<_, Words6, u32> = maps.map("RESOLVERS")?;
     if resolvers.len() > RESOLVERS as usize {
         return Err(KernelError::Resolvers(resolvers.len()));

@@ -77,7 +77,7 @@ impl Bench {
         let compile = start.elapsed();
         let net = lab_net(image.words)?;
         let start = Instant::now();
-        let mut object = Object::load_bench(&image, &net)?;
+        let object = Object::load_bench(&image, &net)?;
         let load = start.elapsed();
         let cursor = object.take_map("CURSOR")?.try_into()?;
         let targets = Mapped::new(object.take_map("TARGETS")?, "TARGETS", (TARGET_WORDS / 256) as u32)?;
