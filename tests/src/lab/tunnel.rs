@@ -58,7 +58,8 @@ fn device(namespace: &Namespace, name: &str) -> Result<File> {
         // SAFETY: plain data; zero bytes are valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *slot = byte.cast_signed();
+            // Signed on some machines only.
+            *slot = byte as libc::c_char;
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
         // SAFETY: an open descriptor and a request that outlives the call.
