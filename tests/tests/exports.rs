@@ -59,6 +59,41 @@ fn dnsmasq_fills_the_sets_of_the_nftables_table() -> Result<()> {
 }
 
 #[test]
+fn addresses_of_a_name_that_a_service_lost_are_not_let_through() -> Result<()> {
+    const OTHER: &str = "[[service]]\nname = \"other\"\nto = [\"www.example.net\"]\n[[rule]]\naction = \"allow\"\nservices = [\"other\"]\n";
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let load = |policy: &str| -> Result<String> {
+        let (table, _) = export(&lab, "nftables", policy, "--lan lan0 --wan wan0")?;
+        lab.gateway.run(&format!("nft -f {}", lab.file("exported.nft", &table)?.display()))?;
+        Ok(export(&lab, "dnsmasq", policy, "")?.0)
+    };
+    let reached = || -> Result<[bool; 3]> {
+        let [www, below, other] =
+            ["17.1.2.3", "17.253.4.5", "203.0.113.9"].map(|host| probe::tcp(&lab.client, host, 443));
+        Ok([www?, below?, other?].map(|outcome| outcome == Outcome::Answered))
+    };
+    let policy = format!("{NAMES}{OTHER}");
+    let [above, resolver] = resolvers(&lab, &load(&policy)?)?;
+    for name in ["www.example.org", "a.b.example.com", "www.example.net"] {
+        ask(&lab, &resolver, name, dns::A)?;
+    }
+    assert_eq!(reached()?, [true; 3]);
+    // Loaded over it: one service has lost a name, the other one is as it was.
+    let policy = policy.replace(", \"*.example.com\"", "");
+    let lines = load(&policy)?;
+    drop((above, resolver));
+    assert_eq!(reached()?, [false, false, true]);
+    let [_above, resolver] = resolvers(&lab, &lines)?;
+    ask(&lab, &resolver, "www.example.org", dns::A)?;
+    ask(&lab, &resolver, "a.b.example.com", dns::A)?;
+    assert_eq!(reached()?, [true, false, true]);
+    // The kernel takes no other time-out for a set that is there.
+    load(&format!("{policy}[names]\nceiling = 600\n"))?;
+    Ok(())
+}
+
+#[test]
 fn dnsmasq_fills_sets_of_ipset() -> Result<()> {
     let lab = Lab::new()?;
     let (lines, _) = export(&lab, "dnsmasq", NAMES, "--ipset")?;

@@ -43,7 +43,7 @@ pub enum Refusal {
     #[error("{0} combinations of schedules are more than a policy may have")]
     Moments(usize),
     /// A name that no interface can have.
-    #[error("{0:?} is no interface: names have 1 to 15 characters, no spaces, quotes, slashes or asterisks")]
+    #[error("{0:?} is no interface: names have 1 to 15 characters of ASCII, no spaces, quotes, slashes, colons or asterisks")]
     Interface(String),
     /// Rules about the gateway's own packets, and nowhere to apply them.
     #[error(
