@@ -1,6 +1,6 @@
-//! What tells clients of proxies: a real evaluator of PAC files and a reader of property lists.
+//! What tells clients of proxies: a real evaluator of PAC files, a reader of property lists, a real client of DHCP.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use enforcer::{
@@ -158,6 +158,35 @@ fn dnsmasq_knows_the_name_by_which_clients_look_for_a_pac_file() -> Result<()> {
     let resolver = Resolver::dnsmasq_in(&lab, &lab.gateway, "10.1.0.1", &wpad(&lab)?)?;
     let answer = ask(&lab, &resolver, "wpad.school.example", dns::A)?;
     assert!(answer.ends_with(&[10, 1, 0, 1]), "{answer:?}");
+    Ok(())
+}
+
+#[test]
+fn a_client_gets_the_pac_file_by_what_dhcp_tells_it() -> Result<()> {
+    let lab = Lab::new()?;
+    let _enforcer = Enforcer::start(&lab, PROXIED, "--lan lan0 --wan wan0 --pac-listen 10.1.0.1:8080")?;
+    let leases = lab.path("leases");
+    let dhcp = format!(
+        "{}dhcp-range=10.1.0.100,10.1.0.110,255.255.255.0,10m\ndhcp-authoritative\nno-ping\ndhcp-leasefile={}\n",
+        wpad(&lab)?,
+        leases.display()
+    );
+    let _server = Resolver::dnsmasq_in(&lab, &lab.gateway, "10.1.0.1", &dhcp)?;
+    // What it has from DHCP alone, from here on.
+    lab.client.run("ip -4 addr flush dev eth0")?;
+    let told = lab.path("told");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr add \"$ip/$mask\" dev \"$interface\"\nprintf %s \"$wpad\" > {}\n",
+        told.display()
+    );
+    let script = lab.file("bound.sh", &script)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    lab.client.run(&format!("busybox udhcpc -f -q -n -t 5 -T 1 -i eth0 -O wpad -s {}", script.display()))?;
+    let url = fs::read_to_string(&told)?;
+    assert_eq!(url, URL);
+    assert!(lab.client.output("ip -4 -o addr show dev eth0")?.contains(" 10.1.0.1"));
+    let (pac, _) = export(&lab, "pac", PROXIED, "")?;
+    assert_eq!(lab.client.output(&format!("curl --silent --fail --max-time 4 {url}"))?, pac);
     Ok(())
 }
 
