@@ -117,7 +117,7 @@ name = "good"
 to = ["x.wild.lab.example", "www.lab.example"]
 [[service]]
 name = "bad"
-to = ["*.wild.lab.example", "medium.lab.example"]
+to = ["*.wild.lab.example", "medium.lab.example", "LONG.lab.example"]
 [[rule]]
 action = "allow"
 services = ["good"]
@@ -126,7 +126,10 @@ action = "reject"
 services = ["bad"]
 "#;
     let lab = Lab::new()?;
-    let (zone, _) = export(&lab, "rpz", policy, "")?;
+    // As long as a name may be, and too long for the zone.
+    let policy = policy.replace("LONG", &format!("{}b", "a123456789.".repeat(21)));
+    let (zone, warned) = export(&lab, "rpz", &policy, "")?;
+    assert!(warned.contains("too long"), "{warned}");
     let file = lab.file("enforcer.rpz", &zone)?;
     let more = format!(
         " module-config: \"respip iterator\"\nrpz:\n name: enforcer.rpz\n zonefile: {}\nserver:\n",
