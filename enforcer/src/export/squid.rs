@@ -130,7 +130,7 @@ fn warnings(
     for rule in rules.iter().rev() {
         match verdict(rule) {
             Verdict::Allow => {
-                by_address |= rule.services.is_none() || of(rule).iter().any(|other| !other.to.is_empty())
+                by_address |= rule.services.is_none() || of(rule).iter().any(|other| !other.to.is_empty());
             }
             Verdict::Deny if by_address && of(rule).iter().any(|other| !other.names.is_empty()) => {
                 by_name.push(format!("{:?}", rule.label()));
