@@ -115,12 +115,29 @@ fn connections_replies_and_the_gateways_own_packets_are_as_the_policy_has_them()
     assert_eq!(outcomes(&lab.internet, &inside)?[..3], [Answered; 3]);
     assert!(outcomes(&lab.internet, &inside)?[3..].iter().all(|outcome| *outcome != Answered));
     // Addresses of names stay when the table is loaded again.
-    lab.gateway.run("nft add element inet enforcer n4-named { 203.0.113.9 }")?;
+    let set = text.split_whitespace().find(|word| word.starts_with("n4-named-")).context("no set of names")?;
+    lab.gateway.run(&format!("nft add element inet enforcer {set} {{ 203.0.113.9 }}"))?;
     assert_eq!(outcomes(&lab.client, &places)?[4], Answered);
     assert_eq!(load(&lab, POLICY, "")?, text, "an export is not the same again");
     assert_eq!(outcomes(&lab.client, &places)?[4], Answered);
     // What another policy has no more is gone at once.
     load(&lab, &POLICY.replace("\"17.1.2.3\", ", ""), "")?;
     assert_eq!(outcomes(&lab.client, &places)?[..2], [Refused, Answered]);
+    Ok(())
+}
+
+#[test]
+fn an_interface_whose_name_is_anothers_number_is_known_by_its_name() -> Result<()> {
+    use Outcome::{Answered, Refused};
+    let lab = Lab::new()?;
+    let _internet = Servers::start(&lab.internet, &[443, 80], &[])?;
+    let number = lab.gateway.output("cat /sys/class/net/wan0/ifindex")?;
+    let number = number.trim();
+    for change in ["lan0 down".to_owned(), format!("lan0 name {number}"), format!("{number} up")] {
+        lab.gateway.run(&format!("ip link set dev {change}"))?;
+    }
+    let (table, _) = export(&lab, "nftables", POLICY, &format!("--lan {number} --wan wan0"))?;
+    lab.gateway.run(&format!("nft -f {}", lab.file("exported.nft", &table)?.display()))?;
+    assert_eq!(outcomes(&lab.client, &[("17.1.2.3", 443), ("17.1.2.3", 80)])?, [Answered, Refused]);
     Ok(())
 }

@@ -1,127 +1,19 @@
-//! Policies with proxies: a real proxy, a real evaluator of PAC files, a reader of property lists.
+//! What tells clients of proxies: a real evaluator of PAC files, a reader of property lists, a real client of DHCP.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use enforcer::{
     catalog::{Catalogs, Entry, Host},
     policy::{PortMatch, Transport},
 };
 use enforcer_tests::lab::{
-    Lab, Namespace, Plan, binary, dns,
-    exported::{ask, export},
-    probe::{self, Outcome},
+    Lab, binary, dns,
+    exported::{PROXIED, ask, export},
     product::Enforcer,
     resolver::Resolver,
-    server::Servers,
 };
 use serde_json::{Value, json};
-
-/// A program in a namespace; dropping it stops it.
-struct Running(Child);
-
-impl Running {
-    fn start(lab: &Lab, place: &Namespace, command: &str) -> Result<Self> {
-        let log = fs::File::create(lab.path("running.log"))?;
-        let mut words = Command::new("ip");
-        words.args(["netns", "exec", place.name()]).args(command.split_whitespace()).stdin(Stdio::null());
-        Ok(Self(words.stdout(log.try_clone()?).stderr(log).spawn()?))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-const PROXIED: &str = r#"
-default = "drop"
-[[proxy]]
-address = "10.1.0.3"
-port = 3128
-services = ["web"]
-[[service]]
-name = "web"
-to = ["17.1.2.3", "www.example.org"]
-ports = ["tcp/443"]
-[[service]]
-name = "resolvers"
-to = ["198.51.100.2", "17.253.4.5"]
-ports = ["udp/53", "tcp/53", "tcp/443"]
-[[rule]]
-name = "proxy"
-action = "allow"
-from = ["10.1.0.3"]
-services = ["resolvers"]
-[[rule]]
-name = "web"
-action = "allow"
-services = ["web"]
-"#;
-
-#[test]
-fn squid_reaches_what_the_policy_allows_and_clients_reach_it_by_no_other_way() -> Result<()> {
-    let lab = Lab::planned(Plan { bridged: true, ..Plan::default() })?;
-    let _servers = Servers::start(&lab.internet, &[443, 80], &[])?;
-    let _resolver = Resolver::dnsmasq_with(
-        &lab,
-        "198.51.100.2",
-        "host-record=www.example.org,17.253.4.5\nhost-record=www.example.net,17.253.4.5\n",
-    )?;
-    let _enforcer = Enforcer::start(&lab, PROXIED, "--lan br-lan --wan wan0")?;
-    let (lines, _) = export(&lab, "squid", PROXIED, "")?;
-    let log = lab.file("squid.log", "")?;
-    // Squid gives up root's rights before it writes.
-    Command::new("chmod").args(["666"]).arg(&log).status()?;
-    let config = format!(
-        "http_port 10.1.0.3:3128\ninclude {}\ncache deny all\ncache_log {}\naccess_log none\npid_filename none\n\
-         pinger_enable off\nnetdb_filename none\nvisible_hostname lab\ndns_nameservers 198.51.100.2\nshutdown_lifetime 0 seconds\n",
-        lab.file("exported.squid", &lines)?.display(),
-        log.display()
-    );
-    let config = lab.file("squid.conf", &config)?;
-    lab.neighbour.run(&format!("squid -k parse -f {}", config.display()))?;
-    let squid = Running::start(&lab, &lab.neighbour, &format!("squid -N -f {}", config.display()))?;
-    let started = Instant::now();
-    while probe::tcp(&lab.client, "10.1.0.3", 3128)? == Outcome::Refused {
-        if started.elapsed() > Duration::from_secs(20) {
-            bail!(
-                "squid does not start: {}{}",
-                fs::read_to_string(&log)?,
-                fs::read_to_string(lab.path("running.log"))?
-            );
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    let fetch = |way: &str, place: &str| -> Result<bool> {
-        let said = lab.client.output(&format!("curl --silent --http0.9 --max-time 4 {way} http://{place}/"))?;
-        Ok(said == "hello\n")
-    };
-    let through = "--proxytunnel --proxy http://10.1.0.3:3128";
-    for (way, place, reached) in [
-        (through, "17.1.2.3:443", true),
-        (through, "www.example.org:443", true),
-        ("", "17.1.2.3:443", false),
-        ("", "17.253.4.5:443", false),
-        (through, "17.1.2.3:80", false),
-        (through, "www.example.org:80", false),
-        // The same address by a name that the policy does not have.
-        (through, "www.example.net:443", false),
-        (through, "203.0.113.9:443", false),
-    ] {
-        assert_eq!(fetch(way, place)?, reached, "{way} {place}: {}", fs::read_to_string(&log)?);
-    }
-    drop(squid);
-    Ok(())
-}
 
 /// All of Apple's services through a proxy.
 const APPLE: &str = "default = \"drop\"\n[[proxy]]\naddress = \"10.1.0.5\"\nport = 3128\nservices = [\"apple/*\"]\n\
@@ -247,27 +139,54 @@ fn the_profile_is_a_property_list_with_the_documented_keys() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn dnsmasq_takes_what_tells_clients_of_a_pac_file() -> Result<()> {
-    let lab = Lab::new()?;
+/// What the program writes for dnsmasq.
+fn wpad(lab: &Lab) -> Result<String> {
     let output = Command::new(binary("enforcer")?)
-        .args([
-            "export",
-            "wpad",
-            "--url",
-            "http://10.1.0.1:8080/wpad.dat",
-            "--domain",
-            "school.example",
-            "--address",
-            "10.1.0.1",
-        ])
+        .args(["export", "wpad", "--url", URL, "--domain", "school.example", "--address", "10.1.0.1"])
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = lab.file("wpad.conf", &String::from_utf8(output.stdout)?)?;
     lab.gateway.run(&format!("dnsmasq --test -C {}", lines.display()))?;
-    let resolver = Resolver::dnsmasq_in(&lab, &lab.gateway, "10.1.0.1", &format!("conf-file={}\n", lines.display()))?;
+    Ok(format!("conf-file={}\n", lines.display()))
+}
+
+const URL: &str = "http://10.1.0.1:8080/wpad.dat";
+
+#[test]
+fn dnsmasq_knows_the_name_by_which_clients_look_for_a_pac_file() -> Result<()> {
+    let lab = Lab::new()?;
+    let resolver = Resolver::dnsmasq_in(&lab, &lab.gateway, "10.1.0.1", &wpad(&lab)?)?;
     let answer = ask(&lab, &resolver, "wpad.school.example", dns::A)?;
     assert!(answer.ends_with(&[10, 1, 0, 1]), "{answer:?}");
+    Ok(())
+}
+
+#[test]
+fn a_client_gets_the_pac_file_by_what_dhcp_tells_it() -> Result<()> {
+    let lab = Lab::new()?;
+    let _enforcer = Enforcer::start(&lab, PROXIED, "--lan lan0 --wan wan0 --pac-listen 10.1.0.1:8080")?;
+    let leases = lab.path("leases");
+    let dhcp = format!(
+        "{}dhcp-range=10.1.0.100,10.1.0.110,255.255.255.0,10m\ndhcp-authoritative\nno-ping\ndhcp-leasefile={}\n",
+        wpad(&lab)?,
+        leases.display()
+    );
+    let _server = Resolver::dnsmasq_in(&lab, &lab.gateway, "10.1.0.1", &dhcp)?;
+    // What it has from DHCP alone, from here on.
+    lab.client.run("ip -4 addr flush dev eth0")?;
+    let told = lab.path("told");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr add \"$ip/$mask\" dev \"$interface\"\nprintf %s \"$wpad\" > {}\n",
+        told.display()
+    );
+    let script = lab.file("bound.sh", &script)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    lab.client.run(&format!("busybox udhcpc -f -q -n -t 5 -T 1 -i eth0 -O wpad -s {}", script.display()))?;
+    let url = fs::read_to_string(&told)?;
+    assert_eq!(url, URL);
+    assert!(lab.client.output("ip -4 -o addr show dev eth0")?.contains(" 10.1.0.1"));
+    let (pac, _) = export(&lab, "pac", PROXIED, "")?;
+    assert_eq!(lab.client.output(&format!("curl --silent --fail --max-time 4 {url}"))?, pac);
     Ok(())
 }
 

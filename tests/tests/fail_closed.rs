@@ -66,6 +66,17 @@ fn is_judged_again(xdp: &str) -> Result<()> {
     enforcer.stop()
 }
 
+#[test]
+fn an_index_is_no_name_whatever_interfaces_are_called() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let index = lab.gateway.output("cat /sys/class/net/lan0/ifindex")?;
+    lab.gateway.run(&format!("ip link add name {} type veth peer name other0", index.trim()))?;
+    let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
+    assert!(is_judged(&lab)?, "{}", guards(&lab)?);
+    enforcer.stop()
+}
+
 /// Cuts a pinned link off its interface, as `bpftool link detach` does.
 fn cut(pin: &Path) -> Result<()> {
     const BPF_OBJ_GET: i64 = 7;

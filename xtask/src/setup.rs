@@ -35,6 +35,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("lintian", "lintian"),
     ("mmdebstrap", "mmdebstrap"),
     ("squid", "squid"),
+    ("busybox", "busybox-static"),
     ("duk", "duktape"),
     ("python3", "python3"),
     ("tmux", "tmux"),
@@ -42,12 +43,7 @@ const TOOLS: &[(&str, &str)] = &[
 ];
 
 /// Programs that kernels are unpacked and booted with, likewise.
-const KERNELS: &[(&str, &str)] = &[
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("busybox", "busybox-static"),
-    ("xz", "xz-utils"),
-    ("dpkg-deb", "dpkg"),
-];
+const KERNELS: &[(&str, &str)] = &[("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("dpkg-deb", "dpkg")];
 
 /// Programs that the same is built and booted with for Arm, likewise. C's headers and start files for that machine come with no program.
 const ARM64: &[(&str, &str)] =

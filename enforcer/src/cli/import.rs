@@ -12,8 +12,8 @@ use jiff::Zoned;
 
 use super::{output, style};
 use crate::{
-    import::{self, About, Import},
-    policy::{PortMatch, words},
+    import::{self, About, Import, Unsaid},
+    policy::{PortMatch, Transport, words},
 };
 
 #[derive(clap::Args)]
@@ -53,16 +53,26 @@ struct Nftables {
     /// Ports of sets that have none, such as tcp/443; may be repeated
     #[arg(long, value_name = "PORT", value_parser = port)]
     ports: Vec<PortMatch>,
+    /// Protocol of sets that have ports and no protocols: tcp, udp, sctp or udplite; may be repeated
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    protocol: Vec<Transport>,
 }
 
 fn port(word: &str) -> Result<PortMatch, String> {
     words::port(word).map_err(|(message, help)| format!("{message}: {help}"))
 }
 
+fn protocol(word: &str) -> Result<Transport, String> {
+    let all = [Transport::Tcp, Transport::Udp, Transport::Sctp, Transport::UdpLite];
+    let found = all.into_iter().find(|transport| transport.to_string() == word);
+    found.ok_or_else(|| "write tcp, udp, sctp or udplite".into())
+}
+
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.format {
-        Format::Nftables(Nftables { common, ports }) => {
-            common.write(&import::nftables(&common.read()?, ports, &common.about())?)
+        Format::Nftables(Nftables { common, ports, protocol }) => {
+            let unsaid = Unsaid { ports: ports.clone(), protocols: protocol.clone() };
+            common.write(&import::nftables(&common.read()?, &unsaid, &common.about())?)
         }
         Format::Csv(common) => common.write(&import::csv(&common.read()?, &common.about())?),
     }

@@ -89,16 +89,11 @@ pub fn dnsmasq(policy: &Policy, kind: Kind) -> Result<Export, Refusal> {
     let mut text = head("#", &about, &warnings);
     writeln!(text, "max-cache-ttl={}", policy.names.floor).expect("to memory");
     if kind == Kind::Ipset {
-        text += "# The sets must be there first:\n";
+        text += "# The sets must be there first, and keep the addresses of a service's earlier names until `ipset flush`:\n";
         for (id, _) in &services {
             for (v6, family) in [(false, "inet"), (true, "inet6")] {
-                let seconds = policy.names.ceiling + policy.names.grace;
-                writeln!(
-                    text,
-                    "# ipset create {} hash:ip family {family} timeout {seconds}",
-                    set(policy, *id, v6, kind)
-                )
-                .expect("to memory");
+                let (set, seconds) = (set(policy, *id, v6, kind), sets::seconds(policy));
+                writeln!(text, "# ipset create {set} hash:ip family {family} timeout {seconds}").expect("to memory");
             }
         }
     }
@@ -131,10 +126,10 @@ impl Exactness {
 }
 
 fn set(policy: &Policy, id: ServiceId, v6: bool, kind: Kind) -> String {
-    let name = sets::names(&policy.services[id.0 as usize], v6);
+    let service = &policy.services[id.0 as usize];
     match kind {
-        Kind::Nftables => format!("{}#inet#{TABLE}#{name}", if v6 { 6 } else { 4 }),
-        Kind::Ipset => sets::short(&name, IPSET_NAME),
+        Kind::Nftables => format!("{}#inet#{TABLE}#{}", if v6 { 6 } else { 4 }, sets::told(policy, service, v6)),
+        Kind::Ipset => sets::short(&sets::names(service, v6), IPSET_NAME),
     }
 }
 
@@ -153,8 +148,12 @@ mod tests {
 
     #[test]
     fn a_name_is_in_the_sets_of_all_its_services() {
-        let export = dnsmasq(&policy(), Kind::Nftables).expect("exported");
-        let [a, b] = ["a", "b"].map(|name| format!("4#inet#enforcer#n4-{name},6#inet#enforcer#n6-{name}"));
+        let policy = policy();
+        let export = dnsmasq(&policy, Kind::Nftables).expect("exported");
+        let [a, b] = [0, 1].map(|index| {
+            let [v4, v6] = [false, true].map(|v6| sets::told(&policy, &policy.services[index], v6));
+            format!("4#inet#enforcer#{v4},6#inet#enforcer#{v6}")
+        });
         let end = format!(
             "# As the policy has them:\nnftset=/example.org/{a}\n\n\
              # The policy has the name, dnsmasq also takes all names below it:\nnftset=/www.example.org/{a},{b}\n\n\

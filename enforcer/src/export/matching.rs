@@ -56,7 +56,7 @@ impl Way {
         });
         // Names do not help rules about what is inside.
         let named = !self.reply && !service.names.is_empty();
-        let names = named.then(|| format!("{} {end} @{}", self.ip(), sets::names(service, self.v6)));
+        let names = named.then(|| format!("{} {end} @{}", self.ip(), sets::told(policy, service, self.v6)));
         prefixes.into_iter().chain(names).collect()
     }
 

@@ -32,7 +32,7 @@ const IDENTIFIER: &str = "net.enforcer.proxy";
 /// The profile. Its identifiers follow from what is in it, so that the same one is the same again.
 ///
 /// # Errors
-/// If the policy names no proxy, or the URL is none of HTTP.
+/// If the policy names no proxy, the URL is none of HTTP, or XML cannot have the credentials.
 pub fn mobileconfig(policy: &Policy, mode: &Mode, credentials: Option<&Credentials>) -> Result<Export, Refusal> {
     let mut warnings = Vec::new();
     let Some(proxy) = policy.proxies.first() else { return Err(Refusal::NoProxy) };
@@ -59,7 +59,10 @@ pub fn mobileconfig(policy: &Policy, mode: &Mode, credentials: Option<&Credentia
         }
     }
     set("ProxyCaptiveLoginAllowed", true.into());
-    if let Some(Credentials { user, .. }) = credentials {
+    if let Some(Credentials { user, password }) = credentials {
+        if ![user, password].into_iter().all(|text| is_xml(text)) {
+            return Err(Refusal::Credentials);
+        }
         warnings.push("the profile has the proxy's password in clear: let only the MDM server have it".into());
         set("ProxyUsername", user.as_str().into());
     }
@@ -104,6 +107,11 @@ fn uuid(content: &str) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
+/// Whether XML has all of a text, and as it is (XML 1.0, 2.2 and 2.11).
+fn is_xml(text: &str) -> bool {
+    text.chars().all(|letter| !letter.is_control() && !['\u{fffe}', '\u{ffff}'].contains(&letter))
+}
+
 /// Whether a text can be where a PAC file is.
 pub fn is_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
@@ -139,6 +147,18 @@ mod tests {
         assert!(secret.warnings.iter().any(|warning| warning.contains("password")));
         assert_eq!(payload(&plain)["ProxyServer"], "fd00::5".into());
         assert_ne!(payload(&plain)["PayloadUUID"], payload(&secret)["PayloadUUID"]);
+    }
+
+    #[test]
+    fn what_no_profile_can_have_is_refused_and_not_shown() {
+        for bad in ["a\u{1}b", "a\rb", "\u{1b}[2J", "\u{fffe}"] {
+            let credentials = Credentials { user: "school".into(), password: bad.into() };
+            let refusal = mobileconfig(&policy(), &Mode::Manual, Some(&credentials)).expect_err(bad);
+            assert!(refusal == Refusal::Credentials && !refusal.to_string().contains(bad), "{refusal}");
+        }
+        let credentials = Credentials { user: "schüler".into(), password: "\u{1f600} ]]>".into() };
+        let export = mobileconfig(&policy(), &Mode::Manual, Some(&credentials)).expect("exported");
+        assert_eq!(payload(&export)["ProxyPassword"], "\u{1f600} ]]>".into());
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub enum Refusal {
     #[error("{0} combinations of schedules are more than a policy may have")]
     Moments(usize),
     /// A name that no interface can have.
-    #[error("{0:?} is no interface: names have 1 to 15 characters, no spaces, quotes, slashes or asterisks")]
+    #[error(
+        "{0:?} is no interface: names have 1 to 15 characters of ASCII, no spaces, quotes, slashes, colons or asterisks"
+    )]
     Interface(String),
     /// Rules about the gateway's own packets, and nowhere to apply them.
     #[error(
@@ -53,6 +55,9 @@ pub enum Refusal {
     /// The policy names no proxy.
     #[error("the policy names no proxy: write [[proxy]] with address, port and services")]
     NoProxy,
+    /// What XML cannot have; it is not shown.
+    #[error("the proxy's user name or password has control characters, which no profile can have: write it as text")]
+    Credentials,
     /// More than a line of a program's configuration takes.
     #[error(
         "{0:?} is in the sets of so many services that its line would be longer than {1} takes: let fewer rules name services with it"
@@ -69,7 +74,20 @@ fn head(mark: &str, lines: &[&str], warnings: &[String]) -> String {
     lines.iter().map(|line| format!("{mark} {line}\n")).chain(warnings).collect()
 }
 
-/// A text on one line, for comments.
+/// A text on one line, for comments: without what would be another line or move a terminal's cursor.
 fn on_a_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text.split(|letter: char| letter.is_whitespace() || letter.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_one_line_that_moves_no_cursor() {
+        assert_eq!(on_a_line("a\r\nb\u{1b}[2J\u{2028}c\u{0}\u{85} d\t"), "a b [2J c d");
+    }
 }

@@ -1,8 +1,8 @@
 //! A table of nftables that judges what the enforcer judges.
 //!
 //! Packets of a LAN are judged where they are forwarded, each by itself, as the enforcer does it; connections are asked about only where the policy
-//! does, for replies to what comes from outside and for ICMP errors. Loading it again exchanges rules and prefixes at once, and keeps the addresses of
-//! names that dnsmasq has told.
+//! does, for replies to what comes from outside and for ICMP errors. Loading it again exchanges rules and prefixes at once, and keeps the addresses that
+//! dnsmasq has told of a service whose names are as they were.
 
 use std::fmt::Write as _;
 
@@ -68,7 +68,7 @@ pub fn nftables(policy: &Policy, interfaces: &Interfaces) -> Result<Export, Refu
                     .expect("to memory");
             }
             if !service.names.is_empty() {
-                let (name, seconds) = (sets::names(service, v6), policy.names.ceiling + policy.names.grace);
+                let (name, seconds) = (sets::told(policy, service, v6), sets::seconds(policy));
                 writeln!(declared, "\tset {name} {{ type {kind}; flags timeout; timeout {seconds}s; }}")
                     .expect("to memory");
             }
@@ -268,9 +268,11 @@ fn comment(rule: &Rule) -> String {
     rule.label().chars().map(plain).take(120).collect()
 }
 
-/// IFNAMSIZ, and what would mean something else between quotes.
+/// As the kernel has them (`dev_valid_name`), but for what would mean something else between quotes.
 fn is_interface(name: &str) -> bool {
-    (1..=15).contains(&name.len()) && name.chars().all(|letter| letter.is_ascii_graphic() && !"\"\\/*".contains(letter))
+    (1..=15).contains(&name.len())
+        && ![".", ".."].contains(&name)
+        && name.chars().all(|letter| letter.is_ascii_graphic() && !"\"\\/*:".contains(letter))
 }
 
 #[cfg(test)]
@@ -313,11 +315,13 @@ from = ["10.1.0.0/16", "::/0"]
     #[test]
     fn a_rule_is_a_line_for_each_family_set_and_kind_of_ports() {
         let from = "ip saddr 10.1.0.0/24";
-        let wanted: Vec<String> = ["@to4-push_-1", "@n4-push_-1"]
+        let policy = parsed(POLICY);
+        let [told4, told6] = [false, true].map(|v6| sets::told(&policy, &policy.services[0], v6));
+        let wanted: Vec<String> = ["to4-push_-1", &told4]
             .into_iter()
             .flat_map(|set| {
                 let ports = ["meta l4proto { udp, 47 }", "tcp dport { 443, 5223 }", "icmp type 8"];
-                ports.map(|port| format!("{from} ip daddr {set} {port} counter accept comment \"tablets\""))
+                ports.map(|port| format!("{from} ip daddr @{set} {port} counter accept comment \"tablets\""))
             })
             .chain(
                 ["ip saddr 10.1.0.0/16", "meta nfproto ipv6"]
@@ -327,12 +331,13 @@ from = ["10.1.0.0/16", "::/0"]
             .collect();
         let lines = lines(POLICY, "clients");
         assert_eq!(lines[lines.len() - wanted.len()..], wanted);
-        let text = nftables(&parsed(POLICY), &interfaces(&[])).expect("exported").text;
+        let text = nftables(&policy, &interfaces(&[])).expect("exported").text;
         assert!(
             text.contains("set to4-push_-1 { type ipv4_addr; flags interval; elements = {\n\t\t17.0.0.0/8,\n\t} }"),
             "{text}"
         );
-        assert!(text.contains("set n6-push_-1 { type ipv6_addr; flags timeout; timeout 86460s; }"), "{text}");
+        let told6 = format!("set {told6} {{ type ipv6_addr; flags timeout; timeout 86460s; }}");
+        assert!(text.contains(&told6), "{text}");
     }
 
     #[test]
@@ -351,8 +356,10 @@ from = ["10.1.0.0/16", "::/0"]
 
     #[test]
     fn what_cannot_be_said_is_refused_or_warned_of() {
-        let bad = Interfaces { lans: vec!["lan0\" drop".into()], wans: Vec::new() };
-        assert_eq!(nftables(&parsed(POLICY), &bad), Err(Refusal::Interface("lan0\" drop".into())));
+        for name in ["lan0\" drop", "", "..", "lan*", "lan:1", "lan\\", "länder", "a234567890123456"] {
+            let bad = Interfaces { lans: vec![name.into()], wans: Vec::new() };
+            assert_eq!(nftables(&parsed(POLICY), &bad), Err(Refusal::Interface(name.into())));
+        }
         let gateway = format!("{POLICY}[router]\ndefault = \"drop\"\n");
         assert_eq!(nftables(&parsed(&gateway), &interfaces(&[])), Err(Refusal::NoWan));
         let warned = nftables(&parsed(&format!("fragments = \"allow\"{POLICY}")), &interfaces(&[])).expect("exported");

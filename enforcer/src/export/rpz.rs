@@ -12,6 +12,9 @@ use crate::{
 /// The zone's name.
 pub const ZONE: &str = "enforcer.rpz";
 
+/// Characters of a name (RFC 1035, 2.3.4). One that is longer would keep a server from the whole zone.
+const NAME: usize = 253;
+
 /// A name and those below it.
 #[derive(Default)]
 struct Node<'a> {
@@ -46,6 +49,14 @@ pub fn rpz(policy: &Policy) -> Export {
         name.labels().fold(&mut root, |node, label| node.below.entry(label).or_default());
     }
     let rules = Rules { policy: DnsPolicy::new(&everybody), probe: probe(&names) };
+    let denied = rules.denied(&rules.probe);
+    let (mut records, mut long) = (String::new(), Vec::new());
+    for (label, node) in &root.below {
+        rules.write(&mut records, &mut long, label, node, denied);
+    }
+    if !long.is_empty() {
+        warnings.push(format!("names are too long for a zone of names, and are not in it: {}", long.join(", ")));
+    }
     let about = [
         "Names that the policy denies to all clients, written by `enforcer export rpz`: a response policy zone.",
         "unbound: module-config: \"respip validator iterator\", and rpz: with name: enforcer.rpz and zonefile: this file.",
@@ -53,7 +64,6 @@ pub fn rpz(policy: &Policy) -> Export {
     let mut text = head(";", &about, &warnings);
     writeln!(text, "$ORIGIN {ZONE}.\n$TTL 60\n@ SOA localhost. nobody.invalid. 1 3600 600 86400 60\n@ NS localhost.")
         .expect("to memory");
-    let denied = rules.denied(&rules.probe);
     if denied {
         // Of these, rules about every name say nothing.
         text += "* CNAME .\n";
@@ -61,10 +71,7 @@ pub fn rpz(policy: &Policy) -> Export {
             writeln!(text, "*.{zone} CNAME rpz-passthru.").expect("to memory");
         }
     }
-    for (label, node) in &root.below {
-        rules.write(&mut text, label, node, denied);
-    }
-    Export { text, warnings }
+    Export { text: text + &records, warnings }
 }
 
 struct Rules {
@@ -82,16 +89,18 @@ impl Rules {
 
     /// What is said of a name, and of those below it. Where something above is denied, all is said again: a wildcard ends where there is a name
     /// (RFC 4592, 2.2.2).
-    fn write(&self, text: &mut String, name: &str, node: &Node<'_>, above: bool) {
+    fn write(&self, text: &mut String, long: &mut Vec<String>, name: &str, node: &Node<'_>, above: bool) {
         let below = self.denied(&format!("{}.{name}", self.probe));
         for (owner, denied) in [(name.to_owned(), self.denied(name)), (format!("*.{name}"), below)] {
-            if denied || above {
+            if (denied || above) && owner.len() + 1 + ZONE.len() > NAME {
+                long.push(owner);
+            } else if denied || above {
                 let answer = if denied { "." } else { "rpz-passthru." };
                 writeln!(text, "{owner} CNAME {answer}").expect("to memory");
             }
         }
         for (label, node) in &node.below {
-            self.write(text, &format!("{label}.{name}"), node, below || above);
+            self.write(text, long, &format!("{label}.{name}"), node, below || above);
         }
     }
 }
@@ -141,6 +150,19 @@ mod tests {
         let rules = "[[rule]]\nname = \"some\"\naction = \"drop\"\nfrom = [\"10.1.0.0/24\"]\nservices = [\"bad\"]\n";
         let export = zone(&format!("default = \"drop\"\n{SERVICES}{rules}"));
         assert!(!export.text.contains("CNAME") && export.warnings[0].contains("\"some\""), "{export:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_zone_is_warned_of() {
+        let name = |length: usize| format!("{}{}.org", "a123456789.".repeat(21), "b".repeat(length - 235));
+        let rules = |name: &str| {
+            format!(
+                "default = \"drop\"\n[[service]]\nname = \"bad\"\nto = [\"{name}\"]\n[[rule]]\naction = \"drop\"\nservices = [\"bad\"]\n"
+            )
+        };
+        let (fits, long) = (zone(&rules(&name(240))), zone(&rules(&name(241))));
+        assert!(fits.warnings.is_empty() && fits.text.contains(&name(240)), "{fits:?}");
+        assert!(long.warnings[0].contains(&name(241)) && !long.text.contains("CNAME"), "{long:?}");
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! ACLs and access rules for Squid: what it may fetch for clients.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use ipnet::IpNet;
 
 use super::{Export, head, ports, sets};
 use crate::policy::{Action, Policy, Proxied, Rule, Service, ServiceId};
 
-/// As the lines have it that these take the place of: by no rule's word are clients let to its own pages, and to what only it can reach.
-const INWARD: &str = "acl own-links dst 169.254.0.0/16 fe80::/10\n\
-                      http_access deny manager\nhttp_access deny to_localhost\nhttp_access deny own-links\n";
+/// As the lines have it that these take the place of: by no rule's word are clients let to its own pages, and to what only it can reach. Names are looked
+/// up for it: so it ends the lines that allow, and what is denied anyway costs no question.
+const INWARD: &str = "acl own-links dst 169.254.0.0/16 fe80::/10\nhttp_access deny manager\n";
+const NOT_INWARD: &str = " !to_localhost !own-links";
 /// Bytes of an ACL's name (ACL_NAME_SZ, without the zero at its end), less those of what is put behind it.
 const NAME: usize = 63 - 8;
 
@@ -24,19 +28,10 @@ pub fn squid(policy: &Policy) -> Export {
         // What clients may send to a proxy is none of its business.
         .filter(|rule| !matches!(rule.proxied, Some(Proxied::ToProxy | Proxied::FromProxy)))
         .collect();
-    let about = [
-        "What Squid may fetch for clients, written by `enforcer export squid`: include it in the place of squid.conf's http_access lines.",
-        "Rules about other protocols than TCP are not here, as nothing of them goes through a proxy.",
-    ];
-    let mut text = head("#", &about, &[]) + INWARD;
-    let used: BTreeSet<ServiceId> = rules.iter().filter_map(|rule| rule.services.as_ref()).flatten().copied().collect();
-    for service in
-        used.iter().map(|id| &policy.services[id.0 as usize]).filter(|service| ports::tcp(&service.ports).is_some())
-    {
-        define(&mut text, service);
-    }
-    let mut access = String::new();
-    for (number, rule) in (1..).zip(rules) {
+    let mut used: BTreeMap<ServiceId, BTreeSet<Verdict>> = BTreeMap::new();
+    let (mut sources, mut access) = (String::new(), String::new());
+    for (number, rule) in (1..).zip(&rules) {
+        let verdict = Verdict::of(policy, policy.effect(rule), rule.proxied);
         let from = match rule.from.as_deref().map(|from| nets(from, "src")) {
             None => String::new(),
             Some(nets) if nets.is_empty() => String::new(),
@@ -44,42 +39,130 @@ pub fn squid(policy: &Policy) -> Export {
                 let name = format!("from-{number}");
                 // A line each: Squid reads some eight thousand bytes of one.
                 for net in nets {
-                    writeln!(text, "acl {name} src {net}").expect("to memory");
+                    writeln!(sources, "acl {name} src {net}").expect("to memory");
                 }
                 format!(" {name}")
             }
         };
-        let verdict = verdict(policy, policy.effect(rule), rule.proxied);
         writeln!(access, "# {}", rule.label().escape_default()).expect("to memory");
         match &rule.services {
-            None if from.is_empty() => writeln!(access, "http_access {verdict} all").expect("to memory"),
-            None => writeln!(access, "http_access {verdict}{from}").expect("to memory"),
+            None => access += &verdict.line(&from),
             Some(services) => {
-                for service in services.iter().map(|id| &policy.services[id.0 as usize]) {
-                    for place in places(service) {
-                        writeln!(access, "http_access {verdict}{from}{place}").expect("to memory");
-                    }
+                for (id, service) in services.iter().map(|id| (*id, service(policy, *id))) {
+                    let Some(places) = places(service, verdict) else { continue };
+                    used.entry(id).or_default().insert(verdict);
+                    places.iter().for_each(|place| access += &verdict.line(&format!("{from}{place}")));
                 }
             }
         }
     }
-    let rest = verdict(policy, policy.lan.default, None);
-    writeln!(text, "{access}# default\nhttp_access {rest} all").expect("to memory");
-    Export { text, warnings: Vec::new() }
+    let rest = Verdict::of(policy, policy.lan.default, None);
+    let warnings = warnings(policy, &rules, rest, &used);
+    let about = [
+        "What Squid may fetch for clients, written by `enforcer export squid`: include it in the place of squid.conf's http_access lines.",
+        "Rules about other protocols than TCP are not here, as nothing of them goes through a proxy.",
+    ];
+    let mut text = head("#", &about, &warnings) + INWARD;
+    for (id, verdicts) in &used {
+        define(&mut text, service(policy, *id), verdicts);
+    }
+    write!(text, "{sources}{access}# default\n{}", rest.line("")).expect("to memory");
+    Export { text, warnings }
 }
 
-fn verdict(policy: &Policy, action: Action, proxied: Option<Proxied>) -> &'static str {
-    match policy.watched(action) {
-        Action::Allow | Action::Monitor => "allow",
-        // Here is the way by which it is allowed.
-        _ if proxied == Some(Proxied::Through) => "allow",
-        Action::Drop | Action::Reject => "deny",
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Allow,
+    Deny,
+}
+
+impl Verdict {
+    fn of(policy: &Policy, action: Action, proxied: Option<Proxied>) -> Self {
+        match policy.watched(action) {
+            Action::Allow | Action::Monitor => Self::Allow,
+            // Here is the way by which it is allowed.
+            _ if proxied == Some(Proxied::Through) => Self::Allow,
+            Action::Drop | Action::Reject => Self::Deny,
+        }
+    }
+
+    /// A line about what some ACLs take.
+    fn line(self, acls: &str) -> String {
+        let acls = if acls.is_empty() { " all" } else { acls };
+        match self {
+            Self::Allow => format!("http_access allow{acls}{NOT_INWARD}\n"),
+            Self::Deny => format!("http_access deny{acls}\n"),
+        }
+    }
+
+    /// The ACL of prefixes: what comes behind its name, and its option. What is allowed by prefix is so for addresses that stand in the request itself: a
+    /// name that leads to one may lead elsewhere, too, and asking for any name that clients make up tells its name server whatever they like. What is
+    /// denied by prefix is denied by every name.
+    const fn prefixes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Allow => ("to", "dst -n"),
+            Self::Deny => ("into", "dst"),
+        }
     }
 }
 
-/// A service's ACLs: names, those below names, prefixes, ports.
-fn define(text: &mut String, service: &Service) {
-    let name = sets::short(&sets::plain(&service.name), NAME);
+fn service(policy: &Policy, id: ServiceId) -> &Service {
+    &policy.services[id.0 as usize]
+}
+
+/// What Squid tells by names where the gateway tells by addresses, or the other way round.
+fn warnings(
+    policy: &Policy,
+    rules: &[&Rule],
+    rest: Verdict,
+    used: &BTreeMap<ServiceId, BTreeSet<Verdict>>,
+) -> Vec<String> {
+    let verdict = |rule: &Rule| Verdict::of(policy, policy.effect(rule), rule.proxied);
+    let of = |rule: &Rule| rule.services.iter().flatten().map(|id| service(policy, *id)).collect::<Vec<_>>();
+    let some = |service: &&Service| !service.to.is_empty() && !nets(&service.to, "dst").is_empty();
+    let by_prefix = used.iter().filter(|(_, verdicts)| verdicts.contains(&Verdict::Allow));
+    let by_prefix: Vec<&str> =
+        by_prefix.map(|(id, _)| service(policy, *id)).filter(some).map(|service| service.name.as_str()).collect();
+    // Rules that deny by name what a later one may allow by address.
+    let mut by_name: Vec<String> = Vec::new();
+    let mut by_address = rest == Verdict::Allow;
+    for rule in rules.iter().rev() {
+        match verdict(rule) {
+            Verdict::Allow => {
+                by_address |= rule.services.is_none() || of(rule).iter().any(|other| !other.to.is_empty());
+            }
+            Verdict::Deny if by_address && of(rule).iter().any(|other| !other.names.is_empty()) => {
+                by_name.push(format!("{:?}", rule.label()));
+            }
+            Verdict::Deny => {}
+        }
+    }
+    by_name.reverse();
+    let mut warnings = Vec::new();
+    if !by_prefix.is_empty() {
+        warnings.push(format!(
+            "Squid allows the prefixes of {} to requests that have an address in the place of a name: give services the names by which clients ask for them",
+            by_prefix.join(", ")
+        ));
+    }
+    if !by_name.is_empty() {
+        warnings.push(format!(
+            "what rules deny by name ({}) and others allow by address, Squid serves to requests that have an address in the place of the name: only the gateway, which knows names' addresses, keeps the proxy from there",
+            by_name.join(", ")
+        ));
+    }
+    warnings
+}
+
+/// What a service's ACLs begin with: Squid knows their names by `strcasecmp`.
+fn called(service: &Service) -> String {
+    sets::short_lower(&sets::plain(&service.name), NAME)
+}
+
+/// A service's ACLs for some verdicts: names, those below names, prefixes, ports.
+fn define(text: &mut String, service: &Service, verdicts: &BTreeSet<Verdict>) {
+    let name = called(service);
     for pattern in &service.names {
         // dstdomain has a form for names below a domain, too, but that takes the domain besides. Without -n, an address would be looked up.
         let line = if pattern.is_wildcard() {
@@ -89,30 +172,31 @@ fn define(text: &mut String, service: &Service) {
         };
         writeln!(text, "{line}").expect("to memory");
     }
-    for net in nets(&service.to, "dst") {
-        writeln!(text, "acl {name}-to dst {net}").expect("to memory");
+    for (kind, acl) in verdicts.iter().map(|verdict| verdict.prefixes()) {
+        for net in nets(&service.to, "dst") {
+            writeln!(text, "acl {name}-{kind} {acl} {net}").expect("to memory");
+        }
     }
     for range in ports::tcp(&service.ports).unwrap_or_default() {
         writeln!(text, "acl {name}-ports port {}", ports::range(&range)).expect("to memory");
     }
 }
 
-/// What a request to a service is told by, a line each; none if the service is not about TCP.
-fn places(service: &Service) -> Vec<String> {
-    let name = sets::short(&sets::plain(&service.name), NAME);
-    let Some(ports) = ports::tcp(&service.ports) else { return Vec::new() };
-    let ports = if ports.is_empty() { String::new() } else { format!(" {name}-ports") };
+/// What a request to a service is told by, a line each; none if the service is not about TCP. What may need a question comes last.
+fn places(service: &Service, verdict: Verdict) -> Option<Vec<String>> {
+    let name = called(service);
+    let ports = if ports::tcp(&service.ports)?.is_empty() { String::new() } else { format!(" {name}-ports") };
     let mut places = Vec::new();
     for (wildcard, kind) in [(false, "names"), (true, "below")] {
         if service.names.iter().any(|name| name.is_wildcard() == wildcard) {
-            places.push(format!(" {name}-{kind}{ports}"));
+            places.push(format!("{ports} {name}-{kind}"));
         }
     }
     if !service.to.is_empty() {
-        let to = if nets(&service.to, "dst").is_empty() { String::new() } else { format!(" {name}-to") };
-        places.push(if to.is_empty() && ports.is_empty() { " all".into() } else { format!("{to}{ports}") });
+        let all = nets(&service.to, "dst").is_empty();
+        places.push(if all { ports } else { format!("{ports} {name}-{}", verdict.prefixes().0) });
     }
-    places
+    Some(places)
 }
 
 /// Prefixes in Squid's words; empty if all of both families are meant.
@@ -140,9 +224,13 @@ mod tests {
     use super::*;
     use crate::catalog::Catalogs;
 
-    fn lines(policy: &str) -> Vec<String> {
+    fn exported(policy: &str) -> Export {
         let policy = Policy::parse("p", policy, &Catalogs::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let text = squid(&policy).text;
+        squid(&policy)
+    }
+
+    fn lines(policy: &str) -> Vec<String> {
+        let text = exported(policy).text;
         let (_, behind) = text.split_once(INWARD).expect("what is inward comes first");
         behind.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
@@ -156,15 +244,15 @@ mod tests {
         let wanted = [
             "acl a_-b-names dstdomain -n www.example.org",
             "acl a_-b-below dstdom_regex -n -i \\.example\\.com$",
-            "acl a_-b-to dst 192.0.2.0/24",
+            "acl a_-b-into dst 192.0.2.0/24",
             "acl a_-b-ports port 443",
             "acl a_-b-ports port 8000-8010",
             "acl from-1 src 10.1.0.0/24",
             "acl from-1 src fd00::/64",
-            "http_access deny from-1 a_-b-names a_-b-ports",
-            "http_access deny from-1 a_-b-below a_-b-ports",
-            "http_access deny from-1 a_-b-to a_-b-ports",
-            "http_access allow all",
+            "http_access deny from-1 a_-b-ports a_-b-names",
+            "http_access deny from-1 a_-b-ports a_-b-below",
+            "http_access deny from-1 a_-b-ports a_-b-into",
+            "http_access allow all !to_localhost !own-links",
             "http_access deny all",
         ];
         let lines = lines(policy);
@@ -180,11 +268,28 @@ mod tests {
         assert_eq!(
             lines(policy),
             [
-                "acl web-to dst 203.0.113.0/24",
+                "acl web-to dst -n 203.0.113.0/24",
                 "acl web-ports port 443",
-                "http_access allow web-to web-ports",
+                "http_access allow web-ports web-to !to_localhost !own-links",
                 "http_access deny all"
             ]
         );
+    }
+
+    #[test]
+    fn names_and_addresses_that_do_not_stand_for_each_other_are_warned_of() {
+        let services = "[[service]]\nname = \"net\"\nto = [\"203.0.113.0/24\"]\n[[service]]\nname = \"bad\"\nto = [\"bad.example.org\"]\n";
+        let policy = |default: &str, rules: &[(&str, &str)]| {
+            let rules = rules.iter().map(|(action, service)| {
+                format!("[[rule]]\nname = \"{action}-{service}\"\naction = \"{action}\"\nservices = [\"{service}\"]\n")
+            });
+            format!("default = \"{default}\"\n{services}{}", rules.collect::<String>())
+        };
+        let warnings = |default, rules| exported(&policy(default, rules)).warnings;
+        assert!(warnings("drop", &[("allow", "bad"), ("drop", "net")]).is_empty());
+        assert!(warnings("drop", &[("allow", "net"), ("drop", "bad")])[0].contains("prefixes of net "));
+        assert_eq!(warnings("drop", &[("allow", "net"), ("drop", "bad")]).len(), 1);
+        assert!(warnings("drop", &[("drop", "bad"), ("allow", "net")])[1].contains("(\"drop-bad\")"));
+        assert!(warnings("allow", &[("drop", "bad")])[0].contains("(\"drop-bad\")"));
     }
 }

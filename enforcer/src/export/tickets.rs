@@ -6,8 +6,8 @@ use super::{Export, on_a_line, ports, ports::Ports};
 use crate::policy::{Policy, Rule, Rules, Service, words};
 
 /// The columns of the CSV; `enforcer import csv` reads those that it needs by these names.
-pub const COLUMNS: [&str; 10] =
-    ["part", "rule", "action", "from", "service", "host", "protocol", "ports", "schedule", "comment"];
+pub const COLUMNS: [&str; 11] =
+    ["part", "order", "rule", "action", "from", "service", "host", "protocol", "ports", "schedule", "comment"];
 
 /// A line for each rule's hosts and protocols, in the order in which they are asked.
 #[must_use]
@@ -15,11 +15,11 @@ pub fn csv(policy: &Policy) -> Export {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(COLUMNS).expect("to memory");
     for (part, rules) in parts(policy) {
-        for rule in &rules.rules {
+        for (order, rule) in (1..).map(|order: u32| order.to_string()).zip(&rules.rules) {
             let mut row = |service: &str, host: &str, protocol: &str, ports: &str| {
-                let (label, from, when) = (rule.label(), from(rule), when(policy, rule));
+                let (label, from, when) = (plain(&rule.label()), from(rule), when(policy, rule));
                 let comment = rule.comment.as_deref().map(plain).unwrap_or_default();
-                let row = [part, &label, action(rule), &from, service, host, protocol, ports, &when, &comment];
+                let row = [part, &order, &label, action(rule), &from, service, host, protocol, ports, &when, &comment];
                 writer.write_record(row).expect("to memory");
             };
             match &rule.services {
@@ -35,7 +35,8 @@ pub fn csv(policy: &Policy) -> Export {
                 }
             }
         }
-        let rest = [part, "default", words::name(rules.default), "any", "", "any", "any", "", "", ""];
+        let last = (rules.rules.len() + 1).to_string();
+        let rest = [part, &last, "default", words::name(rules.default), "any", "", "any", "any", "", "", ""];
         writer.write_record(rest).expect("to memory");
     }
     let text = String::from_utf8(writer.into_inner().expect("to memory")).expect("made of text");
@@ -59,7 +60,7 @@ pub fn markdown(policy: &Policy) -> Export {
         for (number, rule) in (1..).zip(&rules.rules) {
             let (when, comment) = (when(policy, rule), unmarked(rule.comment.as_deref().unwrap_or_default()));
             let mut row = |service: &str, to: &str, ports: &str| {
-                let (label, from) = (rule.label(), from(rule).replace(' ', "<br>"));
+                let (label, from) = (unmarked(&rule.label()), from(rule).replace(' ', "<br>"));
                 let cells = [&label, action(rule), &from, service, to, ports, &when, &comment].map(cell);
                 writeln!(text, "| {number} | {} |", cells.join(" | ")).expect("to memory");
             };
@@ -199,15 +200,16 @@ when = "lessons"
         let policy = Policy::parse("p", POLICY, &Catalogs::default()).expect("valid");
         let end = "\"lessons: mon 08:00-13:00 (Europe/Berlin)\",\"a, \"\"quoted\"\" | comment\"";
         let end = end.replacen('"', "", 2);
-        let row =
-            |host: &str, ports: &str| format!("clients,tablets,allow,10.1.0.0/24 fd00::/64,push,{host},{ports},{end}");
+        let row = |host: &str, ports: &str| {
+            format!("clients,1,tablets,allow,10.1.0.0/24 fd00::/64,push,{host},{ports},{end}")
+        };
         let wanted = [
             COLUMNS.join(","),
             row("17.0.0.0/8", "tcp,443 5223"),
             row("17.0.0.0/8", "icmp,8"),
             row("*.push.apple.com", "tcp,443 5223"),
             row("*.push.apple.com", "icmp,8"),
-            "clients,default,drop,any,,any,any,,,".into(),
+            "clients,2,default,drop,any,,any,any,,,".into(),
         ];
         assert_eq!(csv(&policy).text.lines().collect::<Vec<_>>(), wanted);
     }

@@ -25,7 +25,8 @@ pub fn wpad(url: &str, name: Option<(&Pattern, IpAddr)>) -> Result<Export, Refus
     )
     .expect("to memory");
     if let Some((domain, address)) = name {
-        if domain.is_wildcard() {
+        // With what comes before it, it is a name, too.
+        if domain.is_wildcard() || format!("wpad.{domain}").parse::<Pattern>().is_err() {
             return Err(Refusal::Word(domain.to_string(), "domain of a LAN"));
         }
         let record = if address.is_ipv4() { "A" } else { "AAAA" };
@@ -58,6 +59,11 @@ mod tests {
     fn what_would_be_another_line_is_refused() {
         for bad in ["http://a/\nx=y", "http://a/,b", "file:///x"] {
             assert!(wpad(bad, None).is_err(), "{bad}");
+        }
+        let long = format!("{}example", "a123456789.".repeat(22));
+        for bad in ["*.school.example", &long] {
+            let name: Pattern = bad.parse().expect("a name");
+            assert!(wpad("http://a/b", Some((&name, "10.1.0.1".parse().expect("an address")))).is_err(), "{bad}");
         }
     }
 }

@@ -1,16 +1,19 @@
 //! A CSV of hosts and ports.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ::csv::{ReaderBuilder, StringRecord};
 
 use super::{About, Found, Import, Mistake, host, written};
 use crate::policy::{PortMatch, words};
 
+/// What columns are read.
+const KNOWN: [&str; 7] = ["host", "ports", "protocol", "service", "action", "from", "schedule"];
 const HELP: &str = "the first line names the columns: host, ports, and if you like protocol, service and action";
 
 /// A catalogue of the columns `host` and `ports`, in which ports are words such as `tcp/443`, or numbers beside a column `protocol`. A column `service`
-/// tells services apart; lines that a column `action` does not allow are left out, as are those about every host.
+/// tells services apart; lines that a column `action` does not allow are left out, as are those about every host. Columns `from` and `schedule` are
+/// for rules to say.
 ///
 /// # Errors
 /// At the first line that has no host or ports.
@@ -19,14 +22,18 @@ pub fn csv(text: &str, about: &About) -> Result<Import, Mistake> {
     let mistake =
         |line: u64, message: String, help: &str| Mistake { place: format!("line {line}"), message, help: help.into() };
     let headers = reader.headers().map_err(|error| mistake(1, error.to_string(), HELP))?.clone();
-    let columns: HashMap<String, usize> =
-        headers.iter().enumerate().map(|(index, name)| (name.to_ascii_lowercase(), index)).collect();
+    let mut columns: HashMap<String, usize> = HashMap::new();
+    for (index, name) in headers.iter().map(str::to_ascii_lowercase).enumerate() {
+        if KNOWN.contains(&name.as_str()) && columns.insert(name.clone(), index).is_some() {
+            return Err(mistake(1, format!("there are two columns {name:?}"), HELP));
+        }
+    }
     for column in ["host", "ports"] {
         if !columns.contains_key(column) {
             return Err(mistake(1, format!("there is no column {column:?}"), HELP));
         }
     }
-    let (mut found, mut warnings) = (Found::default(), Vec::new());
+    let (mut found, mut told) = (Found::default(), BTreeMap::<&str, Vec<u64>>::new());
     for record in reader.records() {
         let record = record.map_err(|error| {
             mistake(
@@ -41,19 +48,36 @@ pub fn csv(text: &str, about: &About) -> Result<Import, Mistake> {
             continue;
         }
         if !matches!(cell("action"), "" | "allow") {
-            warnings.push(format!("line {line} is left out: its action is {:?}", cell("action")));
+            told.entry("left out, as their action is not \"allow\"").or_default().push(line);
         } else if cell("host") == "any" {
-            warnings.push(format!("line {line} is left out: it is about every host"));
+            told.entry("left out, as they are about every host").or_default().push(line);
         } else {
             let place = || format!("line {line}");
             let ports = ports(&record, &columns).map_err(|(message, help)| mistake(line, message, &help))?;
             let service = Some(cell("service")).filter(|name| !name.is_empty()).unwrap_or("hosts");
             // The catalogue's own name comes before the slash already.
-            let service = service.rsplit('/').next().unwrap_or(service);
-            found.add(service, [host(cell("host"), &place)?], ports);
+            let own = service.strip_prefix(&about.name).and_then(|rest| rest.strip_prefix('/'));
+            found.add(own.unwrap_or(service), [host(cell("host"), &place)?], ports);
+            if !matches!(cell("from"), "" | "any") || !cell("schedule").is_empty() {
+                let some = "about some clients or times, which a catalogue does not say: say it in the rules that name its services";
+                told.entry(some).or_default().push(line);
+            }
         }
     }
+    let warnings = told.into_iter().map(|(what, lines)| format!("{} {what}", listed(&lines))).collect();
     written(found, about, warnings)
+}
+
+/// The first lines of many.
+fn listed(lines: &[u64]) -> String {
+    let shown: Vec<String> = lines.iter().take(5).map(ToString::to_string).collect();
+    match lines {
+        [line] => format!("line {line} is"),
+        _ if lines.len() > shown.len() => {
+            format!("lines {} and {} more are", shown.join(", "), lines.len() - shown.len())
+        }
+        _ => format!("lines {} are", shown.join(", ")),
+    }
 }
 
 /// A line's ports.
@@ -85,7 +109,7 @@ mod tests {
                       [[service]]\nname = \"bad\"\nto = [\"192.0.2.1\"]\n[[rule]]\naction = \"drop\"\nservices = [\"bad\"]\n[[rule]]\naction = \"allow\"\nservices = [\"push\"]\n";
         let policy = Policy::parse("p", policy, &Catalogs::default()).expect("valid");
         let import = csv(&tickets::csv(&policy).text, &about()).expect("imported");
-        assert_eq!(import.warnings.len(), 2, "{:?}", import.warnings);
+        assert_eq!(import.warnings, ["lines 2, 7 are left out, as their action is not \"allow\""]);
         let catalog = Catalog::parse("mine", "f", &import.text).expect("a catalogue");
         let entries: Vec<String> = catalog.services[0]
             .entries
@@ -103,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn services_of_one_name_in_two_catalogues_stay_two() {
+        let row = |service: &str, rest: &str| format!("{service},192.0.2.1,tcp/1,{rest}\n");
+        let rows =
+            [row("a/web", "any,"), row("b/web", "10.1.0.0/24,"), row("mine/dns", ",\"lessons: mon 08:00-13:00\"")];
+        let import = csv(&format!("service,host,ports,from,schedule\n{}", rows.concat()), &about()).expect("imported");
+        let catalog = Catalog::parse("mine", "f", &import.text).expect("a catalogue");
+        let names: Vec<&str> = catalog.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["a/web", "b/web", "dns"]);
+        assert!(import.warnings[0].starts_with("lines 3, 4 are about some clients"), "{:?}", import.warnings);
+        assert_eq!(listed(&[1]), "line 1 is");
+        assert_eq!(listed(&[1, 2, 3, 4, 5, 6, 9]), "lines 1, 2, 3, 4, 5 and 2 more are");
+    }
+
+    #[test]
     fn mistakes_are_told_by_line() {
         for (text, place, message) in [
             ("name,ports\na,tcp/1\n", "line 1", "\"host\""),
@@ -110,6 +148,7 @@ mod tests {
             ("host,ports\nwww.example.org,443\n", "line 2", "not a port"),
             ("host,ports\nwww.example.org,\n", "line 2", "no ports"),
             ("host,protocol,ports\nwww.example.org,tcp,70000\n", "line 2", "no valid port"),
+            ("host,ports,Host\n", "line 1", "two columns \"host\""),
             ("host,ports\n", "a \"file\"", "no hosts"),
             ("host,ports,service\n192.0.2.1,tcp/1,a b\n", "a \"file\"", "not a name"),
         ] {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub use self::csv::csv;
-pub use nftables::nftables;
+pub use nftables::{Unsaid, nftables};
 
 /// What a catalogue says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,7 +84,8 @@ impl Guard {
             let _ = writeln!(text, "chain {hook} {{ type filter hook {hook} priority -400; policy accept;");
             for (way, guarded) in chains {
                 for (name, index) in *guarded {
-                    let _ = writeln!(text, "{way}name \"{name}\" {way} != {index} counter drop");
+                    // nft takes the number for a name if an interface has it; none has sixteen digits, which nft leaves as they are between quotes.
+                    let _ = writeln!(text, "{way}name \"{name}\" {way} != \"{index:016}\" counter drop");
                 }
             }
             text + "}\n}\n"
@@ -174,10 +175,12 @@ mod tests {
         let Rules { texts: [text, bridge], .. } =
             guard.rules(&[("lan0", 12), ("br-lan", 0)], &[("wan0", 7)], false).expect("names");
         assert!(text.starts_with("table inet enforcer_guard\n"));
-        assert!(text.contains("iifname \"lan0\" iif != 12 counter drop\niifname \"br-lan\" iif != 0 counter drop\n"));
-        assert!(text.contains("oifname \"wan0\" oif != 7 counter drop\n"));
+        let index = |index: &str| format!("\"{index:0>16}\" counter drop\n");
+        let [twelve, none, seven] = ["12", "0", "7"].map(index);
+        assert!(text.contains(&format!("iifname \"lan0\" iif != {twelve}iifname \"br-lan\" iif != {none}")));
+        assert!(text.contains(&format!("oifname \"wan0\" oif != {seven}")));
         assert!(bridge.starts_with("table bridge enforcer_guard\n"));
-        assert!(bridge.contains("iifname \"lan0\" iif != 12 counter drop\n") && !bridge.contains("wan0"));
+        assert!(bridge.contains(&format!("iifname \"lan0\" iif != {twelve}")) && !bridge.contains("wan0"));
     }
 
     #[test]

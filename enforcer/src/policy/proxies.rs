@@ -1,7 +1,8 @@
 //! `[[proxy]]`: by which proxies clients reach services.
 //!
-//! A rule that allows what works through a proxy becomes several: what else it names is allowed as it was, the proxies themselves are allowed all of it,
-//! everybody else is refused what works through them, and what is allowed at large, by prefixes or an asterisk above, comes last.
+//! A rule that allows what works through a proxy becomes several: what else it names is allowed as it was, its clients may reach the proxies that take
+//! some of it, the proxies themselves are allowed all of it, everybody else is refused what works through them, and what is allowed at large, by prefixes
+//! or an asterisk above, comes last.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,7 +30,7 @@ pub struct Proxy {
 /// What a rule that nobody has written has to do with proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxied {
-    /// It lets clients reach the proxies.
+    /// It lets a rule's clients reach the proxies, when the rule applies.
     ToProxy,
     /// It lets the proxies reach what is reached through them.
     FromProxy,
@@ -137,27 +138,23 @@ impl PolicyReader<'_> {
         let mut all = Vec::new();
         let (exempt, written): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(Rule::exempts);
         all.extend(exempt);
-        let own = Some(proxies.iter().map(|proxy| proxy.own).collect());
-        let to_proxies = Rule { name: Some("proxies".into()), services: own, ..Rule::new(Action::Allow) };
-        all.push(Rule { proxied: Some(Proxied::ToProxy), ..to_proxies });
-        let addresses: Vec<IpNet> = proxies.iter().map(|proxy| proxy.address.ip().into()).collect();
         for rule in written {
             if rule.action == Action::Allow {
-                self.through(&mut all, &rule, &addresses);
+                self.through(&mut all, &rule, proxies);
             } else {
                 all.push(rule);
             }
         }
         if default == Action::Allow {
             let rest = Rule { name: Some("default".into()), ..Rule::new(Action::Allow) };
-            self.through(&mut all, &rest, &addresses);
+            self.through(&mut all, &rest, proxies);
             all.pop();
         }
         all
     }
 
     /// A rule that allows, as several.
-    fn through(&self, all: &mut Vec<Rule>, rule: &Rule, proxies: &[IpNet]) {
+    fn through(&self, all: &mut Vec<Rule>, rule: &Rule, proxies: &[Proxy]) {
         let Parts { through, direct, .. } = &self.parts;
         let (through, rest): (Vec<ServiceId>, Vec<ServiceId>) = match &rule.services {
             None => (through.clone(), direct.clone()),
@@ -180,12 +177,17 @@ impl PolicyReader<'_> {
             let name = if rule.services.is_some() { rule.name.clone() } else { called("direct") };
             all.push(Rule { name, ..part(named) });
         }
-        let within = |proxy: &&IpNet| rule.from.as_ref().is_none_or(|from| from.iter().any(|net| net.contains(*proxy)));
-        let own: Vec<IpNet> = proxies.iter().filter(within).copied().collect();
+        let used: Vec<&Proxy> =
+            proxies.iter().filter(|proxy| proxy.services.iter().any(|id| through.contains(id))).collect();
+        let reached = |id: &ServiceId| all.iter().any(|earlier| lets_reach(earlier, *id, rule));
+        let own: Vec<ServiceId> = used.iter().map(|proxy| proxy.own).filter(|id| !reached(id)).collect();
         if !own.is_empty() {
-            let (name, proxied) = (called("proxy"), Some(Proxied::FromProxy));
-            all.push(Rule { name, from: Some(own), proxied, ..part(through.clone()) });
+            all.push(Rule { name: called("to-proxy"), proxied: Some(Proxied::ToProxy), ..part(own) });
         }
+        // What they fetch is for the rule's clients, wherever they are themselves.
+        let (name, proxied) = (called("proxy"), Some(Proxied::FromProxy));
+        let own = used.iter().map(|proxy| proxy.address.ip().into()).collect();
+        all.push(Rule { name, from: Some(own), proxied, ..part(through.clone()) });
         let (name, proxied) = (called("through-proxy"), Some(Proxied::Through));
         all.push(Rule { name, action: Action::Reject, proxied, ..part(through) });
         if rule.services.is_none() {
@@ -205,6 +207,15 @@ impl PolicyReader<'_> {
         };
         !service.to.is_empty() || service.names.iter().any(above)
     }
+}
+
+/// Whether a rule before another lets all that one's clients reach a proxy, at all of its times.
+fn lets_reach(earlier: &Rule, proxy: ServiceId, rule: &Rule) -> bool {
+    let within = |net: &IpNet| earlier.from.as_ref().is_none_or(|from| from.iter().any(|wide| wide.contains(net)));
+    earlier.proxied == Some(Proxied::ToProxy)
+        && earlier.services.as_ref().is_some_and(|services| services.contains(&proxy))
+        && (earlier.when.is_none() || earlier.when == rule.when)
+        && rule.from.as_ref().map_or(earlier.from.is_none(), |from| from.iter().all(within))
 }
 
 fn push(ids: &mut Vec<ServiceId>, id: ServiceId) {
@@ -257,8 +268,8 @@ mod tests {
         assert_eq!(
             rules(&policy),
             [
-                "proxies allow * proxy-1",
                 "apple allow 10.1.0.0/24 apple/apns",
+                "apple.to-proxy allow 10.1.0.0/24 proxy-1",
                 "apple.proxy allow 10.1.0.5/32 apple/apns.2 web",
                 "apple.through-proxy reject 10.1.0.0/24 apple/apns.2 web",
                 "apple.direct allow 10.1.0.0/24 apple/apns.3",
@@ -272,15 +283,51 @@ mod tests {
         assert_eq!(
             rules(&policy),
             [
-                "proxies allow * proxy-1",
                 "line-10.direct allow 10.2.0.0/16 apple/apns",
+                "line-10.to-proxy allow 10.2.0.0/16 proxy-1",
+                "line-10.proxy allow 10.1.0.5/32 apple/apns.2 web",
                 "line-10.through-proxy reject 10.2.0.0/16 apple/apns.2 web",
                 "line-10 allow 10.2.0.0/16 *",
                 "default.direct allow * apple/apns",
+                "default.to-proxy allow * proxy-1",
                 "default.proxy allow 10.1.0.5/32 apple/apns.2 web",
                 "default.through-proxy reject * apple/apns.2 web",
             ]
         );
+    }
+
+    #[test]
+    fn a_proxy_is_reached_by_those_and_when_a_rule_sends_through_it() {
+        let services = "[[service]]\nname = \"video\"\nto = [\"192.0.2.0/24\"]\nports = [\"tcp/443\"]\n\
+                        [[proxy]]\naddress = \"10.1.0.6\"\nport = 8080\nservices = [\"video\"]\n\
+                        [[schedule]]\nname = \"lessons\"\nzone = \"Europe/Berlin\"\ntimes = [\"mon 08:00-13:00\"]\n";
+        let rule = |name: &str, rest: &str| format!("[[rule]]\nname = \"{name}\"\naction = \"allow\"\n{rest}\n");
+        let policy = [
+            format!(
+                "default = \"drop\"\n{PROXY}{services}[[rule]]\nname = \"guests\"\naction = \"drop\"\nfrom = [\"10.3.0.0/16\"]\n"
+            ),
+            rule("lessons", "services = [\"web\"]\nfrom = [\"10.2.0.0/16\"]\nwhen = \"lessons\""),
+            rule("office", "services = [\"web\", \"video\"]\nfrom = [\"10.1.0.0/16\"]"),
+            // Who may reach it by an earlier rule needs no other word.
+            rule("printers", "services = [\"web\"]\nfrom = [\"10.1.7.0/24\"]"),
+            rule("rest", "services = [\"apple/apns\"]\nfrom = [\"10.2.9.0/24\"]"),
+        ];
+        let policy = Policy::parse("p", &policy.concat(), &Catalogs::default()).unwrap_or_else(|m| panic!("{m}"));
+        let to_proxy: Vec<_> = policy.lan.rules.iter().filter(|rule| rule.proxied == Some(Proxied::ToProxy)).collect();
+        let shown = |rule: &&Rule| {
+            let proxies = rule.services.as_ref().map_or(0, Vec::len);
+            format!("{} {:?} {:?} {proxies}", rule.label(), rule.from, rule.when.is_some())
+        };
+        assert_eq!(
+            to_proxy.iter().map(shown).collect::<Vec<_>>(),
+            [
+                "lessons.to-proxy Some([10.2.0.0/16]) true 1",
+                "office.to-proxy Some([10.1.0.0/16]) false 2",
+                // At other times than the lessons' it needs a word of its own.
+                "rest.to-proxy Some([10.2.9.0/24]) false 1",
+            ]
+        );
+        assert_eq!(policy.lan.rules[0].label(), "guests");
     }
 
     #[test]
