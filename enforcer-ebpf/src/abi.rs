@@ -5,12 +5,14 @@
 
 use bytemuck::{Pod, Zeroable};
 
+mod clients;
 pub mod dns;
 mod event;
 mod net;
 mod state;
 mod verdict;
 
+pub use clients::*;
 pub use event::*;
 pub use net::*;
 pub use state::*;
@@ -117,6 +119,8 @@ pub mod slot {
 pub const PORT_CELLS: usize = slot::COUNT << 16;
 /// Beside a port cell's index: the packet belongs to a connection that stands. TCP without SYN, and QUIC with a short header (RFC 8999, 5.2), do.
 pub const STANDS: u32 = 1 << 20;
+/// Beside a port cell's index: the portal has admitted the client.
+pub const ADMITTED: u32 = 1 << 21;
 
 /// Where a policy's further blocks lie in `BLOCKS`, and its hosts in `HOSTS4` and `HOSTS6`, in buckets.
 #[repr(C)]
@@ -140,8 +144,10 @@ pub struct Layout {
     pub seed: u32,
     /// Verdict where no clause matches.
     pub default: Verdict,
+    /// Added for clients that the portal has admitted; zero without a portal.
+    pub admitted: u32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 
 /// The fixed-size part of one policy: trie roots and port classes.

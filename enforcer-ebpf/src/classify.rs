@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{
-        Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS, Verdict, Words6,
+        ADMITTED, Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS, Verdict, Words6,
         cell::{BLOCK, HOSTS, LONG, NODE, VALUE},
     },
     bounded::bounded,
@@ -128,12 +128,16 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
 fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -> Option<Verdict> {
     let word = |index| maps::word(maps, root, index);
     let row = class * ROW_UNIT;
-    let port = u32::from(root.ports[bounded::<{ PORT_CELLS - 1 }>(port as usize)]);
+    let port_class = u32::from(root.ports[bounded::<{ PORT_CELLS - 1 }>(port as usize)]);
     let mut table = word(row)?;
     if maps::cell(&root.layout.source_classes) > 1 {
-        table = word(table + maps::cell(&root.layout.moment) + source)?;
+        let mut part = maps::cell(&root.layout.moment) + source;
+        if port & ADMITTED != 0 {
+            part += maps::cell(&root.layout.admitted);
+        }
+        table = word(table + part)?;
     }
-    Some(match word(table + port)? {
+    Some(match word(table + port_class)? {
         0 => root.layout.default,
         clause => Verdict(word(row + clause)?),
     })

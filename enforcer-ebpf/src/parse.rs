@@ -364,6 +364,16 @@ pub const fn quic_stands(destination_port: u16, first: u8) -> u32 {
     if destination_port == 443 && first & 0xc0 == 0x40 { STANDS } else { 0 }
 }
 
+/// IP version and source of what begins at the network header, IPv4 in the last word. Nothing else of it is looked at.
+#[inline(always)]
+pub fn source(frame: &impl Bytes, kind: u16, offset: usize) -> Option<(u8, Words6)> {
+    match kind {
+        ethertype::IPV4 => Some((4, [0, 0, 0, u32::from_be(frame.read::<Ipv4>(offset)?.source)])),
+        ethertype::IPV6 => Some((6, frame.read::<Ipv6>(offset)?.source.map(u32::from_be))),
+        _ => None,
+    }
+}
+
 /// Whether the bytes at the network header are of a packet whose transport header follows right behind it: IPv4 without options, or IPv6 with TCP,
 /// UDP or ICMPv6 next.
 #[inline(always)]

@@ -10,7 +10,7 @@ use enforcer_ebpf::{
     address::Address,
     headers::protocol,
     parse::{Fragment, Packet, Sink as _},
-    verdict::{Judge, Origin},
+    verdict::{Admission, Judge, Origin},
 };
 use ipnet::IpNet;
 use serde::Serialize;
@@ -31,6 +31,8 @@ use crate::{
 pub struct Question {
     /// The gateway itself sends it, not a client.
     pub router: bool,
+    /// The portal has admitted the client.
+    pub admitted: bool,
     /// The client; without one, the unspecified address, which rules name only by covering every source.
     pub from: Option<IpAddr>,
     /// Destination.
@@ -105,6 +107,14 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question, names: &[Nam
             pseudo::LOCAL => "multicast, broadcast and link-local destinations are exempt from the rules".into(),
             pseudo::DEFAULT | pseudo::ROUTER_DEFAULT => {
                 format!("no rule names this destination, port and source; the default is {action}")
+            }
+            pseudo::UNADMITTED => {
+                let verb = if passes { "would only reach" } else { "only reaches" };
+                let rule = rules.rules.iter().find(|rule| rule.closes()).ok_or(NoAnswer::Fault)?;
+                format!(
+                    "the client is not admitted (see `enforcer admit`): until it is, it {verb} the portal's services (line {})",
+                    rule.line
+                )
             }
             _ => return Err(NoAnswer::Fault),
         };
@@ -184,7 +194,8 @@ fn ask<A: Address>(image: &Image, question: &Question, source: A, destination: A
     let (tcp_flags, stands) = (0, 0);
     let packet =
         Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment };
-    Ok(Judge { maps: image, net: &net, origin }.ip(&packet))
+    let admission = if question.admitted { Admission::Yes } else { Admission::No };
+    Ok(Judge { maps: image, net: &net, origin, admission }.ip(&packet))
 }
 
 /// Protocol and port cell of the one kind of packet that a word names.
@@ -239,6 +250,7 @@ mod tests {
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let question = Question {
             router: false,
+            admitted: false,
             from: from.map(|from| from.parse().expect("an address")),
             to: to.parse().expect("an address"),
             port: words::port(port).expect("a port"),
@@ -284,7 +296,7 @@ mod tests {
             let names: Vec<Name> = names.iter().map(|name| name.parse().expect("a name")).collect();
             let (to, port) = (to.parse().expect("an address"), words::port(port).expect("a port"));
             know(&policy, &mut image, to, &names).expect("room");
-            let question = Question { router: false, from: None, to, port };
+            let question = Question { router: false, admitted: false, from: None, to, port };
             let answer = explain(&policy, &image, &question, &names).expect("an answer");
             (answer.name.unwrap_or_default(), answer.why)
         };
@@ -317,7 +329,8 @@ mod tests {
         image.set_moment(moment);
         let to = to.parse().expect("an address");
         let port = words::port("tcp/5223").expect("a port");
-        let answer = explain(&policy, &image, &Question { router, from: None, to, port }, &[]).expect("an answer");
+        let answer = explain(&policy, &image, &Question { router, admitted: false, from: None, to, port }, &[])
+            .expect("an answer");
         format!("{} {}: {}", answer.action, answer.passes, answer.why)
     }
 
@@ -336,10 +349,31 @@ mod tests {
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let port = words::port("tcp/5223").expect("a port");
         let to = "203.0.113.1".parse().expect("an address");
-        let answer =
-            explain(&policy, &image, &Question { router: true, from: None, to, port }, &[]).expect("an answer");
+        let answer = explain(&policy, &image, &Question { router: true, admitted: false, from: None, to, port }, &[])
+            .expect("an answer");
         assert_eq!(answer.why, "rule line-16 (line 16) would drop, but only monitors, every destination and port");
         assert!(answer.passes && answer.action == "monitor");
+    }
+
+    #[test]
+    fn whether_a_client_is_admitted_decides_and_is_told() {
+        let said = |from: &str, admitted, to: &str| {
+            let text = POLICY.replace("[[rule]]\n        name = \"guests\"", "[portal]\n        from = [\"10.1.0.0/16\"]\n        services = [\"login\"]\n        [[service]]\n        name = \"login\"\n        to = [\"203.0.113.9\"]\n        [[rule]]\n        name = \"guests\"");
+            let policy = Policy::parse("p", &text, &Catalogs::default()).expect("valid");
+            let image = compile(&policy, &Limits::default(), 1).expect("small");
+            let (from, to) = (Some(from.parse().expect("an address")), to.parse().expect("an address"));
+            let question =
+                Question { router: false, admitted, from, to, port: words::port("tcp/5223").expect("a port") };
+            explain(&policy, &image, &question, &[]).expect("an answer")
+        };
+        let kept = said("10.1.0.5", false, "17.1.2.3");
+        assert_eq!((kept.action, kept.passes, kept.rule.clone()), ("reject", false, None));
+        assert!(kept.why.contains("the client is not admitted (see `enforcer admit`)"), "{}", kept.why);
+        assert!(said("10.1.0.5", true, "17.1.2.3").why.contains("allows service push"));
+        assert!(said("10.2.0.5", false, "17.1.2.3").why.contains("allows service push"));
+        assert!(said("10.1.0.5", false, "203.0.113.9").why.starts_with("rule portal (line"));
+        assert!(said("10.1.0.5", true, "203.0.113.9").why.starts_with("rule portal (line"));
+        assert!(said("10.1.0.5", true, "198.51.100.1").why.contains("the default is drop"));
     }
 
     #[test]
@@ -352,6 +386,7 @@ mod tests {
             image.set_moment(moments.at(time.parse().expect("a time")));
             let question = Question {
                 router: false,
+                admitted: false,
                 from: None,
                 to: "17.1.2.3".parse().expect("an address"),
                 port: words::port("tcp/443").expect("a port"),

@@ -7,6 +7,7 @@ pub mod advice;
 pub mod api;
 pub mod catalog;
 pub mod cli;
+pub mod clients;
 pub mod compile;
 pub mod control;
 pub mod diff;

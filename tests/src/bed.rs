@@ -10,6 +10,7 @@ use aya::{
 use bytemuck::Zeroable as _;
 use enforcer::{
     catalog::Catalogs,
+    clients::Admissions,
     compile::{self, Counted, Image, Limits},
     kernel::{memory::Mapped, object::Object},
     moments::Moments,
@@ -126,6 +127,24 @@ impl Bed {
         }
         self.object.update_net(&lab_net(image.words)?)?;
         self.names = names(&policy, &image);
+        Ok(())
+    }
+
+    /// Admits clients in the place of those before, some of whose time is over already.
+    pub fn admit(&mut self, clients: impl IntoIterator<Item = (String, bool)>) -> Result<()> {
+        let (past, future) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let mut admissions = Admissions::default();
+        for (client, lasts) in clients {
+            admissions.admit(client.parse()?, if lasts { future } else { past })?;
+        }
+        let admitted = self.object.admitted();
+        for (client, _) in admitted.all()? {
+            admitted.set(client, None)?;
+        }
+        for (client, _) in admissions.iter() {
+            let until = admissions.lasts(client).map(|until| if until == future { u64::MAX } else { 1 });
+            admitted.set(client, until)?;
+        }
         Ok(())
     }
 

@@ -56,8 +56,9 @@ pub fn run(packets: u64, seed: u64) -> Result<Tally> {
 /// One policy.
 fn compare(bed: &mut Bed, seed: u64, tally: &mut Tally) -> Result<()> {
     let mut rng = Random::seed_from_u64(seed);
-    let policy = oracle::Policy::random(&mut rng);
+    let policy = oracle::Policy::random(&mut rng).with_portal(&mut rng);
     bed.enforce(&policy.text(), policy.hour, seed as u32)?;
+    bed.admit(policy.portal.iter().flat_map(|portal| &portal.admitted).map(|(who, lasts)| (who.text(), *lasts)))?;
     let mut generator = Generator::new(rng, &policy);
     let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
     let mut sent = 0;
@@ -66,7 +67,7 @@ fn compare(bed: &mut Bed, seed: u64, tally: &mut Tally) -> Result<()> {
             let passes = bed.passes(frame.hook, &frame.bytes)?;
             // A policy that only watches denies nothing, whatever it is.
             if passes != frame.expected.as_ref().is_none_or(|expected| expected.passes || policy.monitor) {
-                bail!("seed {seed}, packet {sent}: should be {frame:02x?}\n{}", policy.text());
+                bail!("seed {seed}, packet {sent}: should be {frame:02x?}\n{}\n{:?}", policy.text(), policy.portal);
             }
             if let Some(expected) = frame.expected {
                 *wanted.entry(expected.counter).or_default() += 1;

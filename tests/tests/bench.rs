@@ -30,7 +30,7 @@ fn each_kind_of_packet_gets_its_verdict() -> Result<()> {
     let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
     let mut kinds = 0;
     kinds::measure(0.02, &mut rng, |_, _, _| kinds += 1)?;
-    assert_eq!(kinds, 11);
+    assert_eq!(kinds, 14);
     Ok(())
 }
 

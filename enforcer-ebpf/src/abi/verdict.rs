@@ -113,8 +113,10 @@ pub mod pseudo {
     pub const SOURCE_ROUTE: u32 = 12;
     /// A later fragment of a packet whose head another policy allowed, before this one.
     pub const EARLIER: u32 = 13;
+    /// From a client that is to be admitted by the portal, and is not; its action is the portal's.
+    pub const UNADMITTED: u32 = 14;
     /// How many there are.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 15;
     /// Their names, by index, as operators read them.
     pub const NAMES: [&str; COUNT as usize] = [
         "default",
@@ -131,6 +133,7 @@ pub mod pseudo {
         "icmp-error",
         "source-route",
         "earlier-policy",
+        "not-admitted",
     ];
 }
 

@@ -17,8 +17,9 @@ use enforcer_ebpf::{
     kernel::{
         self, Frame, UNTAGGED, answer,
         budget::Budget,
+        clients,
         event::{self, About},
-        snoop, whole,
+        snoop, tables, whole,
     },
     maps,
     parse::{self, Malformed, Packet, Sink},
@@ -197,6 +198,9 @@ fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 
     let usual = if layer3 { NONE } else { usual4_skb(ctx.skb.skb, zone) };
     let mut verdict = Verdict(usual);
     if usual == NONE {
+        if zone != ROUTER && verdict::has_portal(net) {
+            tables::note_admitted(is_admitted_skb(ctx.skb.skb, layer3));
+        }
         verdict = unusual_skb(ctx.skb.skb, layer3, zone);
         let error = verdict::word(net, pseudo::ICMP_ERROR);
         if kernel::is_rule(verdict) && error.action().passes() && error_skb(ctx.skb.skb, layer3, zone) {
@@ -231,6 +235,22 @@ fn usual4_skb(skb: *mut __sk_buff, zone: u32) -> u32 {
     // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
     let frame = unsafe { Frame::skb(skb) };
     kernel::usual4(&frame, net, origin_of(zone)).map_or(NONE, |verdict| verdict.0)
+}
+
+/// Whether the portal has admitted the sender of a frame, whose headers are pulled into its linear part for that.
+#[inline(never)]
+fn is_admitted_skb(skb: *mut __sk_buff, layer3: bool) -> bool {
+    /// Ethernet, two tags, IPv6.
+    const HEADERS: u32 = 14 + 8 + 40;
+    // SAFETY: the context is the program's own, and the frame is read behind the call that may move memory.
+    let (frame, protocol) = unsafe {
+        if Frame::skb(skb).readable() < HEADERS as usize {
+            bpf_skb_pull_data(skb, HEADERS.min((*skb).len));
+        }
+        (Frame::skb(skb), u16::from_be((*skb).protocol as u16))
+    };
+    let start = if layer3 { Ok((protocol, 0)) } else { parse::link(&frame) };
+    start.is_ok_and(|(kind, offset)| clients::admits(&frame, kind, offset, !layer3))
 }
 
 /// Whatever is not usual, by the whole parser.

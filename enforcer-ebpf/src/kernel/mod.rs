@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod budget;
+pub mod clients;
 pub mod event;
 pub mod frame;
 pub mod snoop;
@@ -19,7 +20,7 @@ use crate::{
     icmp_error,
     parse::Sink as _,
     usual,
-    verdict::{Judge, Origin},
+    verdict::{Admission, Judge, Origin, keeps_back},
 };
 
 /// Whether a denied frame is an ICMP error that passes all the same ([`icmp_error`]), with its network header at an offset.
@@ -38,7 +39,8 @@ pub fn is_passing_error(frame: &Frame, kind: u16, offset: usize, origin: Origin)
 /// Where the network header begins behind an untagged Ethernet header.
 pub const UNTAGGED: usize = size_of::<Ethernet>();
 
-/// The verdict on a frame if it is a usual IPv4 one ([`usual::ipv4`]) without tags.
+/// The verdict on a frame if it is a usual IPv4 one ([`usual::ipv4`]) without tags. What the portal keeps back is not usual either: who its sender is, the
+/// whole parser's way finds out.
 #[inline(always)]
 #[must_use]
 pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
@@ -46,7 +48,8 @@ pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
         return None;
     }
     let packet = usual::ipv4(frame, UNTAGGED)?;
-    Some(Judge { maps: &Tables::<true>, net, origin }.ip(&packet))
+    let judge = Judge { maps: &Tables::<true>, net, origin, admission: Admission::Unknown };
+    Some(judge.ip(&packet)).filter(|verdict| !keeps_back(*verdict))
 }
 
 /// The same for IPv6.
@@ -57,7 +60,8 @@ pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
         return None;
     }
     let packet = usual::ipv6(frame, UNTAGGED)?;
-    Some(Judge { maps: &Tables::<true>, net, origin }.ip(&packet))
+    let judge = Judge { maps: &Tables::<true>, net, origin, admission: Admission::Unknown };
+    Some(judge.ip(&packet)).filter(|verdict| !keeps_back(*verdict))
 }
 
 /// Whether it was the rules, or their default, that denied a packet: what was refused before them stays refused.
@@ -65,5 +69,5 @@ pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
 #[must_use]
 pub fn is_rule(verdict: Verdict) -> bool {
     verdict.action() != Action::Allow
-        && (verdict.counter() >= pseudo::COUNT || verdict.counter() <= pseudo::ROUTER_DEFAULT)
+        && (verdict.counter() >= pseudo::UNADMITTED || verdict.counter() <= pseudo::ROUTER_DEFAULT)
 }

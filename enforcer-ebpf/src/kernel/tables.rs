@@ -12,8 +12,8 @@ use aya_ebpf::{
 
 use crate::{
     abi::{
-        Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
-        PolicyId, Root, Verdict, Words6,
+        ADMITTED, Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey,
+        POLICIES, PolicyId, Root, Verdict, Words6,
     },
     classify,
     flow::Sender,
@@ -68,6 +68,8 @@ struct Keys {
     long: Key<LongKey>,
     overflow: OverflowKey,
     noted: u32,
+    /// [`ADMITTED`], if the sender of the packet that this CPU judges is admitted by the portal; only set where there is one.
+    admitted: u32,
 }
 
 #[map]
@@ -92,12 +94,28 @@ fn part() -> Option<&'static mut Part> {
 /// does; elsewhere it is called, for the verifier's sake.
 pub struct Tables<const INLINE: bool>;
 
+/// Notes whether the portal has admitted a packet's sender, until the classifier is called: the whole parser before it has no stack to carry that on.
+#[inline(always)]
+pub fn note_admitted(admitted: bool) {
+    if let Some(keys) = keys() {
+        keys.admitted = if admitted { ADMITTED } else { 0 };
+    }
+}
+
+/// What was noted, if the policy asks for it.
+#[inline(always)]
+fn admitted(policy: PolicyId) -> u32 {
+    let asks = ROOTS.get(policy as u32).is_some_and(|root| maps::cell(&root.layout.admitted) != 0);
+    if asks { keys().map_or(0, |keys| keys.admitted & ADMITTED) } else { 0 }
+}
+
 /// [`classify::judge4`] as a global function: the verifier checks it once, for any arguments, instead of again for every state in which
 /// a parser may come out; and it is in the object once. The call costs a nanosecond.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn enforcer_judge4(policy: u32, source: u32, destination: u32, port: u32) -> u32 {
-    classify::judge4(&Tables::<true>, policy_of(policy), source, destination, port).unwrap_or(FAULT).0
+    let policy = policy_of(policy);
+    classify::judge4(&Tables::<true>, policy, source, destination, port | admitted(policy)).unwrap_or(FAULT).0
 }
 
 /// [`classify::judge6`], likewise; addresses come in halves, as a function has five scalar arguments.
@@ -112,7 +130,8 @@ extern "C" fn enforcer_judge6(
 ) -> u32 {
     let policy = policy_of((policy_port >> 32) as u32);
     let (source, destination) = (words(source_high, source_low), words(destination_high, destination_low));
-    classify::judge6(&Tables::<true>, policy, &source, &destination, policy_port as u32).unwrap_or(FAULT).0
+    let port = policy_port as u32 | admitted(policy);
+    classify::judge6(&Tables::<true>, policy, &source, &destination, port).unwrap_or(FAULT).0
 }
 
 /// Half an IPv6 address.

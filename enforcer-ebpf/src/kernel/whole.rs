@@ -8,7 +8,7 @@ use crate::{
     abi::{Net, Verdict},
     address::Address,
     parse::{Malformed, Packet, Sink},
-    verdict::{Judge, Origin},
+    verdict::{Admission, Judge, Origin},
 };
 
 /// The tables for the whole parser, behind which the classifier is called.
@@ -17,7 +17,8 @@ pub const CALLED: Tables<false> = Tables;
 /// What judges what the whole parser finds.
 #[inline(always)]
 pub fn judge<C: EbpfContext>(ctx: &C, net: &Net, origin: Origin) -> impl Sink<Output = Verdict> {
-    Diagnosed { ctx, sink: Judge { maps: &CALLED, net, origin } }
+    // Whether the sender is admitted, the classifier that is called finds noted.
+    Diagnosed { ctx, sink: Judge { maps: &CALLED, net, origin, admission: Admission::No } }
 }
 
 /// Tells why a frame is malformed while somebody looks for the cause; not in the program at all unless the log level asks for it.

@@ -8,9 +8,9 @@ use aya_ebpf::{
 use super::{
     Frame, answer,
     budget::Budget,
-    count,
+    clients, count,
     event::{self, About},
-    is_passing_error, is_rule, net, usual4, usual6, whole,
+    is_passing_error, is_rule, net, tables, usual4, usual6, whole,
 };
 use crate::{
     abi::{Action, Verdict, hook, pseudo},
@@ -35,6 +35,9 @@ pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
         let verdict = usual_v6(ctx.ctx, frame.size(), zone);
         if verdict != NONE {
             return Verdict(verdict);
+        }
+        if verdict::has_portal(net) {
+            tables::note_admitted(is_admitted(ctx.ctx, frame.size()));
         }
         let verdict = unusual(ctx.ctx, frame.size(), zone);
         let error = verdict::word(net, pseudo::ICMP_ERROR);
@@ -79,6 +82,14 @@ fn usual_v6(ctx: *mut xdp_md, length: usize, zone: u8) -> u32 {
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx, Some(length)) };
     usual6(&frame, net, Origin::Lan(zone)).map_or(NONE, |verdict| verdict.0)
+}
+
+/// Whether the portal has admitted the frame's sender.
+#[inline(never)]
+fn is_admitted(ctx: *mut xdp_md, length: usize) -> bool {
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
+    parse::link(&frame).is_ok_and(|(kind, offset)| clients::admits(&frame, kind, offset, true))
 }
 
 /// Whatever is not usual, by the whole parser.

@@ -200,3 +200,13 @@ proptest! {
         prop_assert_eq!(told, dead);
     }
 }
+
+#[test]
+fn rules_behind_a_portal_are_for_those_who_are_admitted() {
+    let portal = |services: &str| format!("[portal]\nservices = [\"{services}\"]\n");
+    let apple = rule("allow", "apple", "apple", "");
+    assert_eq!(warnings(&format!("{}{apple}", portal("six"))), [""; 0]);
+    // What the portal opens, it opens for all.
+    let told = warnings(&format!("{}{apple}", portal("apple")));
+    assert_eq!(told, ["rule apple never matches: all such packets are taken before, by rule portal"]);
+}

@@ -23,9 +23,15 @@ use super::{
     policies::{Applied, Apply, History, Rollback},
     source::Source,
     streams::{self, Streams},
-    types::{self, Counters, Events, Names, Problem, Resolve, Resolved, Status},
+    types::{
+        self, Admit, AdmittedClient, Clients, Counters, Events, Expel, Names, Problem, Resolve, Resolved, Status, YEAR,
+    },
 };
-use crate::{dns::Name, policy::Bundle};
+use crate::{
+    clients::{Client, NotAClient},
+    dns::Name,
+    policy::Bundle,
+};
 
 /// The controller, as handlers have it.
 pub type Shared = State<Arc<dyn Source>>;
@@ -45,6 +51,9 @@ pub fn all() -> OpenApiRouter<Arc<dyn Source>> {
         .routes(routes!(apply))
         .routes(routes!(confirm))
         .routes(routes!(roll_back))
+        .routes(routes!(clients))
+        .routes(routes!(admit))
+        .routes(routes!(expel))
         .routes(routes!(detach))
         // Bounded where requests are read.
         .layer(DefaultBodyLimit::disable())
@@ -235,6 +244,39 @@ async fn confirm(State(source): Shared) -> Result<Json<Applied>, Problem> {
 ))]
 async fn roll_back(State(source): Shared, Sent(rollback): Sent<Rollback>) -> Result<Json<Applied>, Problem> {
     source.roll_back(rollback).await.map(Json).map_err(conflict)
+}
+
+/// The clients that the portal has admitted, and until when.
+#[utoipa::path(get, path = "/v1/clients", responses((status = 200, body = Clients)))]
+async fn clients(State(source): Shared) -> Json<Clients> {
+    Json(source.clients())
+}
+
+/// Lets a client of the portal reach what the rules allow, for a time.
+#[utoipa::path(post, path = "/v1/admit", request_body = Admit, responses(
+    (status = 200, body = AdmittedClient),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "There is no portal, no room, or it is no client of the portal"),
+))]
+async fn admit(State(source): Shared, Sent(sent): Sent<Admit>) -> Result<Json<AdmittedClient>, Problem> {
+    let client = client(&sent.client)?;
+    if !(1..=YEAR).contains(&sent.seconds) {
+        let detail = format!("{} seconds are no time to admit a client for: it is 1 to {YEAR}", sent.seconds);
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
+    source.admit(client, sent.seconds).await.map(Json).map_err(conflict)
+}
+
+/// Takes a client's admission back, at once.
+#[utoipa::path(post, path = "/v1/expel", request_body = Expel, responses(
+    (status = 200, description = "It is not admitted any more"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It was not admitted"),
+))]
+async fn expel(State(source): Shared, Sent(sent): Sent<Expel>) -> Result<Json<()>, Problem> {
+    source.expel(client(&sent.client)?).await.map(Json).map_err(conflict)
+}
+
+fn client(word: &str) -> Result<Client, Problem> {
+    word.parse().map_err(|error: NotAClient| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 /// Ends the controller, and takes all programs off their interfaces.

@@ -7,9 +7,9 @@ use tokio::sync::broadcast;
 
 use super::{
     policies::{Applied, Apply, History, Rollback},
-    types::{Counters, Event, Names, Resolved, Status},
+    types::{AdmittedClient, Clients, Counters, Event, Names, Resolved, Status},
 };
-use crate::{dns::Name, policy::Bundle};
+use crate::{clients::Client, dns::Name, policy::Bundle};
 
 /// What the controller tells and does.
 pub trait Source: Send + Sync + 'static {
@@ -35,6 +35,12 @@ pub trait Source: Send + Sync + 'static {
     fn confirm(self: Arc<Self>) -> BoxFuture<'static, Result<Applied, String>>;
     /// Goes back to an earlier policy. An error says why nothing has changed.
     fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>>;
+    /// Who the portal has admitted.
+    fn clients(&self) -> Clients;
+    /// Admits a client for so many seconds. An error says why nothing has changed.
+    fn admit(self: Arc<Self>, client: Client, seconds: u32) -> BoxFuture<'static, Result<AdmittedClient, String>>;
+    /// Takes a client's admission back. An error says why nothing has changed.
+    fn expel(self: Arc<Self>, client: Client) -> BoxFuture<'static, Result<(), String>>;
     /// Ends the controller, and takes all programs off their interfaces.
     fn detach(&self);
 }

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod clients;
 mod events;
 
+pub use clients::{Admit, AdmittedClient, Clients, Expel, YEAR};
 pub use events::{Event, Events, Flow};
 
 use crate::{
@@ -51,6 +53,9 @@ pub struct Status {
     /// The interfaces that the controller is to be on.
     #[serde(default)]
     pub interfaces: Vec<InterfaceStatus>,
+    /// How many clients are admitted, if the policy has a portal.
+    #[serde(default)]
+    pub admitted: Option<u64>,
     /// How full tables are.
     #[serde(default)]
     pub tables: Vec<Table>,
@@ -98,7 +103,7 @@ pub struct Traffic {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Table {
     /// What it holds: `blocks`, `clauses`, `hosts4` and `hosts6` of the policy; `addresses` and `draining` of names; `combinations`: words of class tables
-    /// for combinations of services that meet on a name's address.
+    /// for combinations of services that meet on a name's address; `admitted`: clients that the portal has admitted.
     pub table: String,
     /// How many there are.
     pub entries: u64,

@@ -122,6 +122,10 @@ fn traffic(diff: &Diff, counters: &Counters) -> Vec<Traffic> {
     let flows = diff.flows.iter().map(|change| (change.policy, &change.old));
     let names = diff.names.iter().map(|change| (change.policy, &change.old));
     for (policy, decision) in flows.chain(names) {
+        let pseudo = |name: &str| {
+            let counter = counters.pseudo.iter().find(|counter| policy != "inbound" && counter.name == name);
+            counter.map(|counter| (counter.packets, counter.bytes))
+        };
         let count = match &decision.rule {
             Some(rule) => counters
                 .rules
@@ -129,12 +133,10 @@ fn traffic(diff: &Diff, counters: &Counters) -> Vec<Traffic> {
                 .find(|counter| {
                     counter.policy == policy && counter.rule == *rule && counter.service == decision.service
                 })
-                .map(|counter| (counter.packets, counter.bytes)),
-            None => {
-                let name = if policy == "router" { "router-default" } else { "default" };
-                let counter = counters.pseudo.iter().find(|counter| policy != "inbound" && counter.name == name);
-                counter.map(|counter| (counter.packets, counter.bytes))
-            }
+                .map(|counter| (counter.packets, counter.bytes))
+                // What the portal denies is counted by itself.
+                .or_else(|| pseudo(rule)),
+            None => pseudo(if policy == "router" { "router-default" } else { "default" }),
         };
         // Inbound rules open flows, they count nothing.
         if let Some(count) = count {

@@ -13,7 +13,11 @@ use serde::Serialize;
 
 use super::{Socket, style};
 use crate::{
-    api::{client, types::Names},
+    api::{
+        client,
+        types::{Clients, Names},
+    },
+    clients::Client,
     compile::{self, Image, Limits},
     control,
     dns::Name,
@@ -36,6 +40,9 @@ pub struct Arguments {
     /// The client; without one, 0.0.0.0 or ::, which rules name only by covering every source
     #[arg(long, value_name = "IP")]
     from: Option<IpAddr>,
+    /// The portal has admitted the client; without this, it has if it is among `enforcer clients` by its address
+    #[arg(long, conflicts_with = "router")]
+    admitted: bool,
     /// Destination: an address, or a name, which stands for its addresses that the running controller knows
     #[arg(value_name = "DST", value_parser = destination)]
     to: Destination,
@@ -85,6 +92,7 @@ struct Answer {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let socket = &arguments.socket.socket;
     let names = super::block_on(client::get::<Names>(socket, "/v1/names"));
+    let admitted = arguments.admitted || is_admitted(socket, arguments.from);
     let (policy, names) = match &arguments.policy {
         // What DNS has told helps there, too, but need not be had.
         Some(file) => (Policy::load(file)?, names.unwrap_or_default()),
@@ -109,7 +117,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut image = compile::compile(&policy, &Limits::default(), control::seed())?;
     let moments = Moments::of(&policy).map_err(|count| anyhow!("{count} combinations of schedules"))?;
     image.set_moment(moments.at(arguments.at.unwrap_or_else(Timestamp::now)));
-    let answers = asked.into_iter().map(|(address, names)| answer(arguments, &policy, &mut image, address, names));
+    let answers =
+        asked.into_iter().map(|(address, names)| answer(arguments, admitted, &policy, &mut image, address, names));
     let answers = answers.collect::<Result<Vec<Answer>>>()?;
     for answer in &answers {
         if arguments.json {
@@ -135,6 +144,14 @@ fn in_force(socket: &Path) -> Result<Policy> {
     Ok(bundle.policy()?)
 }
 
+/// Whether the running controller's portal has admitted an address. By which station it would send, a question does not say.
+fn is_admitted(socket: &Path, from: Option<IpAddr>) -> bool {
+    let Some(from) = from else { return false };
+    let clients: Clients = super::block_on(client::get(socket, "/v1/clients")).unwrap_or_default();
+    let nets = clients.clients.iter().filter_map(|admitted| admitted.client.parse().ok());
+    nets.into_iter().any(|client| matches!(client, Client::Net(net) if net.contains(&from)))
+}
+
 /// Names that have addresses for new connections.
 fn by_address(names: &Names) -> BTreeMap<IpAddr, BTreeSet<Name>> {
     let mut known: BTreeMap<IpAddr, BTreeSet<Name>> = BTreeMap::new();
@@ -148,6 +165,7 @@ fn by_address(names: &Names) -> BTreeMap<IpAddr, BTreeSet<Name>> {
 
 fn answer(
     arguments: &Arguments,
+    admitted: bool,
     policy: &Policy,
     image: &mut Image,
     address: Option<IpAddr>,
@@ -158,6 +176,6 @@ fn answer(
     let names: Vec<Name> = names.into_iter().collect();
     know(policy, image, to, &names)?;
     let Arguments { from, port, router, .. } = *arguments;
-    let explanation = explain(policy, image, &Question { router, from, to, port }, &names)?;
+    let explanation = explain(policy, image, &Question { router, admitted, from, to, port }, &names)?;
     Ok(Answer { address, explanation })
 }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod clients;
 mod completions;
 mod counters;
 mod detach;
@@ -129,6 +130,12 @@ enum Command {
     Resolve(resolve::Arguments),
     /// Show packets and bytes by rule and service
     Counters(counters::Arguments),
+    /// Let a client of the portal reach what the rules allow, for a time
+    Admit(clients::AdmitArguments),
+    /// Take a client's admission back
+    Expel(clients::ExpelArguments),
+    /// List the clients that the portal has admitted
+    Clients(clients::Arguments),
     /// Look at what of this machine and its interfaces helps or hinders, and say what to do
     Doctor(doctor::Arguments),
     /// Watch services, rules and denied clients by rate
@@ -197,6 +204,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Names(arguments) => names::run(&arguments),
         Command::Resolve(arguments) => resolve::run(&arguments),
         Command::Counters(arguments) => counters::run(&arguments),
+        Command::Admit(arguments) => clients::admit(&arguments),
+        Command::Expel(arguments) => clients::expel(&arguments),
+        Command::Clients(arguments) => clients::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),

@@ -72,6 +72,9 @@ fn render(status: &Status, before: Totals, now: Totals, seconds: f64, width: Opt
     if !status.schedules.is_empty() {
         row("schedules", format!("now {}", status.schedules.join(", ")));
     }
+    if let Some(admitted) = status.admitted {
+        row("admitted", format!("{} clients by the portal", units::number(admitted as f64)));
+    }
     for (role, text) in hooks(&status.hooks) {
         row(&role, text);
     }

@@ -2,14 +2,16 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use enforcer_ebpf::abi::Verdict;
+use enforcer_ebpf::abi::{Verdict, pseudo};
 use ipnet::IpNet;
 
 use super::{ports, samplings::Samplings};
-use crate::policy::{Policy, PortMatch, RuleId, Rules, ServiceId};
+use crate::policy::{Policy, PortMatch, RuleId, Rules, ScheduleId, ServiceId};
 
 /// A set that holds everything.
 pub const ANY: u32 = u32::MAX;
+/// The state in which a client is not admitted by the portal, as a schedule: a moment of a policy with a portal is two, with it and without it.
+pub const UNADMITTED: ScheduleId = ScheduleId(ANY - 1);
 
 /// What a rule says of one service.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +22,7 @@ pub struct Clause {
     pub source: u32,
     /// Index into [`Clauses::ports`], or [`ANY`].
     pub ports: u32,
-    /// Number of a schedule, or [`ANY`].
+    /// Number of a schedule, [`UNADMITTED`]'s, or [`ANY`].
     pub when: u32,
     /// Action and counter.
     pub verdict: Verdict,
@@ -88,10 +90,15 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32, samp
                     (clauses.destinations.len() as u32 - 1, ports)
                 })
             });
-            let verdict = Verdict::new(policy.effect(rule), first_counter + clauses.counted.len() as u32);
-            let verdict = samplings.mark(verdict, rule.log);
-            let when = rule.when.map_or(ANY, |schedule| schedule.0);
-            clauses.counted.push(Counted { rule: RuleId(index as u32), service });
+            let (counter, when) = if rule.closes() {
+                // By this counter the kernel knows whom it is to ask for.
+                (pseudo::UNADMITTED, UNADMITTED.0)
+            } else {
+                clauses.counted.push(Counted { rule: RuleId(index as u32), service });
+                let counter = first_counter + clauses.counted.len() as u32 - 1;
+                (counter, rule.when.map_or(ANY, |schedule| schedule.0))
+            };
+            let verdict = samplings.mark(Verdict::new(policy.effect(rule), counter), rule.log);
             clauses.clauses.push(Clause { destination, source, ports, when, verdict });
         }
     }

@@ -17,6 +17,8 @@ pub(crate) mod sets;
 pub mod trie;
 mod words;
 
+use std::borrow::Cow;
+
 use enforcer_ebpf::{
     abi::{BLOCK_WORDS, Block, INLINE_WORDS, LongKey, OverflowKey, POLICIES, PolicyId, Verdict, Words6, cell, pseudo},
     classify,
@@ -24,8 +26,8 @@ use enforcer_ebpf::{
 use thiserror::Error;
 
 pub use addresses::Addresses;
-use clauses::Clauses;
 pub use clauses::{Clause, Counted};
+use clauses::{Clauses, UNADMITTED};
 use family::{Family, OUTERMOST, nest};
 pub use image::{Image, Usage};
 pub use live::{Live, NoRoom};
@@ -37,7 +39,7 @@ use trie::Blocks;
 
 use crate::{
     moments::{self, Moments},
-    policy::{Log, Policy, ScheduleId},
+    policy::{Log, Policy, Rule, ScheduleId},
 };
 
 /// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
@@ -127,8 +129,10 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
         (PolicyId::Router, &policy.router, pseudo::ROUTER_DEFAULT),
         (PolicyId::Inbound, &policy.inbound, pseudo::DEFAULT),
     ];
-    let context = Context { moments: moments.sets(), limits, seed };
     for (id, rules, default) in policies {
+        let states = 1 + u32::from(rules.rules.iter().any(Rule::closes));
+        let moments = if states == 1 { moments.sets().into() } else { with_admission(moments.sets()) };
+        let context = Context { moments: &moments, states, limits, seed };
         let numbered = clauses::number(policy, rules, pseudo::COUNT + image.counters.len() as u32, &mut samplings);
         let default = samplings.mark(Verdict::new(policy.watched(rules.default), default), Log::Denied);
         context.add(&mut image, id, numbered, default)?;
@@ -147,9 +151,17 @@ pub fn compile(policy: &Policy, limits: &Limits, seed: u32) -> Result<Image, Com
     Ok(image)
 }
 
-/// What holds for all policies of a file.
+/// Each moment twice: for clients that are not admitted, and for those that are.
+fn with_admission(moments: &[Vec<ScheduleId>]) -> Cow<'static, [Vec<ScheduleId>]> {
+    // Its number is above all schedules': the sets stay sorted.
+    moments.iter().flat_map(|moment| [[&moment[..], &[UNADMITTED]].concat(), moment.clone()]).collect()
+}
+
+/// What a policy's rules are compiled by.
 struct Context<'a> {
     moments: &'a [Vec<ScheduleId>],
+    /// How many of them in a row are of one time.
+    states: u32,
     limits: &'a Limits,
     seed: u32,
 }
@@ -163,7 +175,7 @@ impl Context<'_> {
         numbered: Clauses<'_>,
         default: Verdict,
     ) -> Result<(), CompileError> {
-        let Self { moments, limits, seed } = *self;
+        let Self { moments, states, limits, seed } = *self;
         image.counters.extend(numbered.counted.iter().map(|counted| (id, counted.clone())));
 
         let root = &mut image.roots[id as usize];
@@ -237,7 +249,9 @@ impl Context<'_> {
             return too_many(blocks.count());
         }
         root.layout.source_classes = (source_classes * moments.len()) as u32;
-        image.moment_words[id as usize] = source_classes as u32 * live.stride();
+        let part = source_classes as u32 * live.stride();
+        image.moment_words[id as usize] = states * part;
+        root.layout.admitted = (states - 1) * part;
         image.live.push(live);
         root.layout.seed = seed;
         root.layout.default = default;

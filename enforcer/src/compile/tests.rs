@@ -2,12 +2,12 @@
 
 use std::{num::NonZeroU32, ops::Range};
 
-use enforcer_ebpf::abi::slot;
+use enforcer_ebpf::abi::{ADMITTED, STANDS, slot};
 use ipnet::{IpNet, Ipv6Net};
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Action, Log, PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
+use crate::policy::{Action, Gate, Log, PortMatch, Rule, Rules, Schedule, Service, ServiceId, Transport, model::WEEK};
 
 /// A prefix of few bits.
 pub(crate) fn net(v6: bool, bits: u32, length: u8) -> IpNet {
@@ -197,48 +197,61 @@ fn scan_with(policy: &Policy, packet: &Packet, active: &[ScheduleId], learned: &
     };
     let mut counter = pseudo::COUNT;
     for rule in &policy.lan.rules {
+        // What the portal denies has one counter, which is not among the rules'.
+        let own = u32::from(!rule.closes());
+        let numbered = |counter| if rule.closes() { pseudo::UNADMITTED } else { counter };
         let applies = rule.when.is_none_or(|when| active.contains(&when));
         let from = applies && rule.from.as_ref().is_none_or(|from| in_any(from, packet.source));
         let Some(services) = &rule.services else {
             if from {
-                return fate(rule, counter);
+                return fate(rule, numbered(counter));
             }
-            counter += 1;
+            counter += own;
             continue;
         };
         for id in services {
             let service = &policy.services[id.0 as usize];
             let to = to_any(&service.to, packet.destination) || learned.contains(id);
             if from && to && service.ports.iter().any(takes) {
-                return fate(rule, counter);
+                return fate(rule, numbered(counter));
             }
-            counter += 1;
+            counter += own;
         }
     }
     (watched(policy.lan.default, policy.monitor), pseudo::DEFAULT, 1)
+}
+
+/// The policy with one of its rules about clients alone that are not admitted, and as it is for the others.
+fn with_portal(mut policy: Policy, closing: Option<prop::sample::Index>) -> [Policy; 2] {
+    if let Some(index) = closing.filter(|_| !policy.lan.rules.is_empty()) {
+        let place = index.index(policy.lan.rules.len());
+        let rule = &mut policy.lan.rules[place];
+        (rule.gate, rule.when) = (Some(Gate::Closes), None);
+    }
+    let mut admitted = policy.clone();
+    admitted.lan.rules.retain(|rule| !rule.closes());
+    [policy, admitted]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn compiled_tables_say_what_a_scan_of_the_rules_says(
-        policy in policy(), packets in prop::collection::vec(packet(), 100), seed in any::<u32>(),
+        policy in policy(), closing in prop::option::of(any::<prop::sample::Index>()),
+        packets in prop::collection::vec(packet(), 100), seed in any::<u32>(),
     ) {
+        let [policy, for_admitted] = with_portal(policy, closing);
         let mut image = compile(&policy, &Limits::default(), seed).expect("a small policy");
         let moments = Moments::of(&policy).expect("few");
         for (number, packet) in packets.iter().enumerate() {
             let moment = number % moments.sets().len();
             image.set_moment(moment);
-            let (from, to, port) = (&packet.source, &packet.destination, packet.slot << 16 | u32::from(packet.selector));
-            let verdict = if packet.v6 {
-                classify::judge6(&image, PolicyId::Lan, from, to, port)
-            } else {
-                classify::judge4(&image, PolicyId::Lan, from[3], to[3], port)
-            };
-            let verdict = verdict.expect("complete tables");
-            let one_in = image.samplings[verdict.sampling() as usize];
-            let scanned = scan(&policy, packet, &moments.sets()[moment]);
-            prop_assert_eq!((verdict.action(), verdict.counter(), one_in), scanned, "{:?}", packet);
+            for (policy, flags) in [(&policy, 0), (&for_admitted, ADMITTED)] {
+                let verdict = verdict(&image, packet, flags);
+                let one_in = image.samplings[verdict.sampling() as usize];
+                let scanned = scan(policy, packet, &moments.sets()[moment]);
+                prop_assert_eq!((verdict.action(), verdict.counter(), one_in), scanned, "{:?}", packet);
+            }
         }
     }
 }
@@ -273,13 +286,14 @@ proptest! {
     #[test]
     fn a_learned_address_is_judged_as_one_of_its_services(
         policy in policy(), packets in prop::collection::vec(packet(), 12), more in prop::collection::vec(packet(), 12),
-        steps in steps(), seed in any::<u32>(),
+        closing in prop::option::of(any::<prop::sample::Index>()), steps in steps(), seed in any::<u32>(),
     ) {
         let mut policy = policy;
         policy.services[0].names = vec!["a.example".parse().expect("a name")];
         if policy.lan.rules.iter().all(|rule| rule.services.as_ref().is_none_or(|ids| !ids.contains(&ServiceId(0)))) {
             policy.lan.rules.push(Rule { services: Some(vec![ServiceId(0)]), ..Rule::new(Action::Allow) });
         }
+        let [policy, for_admitted] = with_portal(policy, closing);
         // Few buckets, so that some are full.
         let mut image = compile(&policy, &Limits { learned: 2, ..Limits::default() }, seed).expect("a small policy");
         let untouched = compile(&policy, &Limits { learned: 2, ..Limits::default() }, seed).expect("a small policy");
@@ -323,15 +337,16 @@ proptest! {
             let moment = number % moments.sets().len();
             image.set_moment(moment);
             let is_host = addresses::is_host(&untouched, PolicyId::Lan, address(packet));
-            for flags in [0, enforcer_ebpf::abi::STANDS] {
+            for flags in [0, STANDS, ADMITTED, STANDS | ADMITTED] {
                 let learned = match state.get(&inner(address(packet))) {
                     // A draining address is one of its services for what stands alone; a host of the policy's own is none at all.
-                    Some((services, draining)) if !draining || flags != 0 && !is_host => &services[..],
+                    Some((services, draining)) if !draining || flags & STANDS != 0 && !is_host => &services[..],
                     _ => &[],
                 };
                 let verdict = verdict(&image, packet, flags);
                 let one_in = image.samplings[verdict.sampling() as usize];
-                let scanned = scan_with(&policy, packet, &moments.sets()[moment], learned);
+                let policy = if flags & ADMITTED == 0 { &policy } else { &for_admitted };
+                let scanned = scan_with(policy, packet, &moments.sets()[moment], learned);
                 prop_assert_eq!((verdict.action(), verdict.counter(), one_in), scanned, "{:?} {:?}", packet, learned);
             }
         }

@@ -35,6 +35,8 @@ fn pseudo_verdicts(policy: &Policy) -> [Verdict; 16] {
     set(pseudo::ICMP_ERROR, policy.icmp_errors);
     set(pseudo::SOURCE_ROUTE, Action::Drop);
     set(pseudo::UNLISTED, policy.unlisted);
+    // By this the programs know whether there is a portal.
+    set(pseudo::UNADMITTED, policy.portal.as_ref().map_or(Action::Allow, |portal| portal.action));
     words
 }
 

@@ -1,5 +1,6 @@
 //! The controller: a policy in force until it is told to stop.
 
+mod clients;
 mod disk;
 mod dns;
 mod guarding;
@@ -94,6 +95,7 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.keep_filters() => {}
         () = controller.serve_dns() => {}
         () = controller.end_names() => {}
+        () = controller.end_admissions() => {}
         result = controller.snoop(answers) => result?,
         () = controller.keep_names(store.as_ref()) => {}
         () = pac.serve({
@@ -157,6 +159,8 @@ struct Controller {
     /// Held while a policy is put in force.
     applying: tokio::sync::Mutex<()>,
     pending: Mutex<Option<Pending>>,
+    /// Held while a client is admitted or expelled.
+    admitting: tokio::sync::Mutex<()>,
     reloads: reload::Counts,
     /// How often another policy was put in force.
     changed: watch::Sender<u64>,

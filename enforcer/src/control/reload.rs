@@ -16,7 +16,7 @@ use tokio::{
     time,
 };
 
-use super::{Controller, State, history::Current, inforce::InForce, predecessor::Predecessor};
+use super::{Controller, State, clients, history::Current, inforce::InForce, predecessor::Predecessor};
 use crate::{
     api::{
         policies::{Applied, History, HistoryEntry, Reason, Rollback},
@@ -314,6 +314,9 @@ impl State {
         object.set_moment(in_force.schedule.moment());
         let learning =
             self.learning.as_ref().map(|old| old.under(policy, live, &self.object, &mut object, Instant::now()));
+        if !object.admitted().is(self.object.admitted()) {
+            clients::fill(&self.admissions, object.admitted())?;
+        }
         self.end_predecessor(&controller.pins);
         let same = object.counters().same(self.object.counters());
         object.counters().carry(self.object.counters(), &same);

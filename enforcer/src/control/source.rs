@@ -20,8 +20,12 @@ use crate::{
     api::{
         policies::{Applied, Apply, History, Reason, Rollback},
         source::Source,
-        types::{Counters, Event, InterfaceStatus, Names, PseudoCounter, Resolved, RuleCounter, Status},
+        types::{
+            AdmittedClient, Clients, Counters, Event, InterfaceStatus, Names, PseudoCounter, Resolved, RuleCounter,
+            Status,
+        },
     },
+    clients::{Client, MOST},
     compile::Limits,
     dns::Name,
     net::traffic::traffic,
@@ -35,7 +39,10 @@ impl Source for Controller {
         let (policy, usage) = (&in_force.policy, in_force.usage);
         let mut tables = tables::of_policy(&usage, &Limits::default());
         tables.extend(state.learning.iter().flat_map(Learning::tables));
+        let admitted = policy.portal.as_ref().map(|_| state.admissions.count());
+        tables.extend(admitted.map(|count| tables::table("admitted", count, MOST)));
         let mut status = Status {
+            admitted: admitted.map(|count| count as u64),
             version: env!("CARGO_PKG_VERSION").into(),
             policy: std::path::absolute(&in_force.bundle.path).unwrap_or_default().display().to_string(),
             policy_sha256: in_force.sha256.clone(),
@@ -135,6 +142,18 @@ impl Source for Controller {
         whole(async move { Self::roll_back(&self, rollback).await })
     }
 
+    fn clients(&self) -> Clients {
+        self.clients()
+    }
+
+    fn admit(self: Arc<Self>, client: Client, seconds: u32) -> BoxFuture<'static, Result<AdmittedClient, String>> {
+        whole(async move { Self::admit(&self, client, seconds).await })
+    }
+
+    fn expel(self: Arc<Self>, client: Client) -> BoxFuture<'static, Result<(), String>> {
+        whole(async move { Self::expel(&self, client).await })
+    }
+
     fn detach(&self) {
         self.ended.notify_one();
     }
@@ -149,7 +168,9 @@ impl Source for Controller {
 }
 
 /// Work that is done to its end, also when whoever asked for it is gone: a policy to be confirmed may have cut off the operator who applied it.
-fn whole(work: impl Future<Output = Result<Applied>> + Send + 'static) -> BoxFuture<'static, Result<Applied, String>> {
+fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> BoxFuture<'static, Result<T, String>> {
     Box::pin(async move {
         let done = tokio::spawn(work).await.unwrap_or_else(|error| Err(error.into()));
         done.map_err(|error| format!("{error:#}"))

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Controller, Options,
+    Controller, Options, clients,
     guarding::Guard,
     history::{Current, History},
     hooks::Hooks,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     api::policies::Reason,
+    clients::Store as Clients,
     compile::Image,
     kernel::{
         attach,
@@ -99,8 +100,10 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         diagnose: options.diagnose,
         resolvers: &options.dns_snoop,
     };
-    let (object, told) = Object::load_with(&image, &net, extras)?;
+    let (mut object, told) = Object::load_with(&image, &net, extras)?;
     let set = object.set();
+    let admissions = clients::restore(&Clients::new(&options.state), object.admitted())
+        .inspect_err(|_| pins.forget_unless_running(set))?;
     object.set_moment(in_force.schedule.moment());
     let (answers, outcomes) = told.answers.unzip();
     let predecessor = predecessor(&pins, &object);
@@ -119,6 +122,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             predecessor,
             hooks: Hooks::default(),
             learning,
+            admissions,
             interfaces: Arc::new(names_of(&facts)),
             facts: facts.clone(),
             reader: None,
@@ -132,6 +136,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         guard: Guard::of(&options.pins),
         applying: tokio::sync::Mutex::default(),
         pending: Mutex::default(),
+        admitting: tokio::sync::Mutex::default(),
         reloads: reload::Counts::default(),
         changed: watch::Sender::new(0),
         ended: Notify::new(),

@@ -13,6 +13,7 @@ use super::{
     predecessor::Predecessor,
 };
 use crate::{
+    clients::Admissions,
     kernel::{guard::Guard, object::Object, others, pins::Pins},
     net::{self, Facts, NetImage, watch::Told},
 };
@@ -25,6 +26,8 @@ pub struct State {
     pub hooks: Hooks,
     /// What names stand for, if they are learned.
     pub learning: Option<Learning>,
+    /// Who the portal has admitted.
+    pub admissions: Admissions,
     /// Names of interfaces by index.
     pub interfaces: Arc<HashMap<u32, String>>,
     /// The network as it was last told.

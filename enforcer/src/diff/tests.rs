@@ -321,6 +321,23 @@ fn names_are_compared_by_what_their_services_ports_and_sources_allow() {
 }
 
 #[test]
+fn a_portal_is_told_by_what_clients_reach_while_they_are_not_admitted() {
+    let rule = "[[rule]]\nname = \"tablets\"\naction = \"allow\"\nservices = [\"push\"]\n";
+    let portal = "[portal]\nservices = [\"login\"]\nfrom = [\"10.1.0.0/16\"]\n\
+                  [[service]]\nname = \"login\"\nto = [\"203.0.113.9\"]\nports = [\"tcp/443\"]\n";
+    let (old, new) = (format!("{PUSH}{rule}"), format!("{PUSH}{rule}{portal}"));
+    assert_eq!(
+        diff(&old, &new),
+        "LAN  203.0.113.9/32 tcp/443 from 10.1.0.0/16: drop (default) -> allow (rule portal, service login)\n\
+         LAN  0.0.0.0/0 except 17.0.0.0/8 and 203.0.113.9/32 any from 10.1.0.0/16 while not admitted: drop (default) -> reject (rule not-admitted)\n\
+         LAN  17.0.0.0/8 any except tcp/5223 from 10.1.0.0/16 while not admitted: drop (default) -> reject (rule not-admitted)\n\
+         LAN  203.0.113.9/32 any except tcp/443 from 10.1.0.0/16 while not admitted: drop (default) -> reject (rule not-admitted)\n\
+         LAN  17.0.0.0/8 tcp/5223 from 10.1.0.0/16 while not admitted: allow (rule tablets, service push) -> reject (rule not-admitted)\n"
+    );
+    assert_eq!(diff(&new, &new), "no flow changes verdict\n");
+}
+
+#[test]
 fn times_are_told_by_the_days_of_the_week() {
     let rule = Rule { when: Some(ScheduleId(0)), ..Rule::new(Action::Allow) };
     let times = (0..5).map(|day| day * 1440 + 480..day * 1440 + 900).collect();

@@ -48,7 +48,10 @@ fn sources_and_times(f: &mut Formatter<'_>, from: &[Block], everybody: bool, whe
     if !everybody {
         write!(f, " from {}", blocks_text(from))?;
     }
-    if when.is_empty() { Ok(()) } else { write!(f, " at {}", when.join(" or ")) }
+    let Some(first) = when.first() else { return Ok(()) };
+    // Whether clients are admitted is no time of day.
+    let at = if first.starts_with("while") { "" } else { "at " };
+    write!(f, " {at}{}", when.join(" or "))
 }
 
 impl Display for Decision {

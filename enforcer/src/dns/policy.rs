@@ -55,7 +55,9 @@ impl DnsPolicy {
     pub fn new(policy: &Policy) -> Self {
         let mut named: BTreeMap<ServiceId, Named> = BTreeMap::new();
         let mut at_large = Vec::new();
-        for (index, rule) in policy.lan.rules.iter().enumerate() {
+        // Clients are answered as if they were admitted: what they may send is judged all the same, and a station's addresses need not be known.
+        let rules = policy.lan.rules.iter().enumerate().filter(|(_, rule)| !rule.closes());
+        for (index, rule) in rules {
             let passes = passes(policy, rule);
             let services = rule.services.iter().flatten().map(|id| (*id, &policy.services[id.0 as usize]));
             if rule.services.is_none() || services.clone().any(|(_, service)| is_everything(service, passes)) {

@@ -267,3 +267,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn clients_are_answered_as_if_the_portal_had_admitted_them() {
+    let text = "default = \"drop\"\n[dns]\ndenied = \"nxdomain\"\nunnamed = \"refused\"\n\
+                [[service]]\nname = \"login\"\nto = [\"captive.example\"]\n[portal]\nservices = [\"login\"]\n\
+                [[service]]\nname = \"web\"\nto = [\"www.example\"]\n[[rule]]\naction = \"allow\"\nservices = [\"web\"]\n";
+    let policy = DnsPolicy::new(&Policy::parse("p", text, &Catalogs::default()).expect("valid"));
+    let decide =
+        |name: &str| policy.decide("10.1.0.2".parse().expect("an address"), &name.parse().expect("a name"), &[]);
+    assert_eq!([decide("captive.example"), decide("www.example")], [Decision::Forward; 2]);
+    assert_eq!(decide("other.example"), Decision::Refuse);
+}

@@ -34,6 +34,9 @@ const IPSET_NAME: usize = 31;
 /// # Errors
 /// If a line would be longer than dnsmasq takes.
 pub fn dnsmasq(policy: &Policy, kind: Kind) -> Result<Export, Refusal> {
+    if policy.portal.is_some() {
+        return Err(Refusal::Portal("the table that this file is for"));
+    }
     let services: Vec<_> = policy.named().collect();
     let patterns: Patterns<ServiceId> =
         services.iter().flat_map(|(id, service)| service.names.iter().map(|name| (name.clone(), *id))).collect();

@@ -17,6 +17,8 @@ pub mod wpad;
 
 pub use moment::at;
 
+use crate::policy::Policy;
+
 /// What is written, and what to know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Export {
@@ -39,6 +41,11 @@ pub enum Refusal {
         /// Its schedule.
         schedule: String,
     },
+    /// The policy has a portal.
+    #[error(
+        "the policy has a portal, whose clients are admitted while enforcer runs, which {0} cannot be told: take [portal] out to export the rest"
+    )]
+    Portal(&'static str),
     /// More combinations of schedules than a policy may have.
     #[error("{0} combinations of schedules are more than a policy may have")]
     Moments(usize),
@@ -68,6 +75,15 @@ pub enum Refusal {
     Word(String, &'static str),
 }
 
+/// A policy without its portal, for programs that are about clients that are admitted; and a warning of that.
+#[must_use]
+pub fn admitted(mut policy: Policy) -> (Policy, Option<String>) {
+    let warning = "clients are taken to be admitted by the portal: those that are not are kept from everything else by enforcer alone";
+    policy.lan.rules.retain(|rule| !rule.closes());
+    let portal = policy.portal.take();
+    (policy, portal.map(|_| warning.into()))
+}
+
 /// Lines for people at the head of a file, and its warnings, behind a word that makes them comments.
 fn head(mark: &str, lines: &[&str], warnings: &[String]) -> String {
     let warnings = warnings.iter().map(|warning| format!("{mark} Warning: {warning}\n"));
@@ -85,6 +101,53 @@ fn on_a_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        catalog::Catalogs,
+        export::{dnsmasq::Kind, nftables::Interfaces},
+    };
+
+    const PORTAL: &str = r#"
+default = "drop"
+[portal]
+services = ["login"]
+[[proxy]]
+address = "10.1.0.5"
+port = 3128
+services = ["web"]
+[[service]]
+name = "login"
+to = ["203.0.113.9"]
+ports = ["tcp/443"]
+[[service]]
+name = "web"
+to = ["www.example.org"]
+ports = ["tcp/443"]
+[[rule]]
+name = "web"
+action = "allow"
+services = ["web"]
+"#;
+
+    #[test]
+    fn a_portal_is_refused_where_packets_are_judged_and_told_elsewhere() {
+        let policy = Policy::parse("p", PORTAL, &Catalogs::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let interfaces = Interfaces { lans: vec!["lan0".into()], wans: Vec::new() };
+        let refused = nftables::nftables(&policy, &interfaces).expect_err("admissions are not exported").to_string();
+        assert!(refused.contains("nftables cannot be told: take [portal] out"), "{refused}");
+        dnsmasq::dnsmasq(&policy, Kind::Nftables).expect_err("nor are they there");
+        for export in [pac::pac(&policy).expect("there is a proxy"), squid::squid(&policy), rpz::rpz(&policy)] {
+            let told = |warning: &String| warning.starts_with("clients are taken to be admitted");
+            assert!(export.warnings.iter().any(told), "{:?}", export.warnings);
+            assert!(!export.text.contains("not-admitted"), "{}", export.text);
+        }
+        let csv = tickets::csv(&policy).text;
+        assert!(
+            csv.contains("clients,2,not-admitted,reject,any,,any,any,,while the client is not admitted,\n"),
+            "{csv}"
+        );
+        assert!(csv.contains("clients,1,portal,allow,any,login,203.0.113.9/32,tcp,443,,\n"), "{csv}");
+        assert!(tickets::markdown(&policy).text.contains("| while the client is not admitted |"));
+    }
 
     #[test]
     fn a_comment_is_one_line_that_moves_no_cursor() {

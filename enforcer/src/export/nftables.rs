@@ -36,6 +36,9 @@ pub fn nftables(policy: &Policy, interfaces: &Interfaces) -> Result<Export, Refu
     if let Some(bad) = interfaces.lans.iter().chain(&interfaces.wans).find(|name| !is_interface(name)) {
         return Err(Refusal::Interface(bad.clone()));
     }
+    if policy.portal.is_some() {
+        return Err(Refusal::Portal("nftables"));
+    }
     let judges_gateway = !policy.router.rules.is_empty() || policy.router.default != Action::Allow;
     if judges_gateway && interfaces.wans.is_empty() {
         return Err(Refusal::NoWan);

@@ -21,7 +21,8 @@ pub fn pac(policy: &Policy) -> Result<Export, Refusal> {
     if policy.proxies.is_empty() {
         return Err(Refusal::NoProxy);
     }
-    let (mut rules, mut used, mut warnings) = (Vec::new(), BTreeSet::new(), Vec::new());
+    let (policy, portal) = &super::admitted(policy.clone());
+    let (mut rules, mut used, mut warnings) = (Vec::new(), BTreeSet::new(), Vec::from_iter(portal.clone()));
     for rule in &policy.lan.rules {
         let Some(answer) = Answer::of(policy, rule) else { continue };
         if rule.from.is_some() {

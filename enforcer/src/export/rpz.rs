@@ -24,7 +24,8 @@ struct Node<'a> {
 /// Names that the rules about clients deny to all of them are answered by NXDOMAIN; whatever is said of them, no others are.
 #[must_use]
 pub fn rpz(policy: &Policy) -> Export {
-    let mut warnings = Vec::new();
+    let (policy, portal) = &super::admitted(policy.clone());
+    let mut warnings = Vec::from_iter(portal.clone());
     let mut everybody = policy.clone();
     everybody.dns = Dns { denied: Decision::NxDomain, unnamed: Decision::Forward };
     let denies = |rule: &Rule| !matches!(policy.effect(rule), Action::Allow | Action::Monitor);

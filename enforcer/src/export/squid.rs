@@ -21,6 +21,7 @@ const NAME: usize = 63 - 8;
 /// in their order.
 #[must_use]
 pub fn squid(policy: &Policy) -> Export {
+    let (policy, portal) = &super::admitted(policy.clone());
     let rules: Vec<&Rule> = policy
         .lan
         .rules
@@ -57,7 +58,8 @@ pub fn squid(policy: &Policy) -> Export {
         }
     }
     let rest = Verdict::of(policy, policy.lan.default, None);
-    let warnings = warnings(policy, &rules, rest, &used);
+    let mut warnings = warnings(policy, &rules, rest, &used);
+    warnings.extend(portal.clone());
     let about = [
         "What Squid may fetch for clients, written by `enforcer export squid`: include it in the place of squid.conf's http_access lines.",
         "Rules about other protocols than TCP are not here, as nothing of them goes through a proxy.",

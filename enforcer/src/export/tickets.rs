@@ -114,7 +114,9 @@ fn from(rule: &Rule) -> String {
 }
 
 fn when(policy: &Policy, rule: &Rule) -> String {
-    let Some(when) = rule.when else { return String::new() };
+    let Some(when) = rule.when else {
+        return if rule.closes() { "while the client is not admitted".into() } else { String::new() };
+    };
     let schedule = &policy.schedules[when.0 as usize];
     let times = schedule.spans().join("; ");
     format!("{}: {times} ({})", schedule.name, schedule.zone)

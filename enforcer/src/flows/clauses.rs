@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash, ops::Range};
 
 use ipnet::IpNet;
 
-use super::shapes::Shapes;
+use super::{shapes::Shapes, times};
 use crate::{
     compile::ports,
     policy::{Action, Policy, PortMatch, RuleId, Rules, Schedule, ServiceId, model::WEEK},
@@ -130,9 +130,11 @@ pub fn numbered(sides: &[(&Policy, &Rules)]) -> (Vec<Side>, Numbered, Shapes) {
                 .as_deref()
                 .and_then(prefixes)
                 .map_or(ANY, |nets| number(&mut sources, &mut all.sources, nets));
+            let admission = rule.closes().then(|| (times::ADMISSION.into(), vec![times::UNADMITTED]));
             let time = rule
                 .when
                 .and_then(|id| minutes(&policy.schedules[id.0 as usize]))
+                .or(admission)
                 .map_or(ANY, |time| number(&mut times, &mut all.times, time));
             let named =
                 rule.services.as_ref().map_or_else(|| vec![None], |ids| ids.iter().copied().map(Some).collect());

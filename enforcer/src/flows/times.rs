@@ -11,6 +11,10 @@ use crate::{
     policy::model::WEEK,
 };
 
+/// What clients' admission by a portal is called among zones, and when in its "week" of two minutes they are not admitted. It is behind all zones of the database.
+pub const ADMISSION: &str = "~";
+pub const UNADMITTED: Range<u32> = 0..1;
+
 /// States of the clocks of all zones together, at most.
 const MOST_STATES: usize = 10_000;
 
@@ -35,7 +39,7 @@ impl Times {
         for name in names {
             let own = schedules.iter().map(|(zone, times)| if zone == name { times.clone() } else { Vec::new() });
             let mut classes = Sets::default();
-            let whole = 0..WEEK.into();
+            let whole = 0..if name == ADMISSION { 2 } else { WEEK.into() };
             let week = line::cut(std::slice::from_ref(&whole), &own.collect::<Vec<_>>(), &mut classes);
             if states.len() * classes.len() > MOST_STATES {
                 return Err(TooMuch { what: "combinations of times in several zones", limit: MOST_STATES });
@@ -100,6 +104,10 @@ impl Zone {
         let wanted = |piece: &(Range<u32>, SetId)| classes.binary_search(&piece.1).is_ok();
         if self.week.iter().all(wanted) {
             return String::new();
+        }
+        if self.name == ADMISSION {
+            let unadmitted = self.week.iter().any(|piece| piece.0.contains(&UNADMITTED.start) && wanted(piece));
+            return if unadmitted { "while not admitted".into() } else { "while admitted".into() };
         }
         const DAY: u32 = 24 * 60;
         for run in self.week.chunk_by(|a, b| wanted(a) == wanted(b)).filter(|run| wanted(&run[0])) {

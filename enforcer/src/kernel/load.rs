@@ -68,6 +68,8 @@ const MAPS: &[&str] = &[
     "MESSAGE",
     "RESOLVERS",
     "OUTCOMES",
+    "ADMITTED",
+    "ADMITTED_NETS",
 ];
 
 /// The `memlock` line of each map's `fdinfo`: what the kernel accounts, overhead included.

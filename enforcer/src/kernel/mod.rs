@@ -1,5 +1,6 @@
 //! The kernel at arm's length: the loaded object, its maps and its links.
 
+pub mod admitted;
 pub mod attach;
 pub mod clsact;
 pub mod counters;

@@ -12,6 +12,7 @@ use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKe
 
 use super::{
     KernelError,
+    admitted::Admitted,
     counters::{COUNTERS, Counters, IDENTITIES},
     diagnostics::Diagnostics,
     events::Events,
@@ -53,6 +54,7 @@ pub struct Object {
     moment_words: [u32; POLICIES],
     counters: Counters,
     places: Places,
+    admitted: Admitted,
     map_bytes: u64,
     /// The set that it is pinned as, if it is.
     set: u32,
@@ -225,8 +227,9 @@ impl Object {
             epoch: 0,
         };
         places.update(net)?;
+        let admitted = Admitted::of(&ebpf)?;
         let memory = Memory { roots, blocks: words, hosts4: v4, hosts6: v6, keys6, overflow, long6 };
-        Ok(Self { ebpf, memory, moment_words: image.moment_words, counters, places, map_bytes, set, pinned })
+        Ok(Self { ebpf, memory, moment_words: image.moment_words, counters, places, admitted, map_bytes, set, pinned })
     }
 
     /// Follows the gateway's interfaces, addresses and routes.
@@ -253,6 +256,11 @@ impl Object {
     #[must_use]
     pub const fn tables(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Who the portal has admitted.
+    pub const fn admitted(&mut self) -> &mut Admitted {
+        &mut self.admitted
     }
 
     /// The epoch by which packets stamp their destination's cell.

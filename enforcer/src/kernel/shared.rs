@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use aya::maps::{MapInfo, MapType};
-use enforcer_ebpf::abi::{Flow, FlowKey, FragmentHead, FragmentKey, Words6, dns};
+use enforcer_ebpf::abi::{ADMISSIONS, ClientKey, Flow, FlowKey, FragmentHead, FragmentKey, LongKey, Words6, dns};
 
 use super::snoop;
 
@@ -22,7 +22,7 @@ pub(super) struct Shape {
 }
 
 /// All of them. Those for snooping take next to no memory unless they are asked for.
-pub(super) fn shapes(snoops: bool) -> [Shape; 6] {
+pub(super) fn shapes(snoops: bool) -> [Shape; 8] {
     let lru = |name, key, value, elements| Shape { name, kind: MapType::LruHash, key, value, elements };
     let (queries, askers, answers) =
         if snoops { (snoop::QUERIES, snoop::ASKERS, snoop::ANSWERS) } else { (1, 1, 1 << 12) };
@@ -32,6 +32,14 @@ pub(super) fn shapes(snoops: bool) -> [Shape; 6] {
         lru("QUERIES", size_of::<dns::QueryKey>(), 8, queries),
         lru("ASKERS", size_of::<Words6>(), 8, askers),
         Shape { name: "ANSWERS", kind: MapType::RingBuf, key: 0, value: 0, elements: answers },
+        Shape { name: "ADMITTED", kind: MapType::Hash, key: size_of::<ClientKey>(), value: 8, elements: ADMISSIONS },
+        Shape {
+            name: "ADMITTED_NETS",
+            kind: MapType::LpmTrie,
+            key: 4 + size_of::<LongKey>(),
+            value: 8,
+            elements: ADMISSIONS,
+        },
         Shape { name: "OUTCOMES", kind: MapType::PerCpuArray, key: 4, value: 8, elements: dns::outcome::COUNT },
     ]
 }

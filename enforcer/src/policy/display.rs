@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    model::{Log, Policy, Rule, Rules, Schedule, Service},
+    Portal,
+    model::{Log, Policy, Rule, Rules, Schedule, Service, ServiceId},
     schedules::{DAY, DAYS},
     words,
 };
@@ -59,8 +60,7 @@ impl Policy {
         }
         writeln!(f, "action = \"{}\"", words::name(rule.action))?;
         if let Some(services) = &rule.services {
-            let names: Vec<&str> = services.iter().map(|id| self.services[id.0 as usize].name.as_str()).collect();
-            list(f, "services", &names)?;
+            self.named_services(f, services)?;
         }
         if let Some(from) = &rule.from {
             list(f, "from", from)?;
@@ -78,8 +78,24 @@ impl Policy {
         }
     }
 
+    fn named_services(&self, f: &mut Formatter<'_>, services: &[ServiceId]) -> fmt::Result {
+        let names: Vec<&str> = services.iter().map(|id| self.services[id.0 as usize].name.as_str()).collect();
+        list(f, "services", &names)
+    }
+
+    fn portal(&self, f: &mut Formatter<'_>, portal: &Portal) -> fmt::Result {
+        writeln!(f, "\n[portal]")?;
+        if let Some(from) = &portal.from {
+            list(f, "from", from)?;
+        }
+        self.named_services(f, &portal.services)?;
+        writeln!(f, "action = \"{}\"", words::name(portal.action))
+    }
+
     fn rules(&self, f: &mut Formatter<'_>, header: &str, rules: &Rules) -> fmt::Result {
-        rules.rules.iter().try_for_each(|rule| self.rule(f, header, rule))
+        // Those of the portal are its own table's.
+        let mut written = rules.rules.iter().filter(|rule| rule.gate.is_none());
+        written.try_for_each(|rule| self.rule(f, header, rule))
     }
 }
 
@@ -106,6 +122,9 @@ impl Display for Policy {
         }
         for service in &self.services {
             write!(f, "\n{service}")?;
+        }
+        if let Some(portal) = &self.portal {
+            self.portal(f, portal)?;
         }
         self.rules(f, "rule", &self.lan)?;
         writeln!(f, "\n[router]\ndefault = \"{}\"", words::name(self.router.default))?;

@@ -130,7 +130,9 @@ impl<'a> PolicyReader<'a> {
         let unlisted = word("unlisted", absent.unlisted);
         let icmp_errors = word("icmp-errors", absent.icmp_errors);
         let default = self.action(table, "default", LAN.actions, absent.lan.default);
-        let lan = Rules { default, rules: self.behind_proxies(rules, &proxies, default) };
+        let mut rules = self.behind_proxies(rules, &proxies, default);
+        let portal = self.portal(table, &mut rules);
+        let lan = Rules { default, rules };
         let router = self.section(table, "router", &ROUTER, absent.router.default);
         let inbound = self.section(table, "inbound", &INBOUND, absent.inbound.default);
         Policy {
@@ -151,6 +153,7 @@ impl<'a> PolicyReader<'a> {
             names: self.names(table),
             dns: self.dns(table),
             proxies,
+            portal,
         }
     }
 

@@ -24,6 +24,7 @@ pub const POLICY: &[&str] = &[
     "names",
     "dns",
     "proxy",
+    "portal",
 ];
 /// A file that a policy includes.
 pub const INCLUDED: &[&str] = &["comment", "include", "prefixes", "exempt", "schedule", "service", "rule"];
@@ -45,5 +46,7 @@ pub const INBOUND: &[&str] = &["comment", "default", "rule", "timeouts"];
 pub const INBOUND_RULE: &[&str] = &["name", "comment", "action", "services", "from", "when"];
 /// `[[proxy]]`.
 pub const PROXY: &[&str] = &["comment", "address", "port", "services"];
+/// `[portal]`.
+pub const PORTAL: &[&str] = &["comment", "from", "services", "action"];
 /// `[dns]`: beside the comment, the keys of [`super::Dns::named`].
 pub const DNS: &[&str] = &["comment", "denied", "unnamed"];

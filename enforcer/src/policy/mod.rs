@@ -11,6 +11,7 @@ pub mod keys;
 pub mod model;
 pub mod nat64;
 mod port_match;
+mod portal;
 mod proxies;
 pub mod reader;
 mod rules;
@@ -27,6 +28,7 @@ pub use model::{
     Action, Decision, Dns, Log, NameTimes, Policy, PortMatch, Rule, RuleId, Rules, Schedule, ScheduleId, Service,
     ServiceId, Timeouts, Transport,
 };
+pub use portal::{Gate, Portal};
 pub use proxies::{Proxied, Proxy};
 pub use source::{FileError, Source};
 

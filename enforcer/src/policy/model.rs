@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv6Net};
 pub use enforcer_ebpf::abi::Action;
 
 pub use super::port_match::{PortMatch, Transport};
-use super::{Proxied, Proxy};
+use super::{Gate, Portal, Proxied, Proxy};
 use crate::catalog::Pattern;
 
 /// Index into [`Policy::services`].
@@ -59,6 +59,8 @@ pub struct Policy {
     pub dns: Dns,
     /// By what clients reach some services; what follows from that is in the clients' rules.
     pub proxies: Vec<Proxy>,
+    /// What clients reach until they are admitted; that is in their rules, too.
+    pub portal: Option<Portal>,
 }
 
 /// What a file means that says `default = "drop"` and nothing else.
@@ -83,6 +85,7 @@ impl Default for Policy {
             names: NameTimes::default(),
             dns: Dns::default(),
             proxies: Vec::new(),
+            portal: None,
         }
     }
 }
@@ -156,6 +159,8 @@ pub struct Rule {
     pub log: Log,
     /// Whether it follows from the policy's proxies.
     pub proxied: Option<Proxied>,
+    /// Whether it follows from the policy's portal.
+    pub gate: Option<Gate>,
 }
 
 /// Which of a rule's packets make events.
@@ -323,6 +328,7 @@ impl Rule {
             monitor: false,
             log: Log::Denied,
             proxied: None,
+            gate: None,
         }
     }
 

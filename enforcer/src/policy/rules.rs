@@ -74,12 +74,14 @@ impl PolicyReader<'_> {
                 monitor: self.monitor(rule),
                 log: self.log(rule),
                 proxied: None,
+                gate: None,
             });
         }
         rules
     }
 
-    fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
+    /// The services that a table names.
+    pub fn named(&mut self, rule: &DeTable<'_>) -> Option<Vec<ServiceId>> {
         let value = rule.get("services")?;
         let mut services: Vec<ServiceId> = Vec::new();
         let mut named = HashSet::new();

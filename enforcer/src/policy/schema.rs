@@ -32,7 +32,7 @@ mod tests {
         let mut timeouts = Timeouts::default();
         let timeouts = timeouts.named().map(|(key, _)| key);
         let names = NameTimes::default().named().map(|(key, _)| key);
-        let tables: [(&str, &[&str]); 13] = [
+        let tables: [(&str, &[&str]); 14] = [
             ("", keys::POLICY),
             ("/properties/exempt", keys::EXEMPT),
             ("/definitions/schedule", keys::SCHEDULE),
@@ -46,6 +46,7 @@ mod tests {
             ("/definitions/nameTimes", &names),
             ("/definitions/dns", keys::DNS),
             ("/definitions/proxy", keys::PROXY),
+            ("/definitions/portal", keys::PORTAL),
         ];
         for (place, known) in tables {
             let properties = schema.pointer(&format!("{place}/properties")).and_then(Value::as_object);
@@ -122,6 +123,9 @@ mod tests {
             "[dns]\ndenied = \"nxdomain\"",
             "default = \"drop\"\n[[proxy]]\naddress = \"10.1.0.5\"\nport = 0\nservices = [\"apple/*\"]",
             "default = \"drop\"\n[[proxy]]\naddress = \"10.1.0.5\"\nport = 3128",
+            "default = \"drop\"\n[portal]\nfrom = [\"10.1.0.0/16\"]",
+            "default = \"drop\"\n[portal]\nservices = [\"portal\"]\naction = \"allow\"",
+            "[portal]\nservices = [\"portal\"]",
         ];
         for text in cases {
             assert_ne!(mistakes(text), [""; 0], "{text}");

@@ -48,6 +48,11 @@ unnamed = "refused"
 [[service]]
 name = "web"
 to = ["*.example.org", "www.example.com", "203.0.113.0/24"]
+[portal]
+comment = "the inn's"
+from = ["10.3.0.0/16"]
+services = ["web"]
+action = "drop"
 "#;
 
 /// The mistakes in a policy: line, column, message and help.
@@ -101,6 +106,20 @@ fn each_kind_of_mistake_is_told_with_its_place_and_what_would_be_right() {
         ("[dns]\nunnamed = \"drop\"", 7, 11, "\"drop\" is not an answer", "\"refused\" or \"forward\""),
         ("[dns]\ndenied = true", 7, 10, "a boolean where text", "quotes"),
         ("[dns]\ndenid = \"zero\"", 7, 1, "unknown key \"denid\"", "did you mean \"denied\""),
+        ("[portal]\nfrom = [\"any\"]", 6, 1, "the portal has no services", "services = ["),
+        ("[portal]\nservices = []", 7, 12, "is empty", "leave the key out"),
+        ("[portal]\nservices = [\"pusj\"]", 7, 13, "no service \"pusj\"", "did you mean \"push\""),
+        ("[portal]\nservices = [\"push\"]\naction = \"allow\"", 8, 10, "not an action here", "\"reject\" or \"drop\""),
+        ("[portal]\nservices = [\"push\"]\nfrom = [\"10.0.0.1/8\"]", 8, 9, "bits set beyond", "\"10.0.0.0/8\""),
+        ("[portal]\nservices = [\"push\"]\nform = [\"any\"]", 8, 1, "unknown key \"form\"", "did you mean \"from\""),
+        ("portal = [\"push\"]", 1, 10, "is a table", "[portal]"),
+        (
+            "[[rule]]\nname = \"portal\"\naction = \"drop\"\n[portal]\nservices = [\"push\"]",
+            9,
+            1,
+            "already a rule \"portal\"",
+            "line 7",
+        ),
         ("dns = \"zero\"", 1, 7, "is a table", "[dns]"),
         ("[[rule]]\naction = \"monitor\"", 7, 10, "\"monitor\" is not an action here", "monitor = true"),
         ("[[rule]]\naction = \"allow\"\nmonitor = true", 8, 11, "nothing to monitor", "log = true"),
@@ -245,9 +264,18 @@ fn every_word_means_what_it_says() {
     let policy = Policy::parse("p", EVERY_WORD, &Catalogs::default()).unwrap_or_else(|error| panic!("{error}"));
     let nets = |words: &[&str]| words.iter().map(|word| word.parse().expect("a prefix")).collect::<Vec<ipnet::IpNet>>();
     let exempt = |name: &str| Rule { name: Some(name.into()), line: 11, ..Rule::new(Action::Allow) };
+    let gate = |name: &str, action, gate| Rule {
+        name: Some(name.into()),
+        line: EVERY_WORD.lines().position(|line| line == "[portal]").expect("a line") as u32 + 1,
+        from: Some(nets(&["10.3.0.0/16"])),
+        gate: Some(gate),
+        ..Rule::new(action)
+    };
     let wanted = [
         Rule { from: Some(nets(&["10.8.0.1/32", "10.9.0.0/16"])), ..exempt("exempt-from") },
         Rule { services: Some(vec![ServiceId(0)]), ..exempt("exempt-to") },
+        Rule { services: Some(vec![ServiceId(1)]), ..gate("portal", Action::Allow, Gate::Opens) },
+        gate("not-admitted", Action::Drop, Gate::Closes),
         Rule {
             comment: Some("no games".into()),
             line: 18,
@@ -327,6 +355,7 @@ fn policy_text() -> impl Strategy<Value = String> {
         prop::sample::subsequence(vec!["64:ff9b::/96", "2001:db8::/96"], 1..=2),
         1..=31_536_000_u32,
         prop::collection::vec(time, 1..4),
+        prop::option::of(prop::sample::select(vec!["", "from = [\"$own\"]", "from = [\"any\"]\naction = \"drop\""])),
     );
     let rule = (
         prop::sample::select(vec!["rule", "router.rule", "inbound.rule"]),
@@ -338,11 +367,12 @@ fn policy_text() -> impl Strategy<Value = String> {
         prop::option::of("[ -~äß\\n\"\\\\]{0,9}"),
     );
     (head, prop::collection::vec(service, 3), prop::collection::vec(rule, 0..5)).prop_map(|(head, services, rules)| {
-        let (word, answer, monitor, nat64, seconds, times) = head;
+        let (word, answer, monitor, nat64, seconds, times, portal) = head;
+        let portal = portal.map(|portal| format!("[portal]\nservices = [\"s1\"]\n{portal}\n")).unwrap_or_default();
         let mut text = format!(
             "default = \"reject\"\nsources = \"any\"\nfragments = \"{word}\"\nicmp-errors = \"{word}\"\nmonitor = {monitor}\n\
              nat64 = {nat64:?}\n[prefixes]\nown = [\"fd00::1\"]\n[exempt]\nto = [\"$own\"]\n[inbound.timeouts]\nsctp = {seconds}\n\
-             [dns]\ndenied = \"{answer}\"\n\
+             [dns]\ndenied = \"{answer}\"\n{portal}\
              [[schedule]]\nname = \"s\"\nzone = \"Asia/Tokyo\"\ntimes = {times:?}\n"
         );
         for (index, (to, ports)) in services.iter().enumerate() {

@@ -9,7 +9,7 @@ use aya::{
 };
 use enforcer::{
     compile::Addresses,
-    policy::{Action, Policy, ServiceId},
+    policy::{Action, Gate, Policy, Portal, Rule, ServiceId},
 };
 use ipnet::IpNet;
 use rand::{Rng, seq::IndexedRandom as _};
@@ -64,6 +64,22 @@ pub fn measure(sample_ms: f64, rng: &mut impl Rng, mut each: impl FnMut(&'static
         let mut bench = Bench::new(&policy(action, rng), sample_ms)?;
         // In a flood, nearly all are beyond what is answered; an answer would be the next packet of the benchmark's.
         answer_nobody(&mut bench)?;
+        aim(&mut bench, &nets, rng);
+        each(kind, time(&mut bench, kind, &usual, expected)?, &bench);
+    }
+
+    let mut behind_portal = policy(Action::Allow, rng);
+    behind_portal.portal = Some(Portal { from: None, services: Vec::new(), action: Action::Drop });
+    behind_portal.lan.rules.insert(0, Rule { gate: Some(Gate::Closes), ..Rule::new(Action::Drop) });
+    for (kind, client, expected) in [
+        ("IPv4, not admitted, dropped", None, DROP),
+        ("IPv4, allowed, admitted by address", Some("10.1.0.2"), PASS),
+        ("IPv4, allowed, admitted by prefix", Some("10.1.0.0/24"), PASS),
+    ] {
+        let mut bench = Bench::new(&behind_portal, sample_ms)?;
+        if let Some(client) = client {
+            bench.parts().0.admitted().set(client.parse()?, Some(u64::MAX))?;
+        }
         aim(&mut bench, &nets, rng);
         each(kind, time(&mut bench, kind, &usual, expected)?, &bench);
     }

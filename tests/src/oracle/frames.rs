@@ -10,6 +10,7 @@ use super::{
     headers::{ETHERNET, Network, Transport, kind_of, link},
     net::{LAN4, LAN6, OWN4, OWN6, client, internet4, internet6},
     policy::{Seen, Upper},
+    portal::STATIONS,
     world::World,
 };
 
@@ -36,7 +37,8 @@ impl<'a> Generator<'a> {
             60..80 => Hook::Lan(LanProgram::Tc),
             _ => Hook::Router,
         };
-        match rng.random_range(0..1000) {
+        self.world.station = *STATIONS.choose(rng).expect("three");
+        let mut frames = match rng.random_range(0..1000) {
             0..40 => vec![runnable(without_ip(rng, hook))],
             40..100 => self.fragments(hook),
             100..200 => vec![runnable(damaged::frame(rng, hook, self.world.policy))],
@@ -44,7 +46,11 @@ impl<'a> Generator<'a> {
             // Few: the programs pass a thousand a second.
             280..290 => vec![self.error(hook)],
             _ => vec![self.whole(hook)],
+        };
+        for frame in frames.iter_mut().filter(|frame| matches!(frame.hook, Hook::Lan(_))) {
+            frame.bytes[6..12].copy_from_slice(&self.world.station);
         }
+        frames
     }
 
     fn whole(&mut self, hook: Hook) -> Frame {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
 
 use rand::{RngExt as _, seq::IndexedRandom as _};
 
-use super::{Expected, Random, net::Net};
+use super::{Expected, Random, net::Net, portal::Portal};
 
 /// Which packets of a protocol a service takes.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +164,8 @@ pub struct Policy {
     pub monitor: bool,
     /// The hour, UTC, in which packets are sent.
     pub hour: u32,
+    /// Before clients' rules, if there is one.
+    pub portal: Option<Portal>,
     lan: Rules,
     router: Rules,
     inbound: Rules,
@@ -224,7 +226,14 @@ impl Policy {
         rules = if rng.random() { list(rng, 4, inbound) } else { Vec::new() };
         let inbound = Rules { prefix: "i", default: Action::Drop, rules };
         let (monitor, hour) = (rng.random_bool(0.1), rng.random_range(0..24));
-        Self { services, strict_sources: rng.random_bool(0.8), monitor, hour, lan, router, inbound }
+        let strict_sources = rng.random_bool(0.8);
+        Self { services, strict_sources, monitor, hour, portal: None, lan, router, inbound }
+    }
+
+    /// Puts a portal before the rules of some.
+    pub fn with_portal(self, rng: &mut Random) -> Self {
+        let portal = rng.random_bool(0.4).then(|| Portal::random(rng, self.services.len()));
+        Self { portal, ..self }
     }
 
     /// As the product reads it.
@@ -245,6 +254,9 @@ impl Policy {
             let ports: Vec<String> = service.ports.iter().map(|port| format!("\"{}\"", port.text())).collect();
             let (to, ports) = (nets(&service.to), ports.join(", "));
             let _ = write!(text, "[[service]]\nname = \"s{index}\"\nto = [{to}]\nports = [{ports}]\n");
+        }
+        if let Some(portal) = &self.portal {
+            text += &portal.text(nets);
         }
         for (header, rules) in [("", &self.lan), ("router.", &self.router), ("inbound.", &self.inbound)] {
             if !header.is_empty() {
@@ -271,8 +283,16 @@ impl Policy {
         text
     }
 
-    /// What the clients' rules say of a packet.
-    pub fn lan(&self, packet: &Seen) -> Expected {
+    /// What the portal and the clients' rules say of a packet from a station.
+    pub fn lan(&self, packet: &Seen, station: [u8; 6]) -> Expected {
+        if let Some(portal) = self.portal.as_ref().filter(|portal| portal.concerns(packet.from)) {
+            if let Some(service) = self.first_of(&portal.services, packet) {
+                return Expected::new(true, format!("portal/s{service}"));
+            }
+            if !portal.admits(packet.from, station) {
+                return Expected::new(false, "not-admitted").watched(self.monitor);
+            }
+        }
         self.scan(&self.lan, packet, "default")
     }
 
@@ -298,13 +318,18 @@ impl Policy {
                 Expected::new(rule.action == Action::Allow, name).watched(rule.monitor || self.monitor)
             };
             let Some(services) = &rule.services else { return counted("any") };
-            for &service in services {
-                let Service { to, ports } = &self.services[service];
-                if within(to, packet.to) && ports.iter().any(|port| port.takes(packet)) {
-                    return counted(&format!("s{service}"));
-                }
+            if let Some(service) = self.first_of(services, packet) {
+                return counted(&format!("s{service}"));
             }
         }
         Expected::new(rules.default == Action::Allow, default).watched(self.monitor)
+    }
+
+    /// The first of some services that a packet is for.
+    fn first_of(&self, services: &[usize], packet: &Seen) -> Option<usize> {
+        services.iter().copied().find(|&service| {
+            let Service { to, ports } = &self.services[service];
+            to.iter().any(|net| net.holds(packet.to)) && ports.iter().any(|port| port.takes(packet))
+        })
     }
 }

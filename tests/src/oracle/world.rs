@@ -6,6 +6,7 @@ use super::{
     Expected, Hook, Policy,
     net::{BROADCAST, in_lan, is_own},
     policy::{Seen, Upper},
+    portal::STATIONS,
 };
 
 /// A connection seen from inside: addresses and ports, inside first, and protocol.
@@ -16,12 +17,14 @@ pub struct World<'a> {
     /// The rules.
     pub policy: &'a Policy,
     replies: HashSet<Flow>,
+    /// Which station clients' frames are from.
+    pub station: [u8; 6],
 }
 
 impl<'a> World<'a> {
     /// Nothing seen yet.
     pub fn new(policy: &'a Policy) -> Self {
-        Self { policy, replies: HashSet::new() }
+        Self { policy, replies: HashSet::new(), station: STATIONS[0] }
     }
 
     /// What should become of a packet in one piece, or a head.
@@ -29,7 +32,8 @@ impl<'a> World<'a> {
         if let Some(expected) = before_rules(self.policy, hook, packet) {
             return expected;
         }
-        let ruled = if hook == Hook::Router { self.policy.router(packet) } else { self.policy.lan(packet) };
+        let ruled =
+            if hook == Hook::Router { self.policy.router(packet) } else { self.policy.lan(packet, self.station) };
         let (inside, outside) = ports(packet.upper);
         let reply = self.replies.contains(&(packet.from, packet.to, inside, outside, packet.protocol));
         if !ruled.allowed && reply { Expected::new(true, "reply") } else { ruled }
@@ -56,7 +60,7 @@ impl<'a> World<'a> {
             Seen { from: quoted.to, to: quoted.from, protocol: quoted.protocol, upper: Upper::Ports(inside, outside) };
         let may_be = quoted.to == error.from
             && matches!(quoted.upper, Upper::Ports(..))
-            && (self.policy.lan(&answer).passes
+            && (self.policy.lan(&answer, self.station).passes
                 || self.replies.contains(&(answer.from, answer.to, inside, outside, answer.protocol)));
         if hook == Hook::Router || may_be { Expected::new(true, "icmp-error") } else { plain }
     }

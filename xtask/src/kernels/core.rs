@@ -19,6 +19,7 @@ pub const TESTS: &[(&str, &[&str])] = &[
     ("reject", &["by_xdp"]),
     ("events", &["tc_tells"]),
     ("snoop", &["behind_a_nic"]),
+    ("portal", &["told_apart", "ends_on_time"]),
 ];
 
 /// Refuses parts of names that a test program has no test for: nothing would be run, and nothing fail.

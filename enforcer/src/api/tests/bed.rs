@@ -23,14 +23,22 @@ use crate::{
         policies::{Applied, Apply, History, Rollback},
         server::Server,
         source::Source,
-        types::{self, Counters, NameAddress, Names, NamesStatus, PseudoCounter, Resolved, RuleCounter, Status, Table},
+        types::{
+            self, AdmittedClient, Clients, Counters, NameAddress, Names, NamesStatus, PseudoCounter, Resolved,
+            RuleCounter, Status, Table,
+        },
     },
+    clients::Client,
     dns::Name,
     names::{Counts, How},
     policy::Bundle,
 };
 
 pub struct Fake(broadcast::Sender<types::Event>);
+
+fn admitted(client: &str, seconds: u32) -> AdmittedClient {
+    AdmittedClient { client: client.into(), until: "2026-11-25T12:00:00Z".into(), seconds_left: seconds.into() }
+}
 
 impl Source for Fake {
     fn status(&self) -> Status {
@@ -64,6 +72,7 @@ impl Source for Fake {
                 hooked: true,
                 traffic: Some(Default::default()),
             }],
+            admitted: Some(1),
             tables: vec![Table { table: "blocks".into(), entries: 1, capacity: 2 }],
             programs: vec![types::ProgramTime { program: "lan_xdp".into(), runs: 4, nanoseconds: 1_500_000_000 }],
             reloads: Default::default(),
@@ -144,6 +153,18 @@ impl Source for Fake {
 
     fn roll_back(self: Arc<Self>, rollback: Rollback) -> BoxFuture<'static, Result<Applied, String>> {
         Box::pin(async move { Err(format!("no policy {:?}", rollback.to)) })
+    }
+
+    fn clients(&self) -> Clients {
+        Clients { clients: vec![admitted("10.1.0.5", 60)], capacity: 2 }
+    }
+
+    fn admit(self: Arc<Self>, client: Client, seconds: u32) -> BoxFuture<'static, Result<AdmittedClient, String>> {
+        Box::pin(async move { Ok(admitted(&client.to_string(), seconds)) })
+    }
+
+    fn expel(self: Arc<Self>, client: Client) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move { Err(format!("{client} is not admitted")) })
     }
 
     fn detach(&self) {}

@@ -49,6 +49,27 @@ fn every_kind_of_error_is_a_problem_that_says_what_is_wrong() {
 }
 
 #[test]
+fn clients_are_admitted_by_what_names_them_and_for_a_time() {
+    let api = Api::start();
+    let admit = |body: &str| api.ask(&post("/v1/admit", "application/json", body));
+    let answer: Value = serde_json::from_str(&admit(r#"{"client": "FD00::5"}"#).body).unwrap();
+    assert_eq!((&answer["client"], &answer["seconds_left"]), (&json!("fd00::5"), &json!(28_800)));
+    for (body, status, message) in [
+        (r#"{"client": "10.1.0.5/8"}"#, 400, "bits set beyond"),
+        (r#"{"client": "portal.example"}"#, 400, "is a name"),
+        (r#"{"client": "10.1.0.5", "seconds": 0}"#, 400, "no time to admit a client for"),
+        (r#"{"client": "10.1.0.5", "second": 1}"#, 422, "second"),
+        (r#"{"seconds": 60}"#, 422, "client"),
+    ] {
+        assert!(admit(body).problem(status).contains(message), "{body}");
+    }
+    let expel = post("/v1/expel", "application/json", r#"{"client": "02-00-00-00-00-05"}"#);
+    assert_eq!(api.ask(&expel).problem(409), "02:00:00:00:00:05 is not admitted");
+    let clients: Value = serde_json::from_str(&api.get("/v1/clients").body).unwrap();
+    assert_eq!(clients["capacity"], 2);
+}
+
+#[test]
 fn half_sent_requests_by_the_hundred_keep_nobody_out() {
     let api = Api::start();
     let late = |text: &str| {
@@ -135,7 +156,8 @@ fn over_tcp_there_is_nothing_that_names_clients_or_changes_anything() {
         stream.write_all(request.as_bytes()).unwrap();
         Answer::read(&mut stream)
     };
-    for path in ["/v1/events", "/v1/events/stream", "/v1/names", "/v1/resolve"] {
+    for path in ["/v1/events", "/v1/events/stream", "/v1/names", "/v1/resolve", "/v1/clients", "/v1/admit", "/v1/expel"]
+    {
         assert!(ask(&get(path)).problem(404).contains("/v1/counters"), "{path}");
     }
     ask(&post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#)).problem(404);
