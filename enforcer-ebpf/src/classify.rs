@@ -132,8 +132,9 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -
     let mut table = word(row)?;
     if maps::cell(&root.layout.source_classes) > 1 {
         let mut part = maps::cell(&root.layout.moment) + source;
-        if port & ADMITTED != 0 {
-            part += maps::cell(&root.layout.admitted);
+        let admitted = maps::cell(&root.layout.admitted);
+        if admitted != 0 && (port & ADMITTED != 0 || maps.admitted()) {
+            part += admitted;
         }
         table = word(table + part)?;
     }

@@ -15,6 +15,8 @@ pub trait Maps {
     fn block(&self, element: u32) -> Option<&Block>;
     /// The epoch that host cells are stamped with.
     fn epoch(&self) -> u16;
+    /// Whether the portal has admitted the packet's sender.
+    fn admitted(&self) -> bool;
     /// Place by the longest IPv6 prefix beyond /64.
     fn place6(&self, address: &Words6) -> Option<u32>;
     /// A bucket of IPv4 hosts.

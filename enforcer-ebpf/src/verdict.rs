@@ -23,26 +23,6 @@ pub enum Origin {
     Router,
 }
 
-/// Whether the portal has admitted the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Nobody has asked: a verdict that [`keeps_back`] is not the last word.
-    Unknown,
-    /// It has not, or there is no portal; or the tables know by themselves.
-    No,
-    /// It has.
-    Yes,
-}
-
-impl Admission {
-    /// The bit beside a port cell's index.
-    #[inline(always)]
-    #[must_use]
-    pub const fn bit(self) -> u32 {
-        if matches!(self, Self::Yes) { ADMITTED } else { 0 }
-    }
-}
-
 /// Judges whatever the parser finds.
 pub struct Judge<'a, M> {
     /// Tables and state.
@@ -51,8 +31,8 @@ pub struct Judge<'a, M> {
     pub net: &'a Net,
     /// Where the frame was seen.
     pub origin: Origin,
-    /// What is known of the sender.
-    pub admission: Admission,
+    /// That the portal has admitted the sender, unless the tables know by themselves.
+    pub admitted: bool,
 }
 
 impl<M: Maps> Sink for Judge<'_, M> {
@@ -60,7 +40,7 @@ impl<M: Maps> Sink for Judge<'_, M> {
 
     #[inline(always)]
     fn ip<A: Address>(self, packet: &Packet<A>) -> Verdict {
-        ip(self.maps, self.net, self.origin, self.admission, packet).unwrap_or(FAULT)
+        ip(self.maps, self.net, self.origin, self.admitted, packet).unwrap_or(FAULT)
     }
 
     #[inline(always)]
@@ -93,13 +73,7 @@ fn keeps_lan_alive(kind: u16) -> bool {
 }
 
 #[inline(always)]
-fn ip<A: Address>(
-    maps: &impl Maps,
-    net: &Net,
-    origin: Origin,
-    admission: Admission,
-    packet: &Packet<A>,
-) -> Option<Verdict> {
+fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, admitted: bool, packet: &Packet<A>) -> Option<Verdict> {
     let destination = destination_place(maps, net, packet)?;
     if let Origin::Lan(zone) = origin
         && maps::cell(&net.strict_sources) != 0
@@ -123,10 +97,9 @@ fn ip<A: Address>(
     if packet.fragment.is_later() {
         return Some(later_fragment(maps, net, packet));
     }
-    let port = packet.port | packet.stands | admission.bit();
+    let port = packet.port | packet.stands | if admitted { ADMITTED } else { 0 };
     let mut verdict = A::judge(maps, policy, packet.source, packet.destination, port)?;
     if verdict.action() != Action::Allow
-        && !(admission == Admission::Unknown && keeps_back(verdict))
         && maps::cell(&net.replies) != 0
         && maps.reply(&reply_key(packet), packet.tcp_flags)
     {
@@ -137,13 +110,6 @@ fn ip<A: Address>(
         maps.remember_fragment(&fragment_key(packet), &head);
     }
     Some(verdict)
-}
-
-/// Whether it is the portal that denies a packet, or would: then all depends on whether its sender is admitted, which is asked for no other.
-#[inline(always)]
-#[must_use]
-pub fn keeps_back(verdict: Verdict) -> bool {
-    verdict.counter() == pseudo::UNADMITTED
 }
 
 /// Whether the policy has a portal.

@@ -10,7 +10,7 @@ use enforcer_ebpf::{
     address::Address,
     headers::protocol,
     parse::{Fragment, Packet, Sink as _},
-    verdict::{Admission, Judge, Origin},
+    verdict::{Judge, Origin},
 };
 use ipnet::IpNet;
 use serde::Serialize;
@@ -194,8 +194,7 @@ fn ask<A: Address>(image: &Image, question: &Question, source: A, destination: A
     let (tcp_flags, stands) = (0, 0);
     let packet =
         Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment };
-    let admission = if question.admitted { Admission::Yes } else { Admission::No };
-    Ok(Judge { maps: image, net: &net, origin, admission }.ip(&packet))
+    Ok(Judge { maps: image, net: &net, origin, admitted: question.admitted }.ip(&packet))
 }
 
 /// Protocol and port cell of the one kind of packet that a word names.

@@ -195,12 +195,12 @@ fn skb_verdict(ctx: &TcContext, net: &Net, origin: Origin, layer3: bool) -> i32 
         Origin::Lan(zone) => zone.into(),
         Origin::Router => ROUTER,
     };
+    if zone != ROUTER && verdict::has_portal(net) {
+        tables::note_admitted(is_admitted_skb(ctx.skb.skb, layer3));
+    }
     let usual = if layer3 { NONE } else { usual4_skb(ctx.skb.skb, zone) };
     let mut verdict = Verdict(usual);
     if usual == NONE {
-        if zone != ROUTER && verdict::has_portal(net) {
-            tables::note_admitted(is_admitted_skb(ctx.skb.skb, layer3));
-        }
         verdict = unusual_skb(ctx.skb.skb, layer3, zone);
         let error = verdict::word(net, pseudo::ICMP_ERROR);
         if kernel::is_rule(verdict) && error.action().passes() && error_skb(ctx.skb.skb, layer3, zone) {

@@ -20,7 +20,7 @@ use crate::{
     icmp_error,
     parse::Sink as _,
     usual,
-    verdict::{Admission, Judge, Origin, keeps_back},
+    verdict::{Judge, Origin},
 };
 
 /// Whether a denied frame is an ICMP error that passes all the same ([`icmp_error`]), with its network header at an offset.
@@ -39,8 +39,7 @@ pub fn is_passing_error(frame: &Frame, kind: u16, offset: usize, origin: Origin)
 /// Where the network header begins behind an untagged Ethernet header.
 pub const UNTAGGED: usize = size_of::<Ethernet>();
 
-/// The verdict on a frame if it is a usual IPv4 one ([`usual::ipv4`]) without tags. What the portal keeps back is not usual either: who its sender is, the
-/// whole parser's way finds out.
+/// The verdict on a frame if it is a usual IPv4 one ([`usual::ipv4`]) without tags.
 #[inline(always)]
 #[must_use]
 pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
@@ -48,8 +47,7 @@ pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
         return None;
     }
     let packet = usual::ipv4(frame, UNTAGGED)?;
-    let judge = Judge { maps: &Tables::<true>, net, origin, admission: Admission::Unknown };
-    Some(judge.ip(&packet)).filter(|verdict| !keeps_back(*verdict))
+    Some(Judge { maps: &Tables::<true>, net, origin, admitted: false }.ip(&packet))
 }
 
 /// The same for IPv6.
@@ -60,8 +58,7 @@ pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
         return None;
     }
     let packet = usual::ipv6(frame, UNTAGGED)?;
-    let judge = Judge { maps: &Tables::<true>, net, origin, admission: Admission::Unknown };
-    Some(judge.ip(&packet)).filter(|verdict| !keeps_back(*verdict))
+    Some(Judge { maps: &Tables::<true>, net, origin, admitted: false }.ip(&packet))
 }
 
 /// Whether it was the rules, or their default, that denied a packet: what was refused before them stays refused.

@@ -12,8 +12,8 @@ use aya_ebpf::{
 
 use crate::{
     abi::{
-        ADMITTED, Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey,
-        POLICIES, PolicyId, Root, Verdict, Words6,
+        Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
+        PolicyId, Root, Verdict, Words6,
     },
     classify,
     flow::Sender,
@@ -68,7 +68,7 @@ struct Keys {
     long: Key<LongKey>,
     overflow: OverflowKey,
     noted: u32,
-    /// [`ADMITTED`], if the sender of the packet that this CPU judges is admitted by the portal; only set where there is one.
+    /// Whether the sender of the packet that this CPU judges is admitted by the portal; only set where there is one.
     admitted: u32,
 }
 
@@ -94,19 +94,12 @@ fn part() -> Option<&'static mut Part> {
 /// does; elsewhere it is called, for the verifier's sake.
 pub struct Tables<const INLINE: bool>;
 
-/// Notes whether the portal has admitted a packet's sender, until the classifier is called: the whole parser before it has no stack to carry that on.
+/// Notes whether the portal has admitted a packet's sender, until the packet's verdict.
 #[inline(always)]
 pub fn note_admitted(admitted: bool) {
     if let Some(keys) = keys() {
-        keys.admitted = if admitted { ADMITTED } else { 0 };
+        keys.admitted = u32::from(admitted);
     }
-}
-
-/// What was noted, if the policy asks for it.
-#[inline(always)]
-fn admitted(policy: PolicyId) -> u32 {
-    let asks = ROOTS.get(policy as u32).is_some_and(|root| maps::cell(&root.layout.admitted) != 0);
-    if asks { keys().map_or(0, |keys| keys.admitted & ADMITTED) } else { 0 }
 }
 
 /// [`classify::judge4`] as a global function: the verifier checks it once, for any arguments, instead of again for every state in which
@@ -115,7 +108,7 @@ fn admitted(policy: PolicyId) -> u32 {
 #[inline(never)]
 extern "C" fn enforcer_judge4(policy: u32, source: u32, destination: u32, port: u32) -> u32 {
     let policy = policy_of(policy);
-    classify::judge4(&Tables::<true>, policy, source, destination, port | admitted(policy)).unwrap_or(FAULT).0
+    classify::judge4(&Tables::<true>, policy, source, destination, port).unwrap_or(FAULT).0
 }
 
 /// [`classify::judge6`], likewise; addresses come in halves, as a function has five scalar arguments.
@@ -130,7 +123,7 @@ extern "C" fn enforcer_judge6(
 ) -> u32 {
     let policy = policy_of((policy_port >> 32) as u32);
     let (source, destination) = (words(source_high, source_low), words(destination_high, destination_low));
-    let port = policy_port as u32 | admitted(policy);
+    let port = policy_port as u32;
     classify::judge6(&Tables::<true>, policy, &source, &destination, port).unwrap_or(FAULT).0
 }
 
@@ -264,6 +257,11 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
     #[inline(always)]
     fn epoch(&self) -> u16 {
         net().map_or(0, |net| maps::cell(&net.epoch) as u16)
+    }
+
+    #[inline(always)]
+    fn admitted(&self) -> bool {
+        keys().is_some_and(|keys| keys.admitted != 0)
     }
 
     #[inline(always)]

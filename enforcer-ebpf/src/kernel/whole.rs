@@ -8,7 +8,7 @@ use crate::{
     abi::{Net, Verdict},
     address::Address,
     parse::{Malformed, Packet, Sink},
-    verdict::{Admission, Judge, Origin},
+    verdict::{Judge, Origin},
 };
 
 /// The tables for the whole parser, behind which the classifier is called.
@@ -17,8 +17,7 @@ pub const CALLED: Tables<false> = Tables;
 /// What judges what the whole parser finds.
 #[inline(always)]
 pub fn judge<C: EbpfContext>(ctx: &C, net: &Net, origin: Origin) -> impl Sink<Output = Verdict> {
-    // Whether the sender is admitted, the classifier that is called finds noted.
-    Diagnosed { ctx, sink: Judge { maps: &CALLED, net, origin, admission: Admission::No } }
+    Diagnosed { ctx, sink: Judge { maps: &CALLED, net, origin, admitted: false } }
 }
 
 /// Tells why a frame is malformed while somebody looks for the cause; not in the program at all unless the log level asks for it.

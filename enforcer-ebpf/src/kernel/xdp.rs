@@ -31,13 +31,13 @@ pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
     let frame = unsafe { Frame::xdp(ctx.ctx, length) };
     let ingress = ctx.ingress_ifindex() as u32;
     let zone = interface(net, ingress).zone;
+    if verdict::has_portal(net) {
+        tables::note_admitted(is_admitted(ctx.ctx, frame.size()));
+    }
     let verdict = usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
         let verdict = usual_v6(ctx.ctx, frame.size(), zone);
         if verdict != NONE {
             return Verdict(verdict);
-        }
-        if verdict::has_portal(net) {
-            tables::note_admitted(is_admitted(ctx.ctx, frame.size()));
         }
         let verdict = unusual(ctx.ctx, frame.size(), zone);
         let error = verdict::word(net, pseudo::ICMP_ERROR);

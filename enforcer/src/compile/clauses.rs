@@ -91,7 +91,7 @@ pub fn number<'a>(policy: &'a Policy, rules: &'a Rules, first_counter: u32, samp
                 })
             });
             let (counter, when) = if rule.closes() {
-                // By this counter the kernel knows whom it is to ask for.
+                // It is nobody's but the portal's.
                 (pseudo::UNADMITTED, UNADMITTED.0)
             } else {
                 clauses.counted.push(Counted { rule: RuleId(index as u32), service });

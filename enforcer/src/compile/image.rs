@@ -148,6 +148,10 @@ impl Maps for Image {
         self.blocks.get(index as usize)
     }
 
+    fn admitted(&self) -> bool {
+        false
+    }
+
     fn epoch(&self) -> u16 {
         0
     }
