@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use enforcer::kernel::pins::Pins;
 use enforcer_tests::lab::{
-    Lab, POLICY,
+    Lab, POLICY, binary,
     flood::Flood,
     names::{self, known, wait},
     probe::{self, Outcome::*},
@@ -53,7 +53,7 @@ fn a_second_controller_with_the_same_pins_is_refused() -> Result<()> {
         let other = lab.path("other");
         let output = lab.gateway.output_of(&format!(
             "{} run --policy {} {RUN} --socket {} --state {} --pins {}",
-            enforcer_tests::lab::binary("enforcer")?.display(),
+            binary("enforcer")?.display(),
             lab.path("policy.toml").display(),
             other.display(),
             lab.path("state").display(),
@@ -114,6 +114,21 @@ fn pins_have_a_folder_of_their_own() -> Result<()> {
     fs::create_dir(lab.pins()?.join("others"))?;
     assert!(pins.remove().is_err(), "what is another's stays");
     assert!(lab.pins()?.join("others").exists());
+    Ok(())
+}
+
+#[test]
+fn nothing_is_pinned_where_it_would_end_with_the_process() -> Result<()> {
+    let lab = Lab::new()?;
+    // `ip netns exec` makes a `/sys` of its own, without the BPF file system.
+    let said = lab.gateway.output_of(&format!(
+        "{} run --policy {} {RUN} --socket {} --state {} --pins /sys/fs/bpf/enforcer-lab",
+        binary("enforcer")?.display(),
+        lab.file("policy.toml", POLICY)?.display(),
+        lab.path("socket").display(),
+        lab.path("state").display(),
+    ))?;
+    assert!(said.contains("is no folder in a BPF file system") && said.contains("nsenter --net="), "{said}");
     Ok(())
 }
 
@@ -211,6 +226,8 @@ fn a_policy_with_mistakes_or_beyond_the_tables_changes_nothing() -> Result<()> {
         }
         reload(&lab, &enforcer, &large, "more than the limit of 262144")
     })?;
+    let status: serde_json::Value = serde_json::from_str(&enforcer.ask("status --json")?)?;
+    assert_eq!(status["reloads"]["failed"], 2, "{status}");
     // It starts with what was in force, and says what is wrong with the file.
     lab.file("policy.toml", "default = \"dorp\"\n")?;
     enforcer.kill()?;

@@ -169,8 +169,11 @@ fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
     wait("the controller's end", || enforcer.has_ended())?;
     // The controller on the socket knows its own pins, and is not taken for the one of others.
     let mut enforcer = Enforcer::start_again(&bed.lab, RUN)?;
-    let said = enforcer.ask("detach --pins /sys/fs/bpf/nowhere")?;
+    let nowhere = bed.lab.pins()?.with_file_name("nowhere");
+    let said = enforcer.ask(&format!("detach --pins {}", nowhere.display()))?;
     assert!(said.contains("nothing was attached"), "{said}");
+    let said = enforcer.ask("detach --pins /tmp/nowhere").expect_err("no pins can be there").to_string();
+    assert!(said.contains("is no folder in a BPF file system"), "{said}");
     assert_eq!(bed.open()?, 443);
     let said = enforcer.ask("detach")?;
     assert!(said.contains("nothing is enforced any more"), "{said}");

@@ -17,7 +17,7 @@ use crate::{
     },
     kernel::{
         guard::Guard,
-        pins::{Pins, PinsError},
+        pins::{Pins, PinsError, is_place},
     },
 };
 
@@ -64,6 +64,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                 _ => bail!(error),
             },
         }
+    }
+    if let Some(named) = named.as_deref().filter(|named| !found && !is_place(named)) {
+        bail!(PinsError::NoBpffs(named.to_owned()));
     }
     // It is there where a start has failed, too.
     Guard::of(folder).remove()?;

@@ -52,7 +52,7 @@ const BPFFS: FsType = FsType(0xcafe_4a11);
 pub enum PinsError {
     /// There is no BPF file system.
     #[error(
-        "{0} is no folder in a BPF file system, which keeps programs beyond this process: name one such as {FOLDER} with --pins; where none is mounted, `mount -t bpf bpf {USUAL}`"
+        "{0} is no folder in a BPF file system, which keeps programs beyond this process: name one such as {FOLDER} with --pins; where none is mounted, `mount -t bpf bpf {USUAL}`; under `ip netns exec`, which hides it, take `nsenter --net=/run/netns/NAME`"
     )]
     NoBpffs(PathBuf),
     /// Somebody else is there.
@@ -60,7 +60,7 @@ pub enum PinsError {
     Taken(PathBuf),
     /// They are about interfaces of another network namespace.
     #[error(
-        "what is kept in {folder} is on interfaces of another network namespace, net:[{inode}]: run this there (`ip netns exec`, `nsenter --net`); if that namespace is gone, remove {folder}", folder = folder.display()
+        "what is kept in {folder} is on interfaces of another network namespace, net:[{inode}]: run this there (`nsenter --net=/run/netns/NAME`); if that namespace is gone, remove {folder}", folder = folder.display()
     )]
     Elsewhere {
         /// The directory.
@@ -376,11 +376,18 @@ fn filters_in(folder: &Path) -> Vec<Filter> {
     pins.filter_map(|pin| Filter::marked(folder, pin.file_name().to_str()?)).collect()
 }
 
-/// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened.
+/// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened. Where a process
+/// has mounts of its own, as by `ip netns exec`, nothing is: it would take along what is pinned when it ends.
 pub fn mount_for(folder: &Path) {
-    if !is_bpffs(folder) && folder.starts_with(USUAL) {
+    if !is_bpffs(folder) && folder.starts_with(USUAL) && !has_own_mounts() {
         let _ = mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700"));
     }
+}
+
+/// Whether this process sees other mounts than the first one does, if that can be told.
+fn has_own_mounts() -> bool {
+    let namespace = |of: &str| Some(fs::metadata(format!("/proc/{of}/ns/mnt")).ok()?.ino());
+    namespace("self").zip(namespace("1")).is_some_and(|(own, first)| own != first)
 }
 
 /// Whether pins may be in a folder: below the root of a BPF file system, where others' are, too.
