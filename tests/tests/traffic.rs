@@ -226,7 +226,10 @@ fn a_service_of_the_catalogue_is_enforced_by_its_addresses() -> Result<()> {
     assert_eq!(probe::tcp(&lab.client, "17.249.0.9", 5223)?, Answered);
     assert_eq!(probe::tcp(&lab.client, "17.1.2.3", 5223)?, Silence);
     assert!(enforcer.counters()?["push/apple/apns"] > 0);
-    assert!(enforcer.log()?.contains("rules speak of names, which are not matched"));
+    let unmatched = "rules speak of names, which are not matched";
+    assert!(enforcer.log()?.contains(unmatched));
+    let applied = enforcer.command(&format!("apply {}", lab.path("policy.toml").display())).output()?;
+    assert!(String::from_utf8(applied.stderr)?.contains(unmatched));
     enforcer.stop()
 }
 

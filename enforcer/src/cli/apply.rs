@@ -63,7 +63,8 @@ struct Traffic {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let (bundle, policy) = Bundle::load(&arguments.policy)?;
+    // The controller is somewhere else.
+    let (bundle, policy) = Bundle::load(&std::path::absolute(&arguments.policy)?)?;
     let socket = &arguments.socket.socket;
     if arguments.dry_run {
         compile::compile(&policy, &Limits::default(), control::seed())?;

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (policy, names) = match &arguments.policy {
         // What DNS has told helps there, too, but need not be had.
         Some(file) => (Policy::load(file)?, names.unwrap_or_default()),
-        None => (in_force(socket).context("no --policy FILE was named")?, names?),
+        None => (in_force(socket).map_err(without_policy)?, names?),
     };
     let known = by_address(&names);
     let asked: BTreeMap<Option<IpAddr>, BTreeSet<Name>> = match &arguments.to {
@@ -136,6 +136,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let passes = answers.iter().all(|answer| answer.explanation.passes);
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::from(super::DENIED) })
+}
+
+/// Why there is no policy to ask.
+fn without_policy(error: anyhow::Error) -> anyhow::Error {
+    let told = format!("{error}; or name a policy with --policy");
+    error.context(told)
 }
 
 /// The policy of the running controller.

@@ -16,7 +16,9 @@ use tokio::{
     time,
 };
 
-use super::{Controller, State, clients, history::Current, inforce::InForce, predecessor::Predecessor};
+use super::{
+    Controller, State, clients, history::Current, inforce::InForce, predecessor::Predecessor, start::unmatched,
+};
 use crate::{
     api::{
         policies::{Applied, History, HistoryEntry, Reason, Rollback},
@@ -49,8 +51,14 @@ pub struct Counts {
 
 impl Counts {
     fn count<T>(&self, result: &Result<T>) {
-        let counter = if result.is_ok() { &self.succeeded } else { &self.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if result.is_err() {
+            return self.failed();
+        }
+        self.succeeded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn read(&self) -> Reloads {
@@ -90,7 +98,7 @@ impl Controller {
         let (number, sha256) = (in_force.number.unwrap_or_default(), in_force.sha256.clone());
         let named =
             format!("policy {number}, {} ({sha256:.12}), is in force: {reason}", in_force.bundle.path.display());
-        let warnings = match confirm {
+        let mut warnings = match confirm {
             None => {
                 tracing::info!("{named}");
                 self.note_current(&in_force, self.file_sha256().await)
@@ -100,6 +108,10 @@ impl Controller {
                 Vec::new()
             }
         };
+        if let Some(warning) = unmatched(&self.options, &in_force.policy) {
+            tracing::warn!("{warning}");
+            warnings.push(warning.into());
+        }
         let pending = confirm.map(|time| Pending {
             back_to: confirmed,
             deadline: Instant::now() + time,
@@ -233,8 +245,13 @@ impl Controller {
 
     /// Reads the policy's file again.
     pub async fn reload(self: &Arc<Self>) -> Result<Applied> {
-        let (bundle, policy) = self.file().await?;
-        policy?;
+        let read = async {
+            let (bundle, policy) = self.file().await?;
+            policy?;
+            anyhow::Ok(bundle)
+        };
+        // What is wrong with the file is a reload that failed, too.
+        let bundle = read.await.inspect_err(|_| self.reloads.failed())?;
         self.apply(bundle, Reason::Reloaded, None).await
     }
 

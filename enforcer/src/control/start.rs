@@ -40,7 +40,7 @@ use crate::{
         image::{NetError, Roles},
         watch as netlink,
     },
-    policy::{Bundle, Dns},
+    policy::{Bundle, Dns, Policy},
 };
 
 /// A controller whose programs are attached, and what it is to follow.
@@ -75,10 +75,8 @@ pub async fn begin(options: &Options) -> Result<Begun> {
 async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Begun> {
     let (mut in_force, mut image) = in_force(options, &history)?;
     let policy = &in_force.policy;
-    if !options.learns() && policy.named().next().is_some() {
-        tracing::warn!(
-            "rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop"
-        );
+    if let Some(warning) = unmatched(options, policy) {
+        tracing::warn!("{warning}");
     }
     if options.dns_listen.is_empty() && policy.dns != Dns::default() {
         tracing::warn!("[dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
@@ -169,6 +167,13 @@ fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
         lans: options.lans.iter().map(index).collect::<Result<_, _>>()?,
         wans: options.wans.iter().map(index).collect::<Result<_, _>>()?,
     })
+}
+
+/// A warning, if a policy speaks of names that nobody hears of.
+pub fn unmatched(options: &Options, policy: &Policy) -> Option<&'static str> {
+    let warning =
+        "rules speak of names, which are not matched: say where clients ask for them with --dns-listen or --dns-snoop";
+    (!options.learns() && policy.named().next().is_some()).then_some(warning)
 }
 
 /// The policy that was applied last, unless its file has changed since: then the file's. A file with mistakes is no reason to stop what is in force.
