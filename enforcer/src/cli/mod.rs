@@ -40,6 +40,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{api::client::NoController, service};
 
+/// Exit code of wrong usage, which is clap's, too.
+const USAGE: u8 = 2;
+
 /// Exit code of `explain` for a packet that would be denied.
 pub const DENIED: u8 = 3;
 

@@ -93,18 +93,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let mut seen: Vec<&String> = Vec::new();
-    for name in arguments.lans.iter().chain(&arguments.wans) {
-        if seen.contains(&name) {
-            bail!("{name} is named twice: an interface is one LAN or one WAN");
-        }
-        seen.push(name);
-    }
-    if !arguments.dns_upstream.is_empty() && arguments.dns_listen.is_empty() && arguments.dns_snoop.is_empty() {
-        bail!("--dns-upstream is for learning names: say where clients ask with --dns-listen or --dns-snoop");
-    }
-    if let Some(address) = arguments.dns_snoop.iter().find(|address| !is_asked(**address)) {
-        bail!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask");
+    if let Some(mistake) = mistake(&arguments) {
+        tracing::error!("{mistake}");
+        return Ok(ExitCode::from(super::USAGE));
     }
     // A pipe is empty when it is read again, and may never answer. What is not there is told with the rest.
     if fs::metadata(&arguments.policy).is_ok_and(|file| !file.is_file()) {
@@ -149,6 +140,24 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with the words, whatever the machine is like: trying again would not help.
+fn mistake(arguments: &Arguments) -> Option<String> {
+    let mut seen: Vec<&String> = Vec::new();
+    for name in arguments.lans.iter().chain(&arguments.wans) {
+        if seen.contains(&name) {
+            return Some(format!("{name} is named twice: an interface is one LAN or one WAN"));
+        }
+        seen.push(name);
+    }
+    if !arguments.dns_upstream.is_empty() && arguments.dns_listen.is_empty() && arguments.dns_snoop.is_empty() {
+        return Some(
+            "--dns-upstream is for learning names: say where clients ask with --dns-listen or --dns-snoop".into(),
+        );
+    }
+    let address = arguments.dns_snoop.iter().find(|address| !is_asked(**address))?;
+    Some(format!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask"))
 }
 
 /// Whether clients can ask an address across the LAN.
