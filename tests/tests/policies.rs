@@ -27,6 +27,8 @@ const CLIENT: &str = "10.1.0.2";
 const CLIENT6: &str = "fd00:1::2";
 /// On another prefix behind the same LAN.
 const STRANGER: &str = "10.3.0.2";
+/// On a prefix of clients that the portal is to admit.
+const GUEST: &str = "10.2.0.2";
 
 /// Puts a ready policy in force and compares every row of its table.
 fn holds(policy: &str, table: &[Row]) -> Result<()> {
@@ -35,9 +37,11 @@ fn holds(policy: &str, table: &[Row]) -> Result<()> {
         lab.internet.run(&format!("ip addr add {address} dev lo"))?;
     }
     // Somebody behind a router of the LAN.
-    lab.client.run(&format!("ip addr add {STRANGER}/32 dev lo"))?;
-    lab.gateway.run("ip route add 10.3.0.0/24 via 10.1.0.2")?;
-    lab.internet.run("ip route add 10.3.0.0/24 via 198.51.100.1")?;
+    for (address, net) in [(STRANGER, "10.3.0.0/24"), (GUEST, "10.2.0.0/24")] {
+        lab.client.run(&format!("ip addr add {address}/32 dev lo"))?;
+        lab.gateway.run(&format!("ip route add {net} via 10.1.0.2"))?;
+        lab.internet.run(&format!("ip route add {net} via 198.51.100.1"))?;
+    }
     let _servers = Servers::start(&lab.internet, &[22, 80, 443, 2197, 5223, 8443], &[123, 443, 3478])?;
     let path = root().join("policies").join(policy);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -208,6 +212,22 @@ fn apple_without_consumer_services() -> Result<()> {
 }
 
 #[test]
+fn guests_reach_the_portal_alone() -> Result<()> {
+    holds(
+        "guests.toml",
+        &[
+            (GUEST, "captive.apple.com", "tcp/80", Answered),
+            (GUEST, "captive.apple.com", "tcp/5223", Refused),
+            (GUEST, "203.0.113.9", "tcp/443", Answered),
+            (GUEST, "203.0.113.9", "tcp/8443", Refused),
+            (GUEST, "17.249.1.1", "tcp/5223", Refused),
+            (CLIENT, "17.249.1.1", "tcp/5223", Answered),
+            (CLIENT, "203.0.113.9", "tcp/8443", Silence),
+        ],
+    )
+}
+
+#[test]
 fn monitoring_denies_nothing() -> Result<()> {
     holds(
         "monitor-only.toml",
@@ -233,6 +253,6 @@ fn every_ready_policy_has_a_table() -> Result<()> {
             count += 1;
         }
     }
-    assert_eq!(count, 7);
+    assert_eq!(count, 8);
     Ok(())
 }

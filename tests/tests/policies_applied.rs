@@ -114,7 +114,7 @@ fn what_nobody_confirms_is_taken_back_also_by_a_crash() -> Result<()> {
     enforcer.kill()?;
     let enforcer = Enforcer::start_again(&bed.lab, RUN)?;
     assert_eq!(bed.open()?, 443);
-    assert!(enforcer.log()?.contains("nobody confirmed the policy"));
+    assert!(enforcer.log()?.contains("was not confirmed, or not noted as in force"));
     let history = enforcer.ask("history")?;
     let last = history.lines().last().context("no history")?;
     assert!(last.starts_with("in force ") && last.contains("not confirmed"), "{history}");

@@ -292,7 +292,7 @@ fn bad_requests_are_refused_and_change_nothing() -> Result<()> {
         ("{\"client\": \"10.1.0.2\", \"seconds\": 31536001}", "400/application/problem+json", "are no time"),
         ("{\"client\": \"10.1.0.2\", \"seconds\": -1}", "422/application/problem+json", "seconds"),
         ("{\"client\": \"10.1.0.2\", \"second\": 1}", "422/application/problem+json", "unknown field"),
-        ("{\"client\": \"\\u0000\"}", "400/application/problem+json", "is not an address prefix"),
+        ("{\"client\": \"\\u0000\"}", "409/application/problem+json", "is not an address prefix"),
         ("{", "400/application/problem+json", ""),
     ] {
         let (head, answer) = post("/v1/admit", body)?;

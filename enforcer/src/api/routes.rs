@@ -255,7 +255,7 @@ async fn clients(State(source): Shared) -> Json<Clients> {
 /// Lets a client of the portal reach what the rules allow, for a time.
 #[utoipa::path(post, path = "/v1/admit", request_body = Admit, responses(
     (status = 200, body = AdmittedClient),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "There is no portal, no room, or it is no client of the portal"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It is no client, or none of the portal; there is no portal, or no room"),
 ))]
 async fn admit(State(source): Shared, Sent(sent): Sent<Admit>) -> Result<Json<AdmittedClient>, Problem> {
     let client = client(&sent.client)?;
@@ -276,7 +276,7 @@ async fn expel(State(source): Shared, Sent(sent): Sent<Expel>) -> Result<Json<()
 }
 
 fn client(word: &str) -> Result<Client, Problem> {
-    word.parse().map_err(|error: NotAClient| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+    word.parse().map_err(|error: NotAClient| conflict(error.to_string()))
 }
 
 /// Ends the controller, and takes all programs off their interfaces.

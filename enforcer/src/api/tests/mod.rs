@@ -55,8 +55,8 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
     let answer: Value = serde_json::from_str(&admit(r#"{"client": "FD00::5"}"#).body).unwrap();
     assert_eq!((&answer["client"], &answer["seconds_left"]), (&json!("fd00::5"), &json!(28_800)));
     for (body, status, message) in [
-        (r#"{"client": "10.1.0.5/8"}"#, 400, "bits set beyond"),
-        (r#"{"client": "portal.example"}"#, 400, "is a name"),
+        (r#"{"client": "10.1.0.5/8"}"#, 409, "bits set beyond"),
+        (r#"{"client": "portal.example"}"#, 409, "is a name"),
         (r#"{"client": "10.1.0.5", "seconds": 0}"#, 400, "no time to admit a client for"),
         (r#"{"client": "10.1.0.5", "second": 1}"#, 422, "second"),
         (r#"{"seconds": 60}"#, 422, "client"),
