@@ -56,6 +56,7 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
     assert_eq!((&answer["client"], &answer["seconds_left"]), (&json!("fd00::5"), &json!(28_800)));
     for (body, status, message) in [
         (r#"{"client": "10.1.0.5/8"}"#, 409, "bits set beyond"),
+        (r#"{"client": "10.1.0.5", "seconds": 0.5}"#, 422, "0.5 is no number of seconds"),
         (r#"{"client": "portal.example"}"#, 409, "is a name"),
         (r#"{"client": "10.1.0.5", "seconds": 0}"#, 400, "no time to admit a client for"),
         (r#"{"client": "10.1.0.5", "second": 1}"#, 422, "second"),

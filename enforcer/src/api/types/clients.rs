@@ -1,6 +1,6 @@
 //! Clients that the portal has admitted.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
 /// The longest time for which a client is admitted, seconds.
@@ -14,13 +14,20 @@ pub struct Admit {
     #[schema(example = "10.1.0.5")]
     pub client: String,
     /// For how long from now on, whatever was said before.
-    #[serde(default = "eight_hours")]
+    #[serde(default = "eight_hours", deserialize_with = "integer")]
     #[schema(minimum = 1, maximum = 31_536_000, default = 28_800)]
     pub seconds: u32,
 }
 
 const fn eight_hours() -> u32 {
     8 * 60 * 60
+}
+
+/// A number as JSON Schema has integers: 28800.0 is one.
+fn integer<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = f64::deserialize(from)?;
+    let is_one = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    is_one.then_some(number as u32).ok_or_else(|| D::Error::custom(format!("{number} is no number of seconds")))
 }
 
 /// `POST /v1/expel`: whose admission is taken back.
