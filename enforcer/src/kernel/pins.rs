@@ -376,18 +376,19 @@ fn filters_in(folder: &Path) -> Vec<Filter> {
     pins.filter_map(|pin| Filter::marked(folder, pin.file_name().to_str()?)).collect()
 }
 
-/// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done shows when the folder is opened. Where a process
-/// has mounts of its own, as by `ip netns exec`, nothing is: it would take along what is pinned when it ends.
+/// Mounts the BPF file system at its usual place, if a folder is to be there and it is not. Whether that could be done
+/// shows when the folder is opened. Where a process may have mounts of its own, as by `ip netns exec`, nothing is: they
+/// would take along what is pinned when it ends.
 pub fn mount_for(folder: &Path) {
-    if !is_bpffs(folder) && folder.starts_with(USUAL) && !has_own_mounts() {
+    if !is_bpffs(folder) && folder.starts_with(USUAL) && has_first_mounts() {
         let _ = mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700"));
     }
 }
 
-/// Whether this process sees other mounts than the first one does, if that can be told.
-fn has_own_mounts() -> bool {
-    let namespace = |of: &str| Some(fs::metadata(format!("/proc/{of}/ns/mnt")).ok()?.ino());
-    namespace("self").zip(namespace("1")).is_some_and(|(own, first)| own != first)
+/// Whether this process is known to see the mounts that the first one does; its are not told to everybody.
+fn has_first_mounts() -> bool {
+    let namespace = |of: &str| fs::metadata(format!("/proc/{of}/ns/mnt")).map(|found| found.ino());
+    namespace("self").is_ok_and(|own| namespace("1").is_ok_and(|first| own == first))
 }
 
 /// Whether pins may be in a folder: below the root of a BPF file system, where others' are, too.

@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::fd::AsRawFd as _, process::Command, thread};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::command;
 
@@ -37,9 +37,11 @@ impl Namespace {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// What a command line that fails prints in it, on both of its outputs.
+    /// What a command line that fails prints in it, on both of its outputs. One that goes on is ended.
     pub fn output_of(&self, line: &str) -> Result<String> {
-        let output = Command::new("ip").args(["netns", "exec", &self.name]).args(line.split_whitespace()).output()?;
+        let words = ["60", "ip", "netns", "exec", &self.name];
+        let output = Command::new("timeout").args(words).args(line.split_whitespace()).output()?;
+        ensure!(output.status.code() != Some(124), "still runs after a minute: {line}");
         Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
     }
 
