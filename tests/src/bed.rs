@@ -132,7 +132,7 @@ impl Bed {
 
     /// Admits clients in the place of those before, some of whose time is over already.
     pub fn admit(&mut self, clients: impl IntoIterator<Item = (String, bool)>) -> Result<()> {
-        let (past, future) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let (past, future) = (1, u64::MAX);
         let mut admissions = Admissions::default();
         for (client, lasts) in clients {
             admissions.admit(client.parse()?, if lasts { future } else { past })?;
@@ -142,8 +142,7 @@ impl Bed {
             admitted.set(client, None)?;
         }
         for (client, _) in admissions.iter() {
-            let until = admissions.lasts(client).map(|until| if until == future { u64::MAX } else { 1 });
-            admitted.set(client, until)?;
+            admitted.set(client, admissions.lasts(client))?;
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! A captive portal with real clients: they see only the portal, are admitted, reach their services, and are cut off again.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -29,7 +31,7 @@ ports = ["tcp/80"]
 [[service]]
 name = "work"
 to = ["17.1.2.3", "2620:149::5"]
-ports = ["tcp/443", "udp/443"]
+ports = ["tcp/443", "udp/443", "tcp/8443"]
 [[rule]]
 name = "work"
 action = "allow"
@@ -80,6 +82,28 @@ fn refused(enforcer: &Enforcer, command: &str) -> Result<String> {
     Ok(String::from_utf8(output.stderr)?)
 }
 
+/// A connection that stays open at both ends.
+struct Standing {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Standing {
+    fn open(lab: &Lab) -> Result<Self> {
+        let listener = lab.internet.enter(|| Ok(TcpListener::bind(("0.0.0.0", 8443))?))?;
+        let client = lab.client.enter(|| Ok(TcpStream::connect((WORK[0], 8443))?))?;
+        let (server, _) = listener.accept()?;
+        server.set_read_timeout(Some(Duration::from_millis(300)))?;
+        Ok(Self { client, server })
+    }
+
+    /// Whether the server hears what the client says.
+    fn is_heard(&mut self) -> bool {
+        let said = self.client.write_all(b"x");
+        said.is_ok() && self.server.read(&mut [0; 16]).is_ok_and(|read| read > 0)
+    }
+}
+
 #[test]
 fn a_client_sees_only_the_portal_until_it_is_admitted_and_again_when_it_is_expelled() -> Result<()> {
     let (lab, _servers) = lab()?;
@@ -118,8 +142,13 @@ fn a_client_sees_only_the_portal_until_it_is_admitted_and_again_when_it_is_expel
     assert!(status.contains("admitted     2 clients"), "{status}");
     let told = refused(&enforcer, "expel 10.1.0.2")?;
     assert!(told.contains("10.1.0.2 is admitted as part of 10.1.0.0/24"), "{told}");
-    enforcer.ask("expel 10.1.0.0/24")?;
-    enforcer.ask("expel fd00:1::/64")?;
+    enforcer.ask("admit 10.1.0.2")?;
+    let told = refused(&enforcer, "expel 10.1.0.2")?;
+    assert!(told.contains("10.1.0.2 would still be admitted as part of 10.1.0.0/24"), "{told}");
+    assert_eq!(admitted(&enforcer)?, ["10.1.0.0/24", "10.1.0.2", "fd00:1::/64"]);
+    for client in ["10.1.0.0/24", "10.1.0.2", "fd00:1::/64"] {
+        enforcer.ask(&format!("expel {client}"))?;
+    }
     assert_eq!(work(client)?, [Refused; 2]);
 
     // By its station: both families, whatever its addresses.
@@ -147,7 +176,10 @@ fn an_admission_ends_on_time_whether_or_not_a_controller_runs() -> Result<()> {
     // A connection is cut as well: no packet of it passes any more.
     let end = admit(&enforcer, 3)?;
     assert_eq!(work(client)?, [Answered; 2]);
+    let mut standing = Standing::open(&lab)?;
+    assert!(standing.is_heard() && standing.is_heard());
     thread::sleep((end + Duration::from_millis(50)).saturating_duration_since(Instant::now()));
+    assert!(!standing.is_heard());
     assert_eq!(work(client)?, [Refused; 2]);
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(admitted(&enforcer)?, [""; 0]);
@@ -220,6 +252,12 @@ fn admissions_outlive_policies_controllers_and_the_kernels_tables() -> Result<()
     let enforcer = Enforcer::start_again(&lab, RUN)?;
     stays(&enforcer, "a damaged file")?;
     assert!(enforcer.log()?.contains("clients.json is damaged"), "{}", enforcer.log()?);
+    assert_eq!(std::fs::read_to_string(lab.path("state/clients.json.bad"))?, "{");
+    // It is well again, also behind a reboot.
+    enforcer.ask("detach")?;
+    drop(enforcer);
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    stays(&enforcer, "new tables and a new file")?;
     enforcer.stop()
 }
 
@@ -303,7 +341,7 @@ fn bad_requests_are_refused_and_change_nothing() -> Result<()> {
     assert_eq!(work(&lab.client)?, [Refused; 2]);
     // Without a time, it is eight hours.
     let (head, answer) = post("/v1/admit", "{\"client\": \"10.1.0.2\"}")?;
-    assert!(head.starts_with("200/") && answer.contains("\"seconds_left\":287"), "{head} {answer}");
+    assert!(head.starts_with("200/") && answer.contains("\"seconds_left\":28800}"), "{head} {answer}");
     // Over TCP, nobody is told who clients are, nor admits any; how many there are is no secret.
     let over_tcp = |path: &str| lab.gateway.output(&format!("curl -sS -w /%{{http_code}} http://127.0.0.1:9100{path}"));
     assert!(over_tcp("/v1/clients")?.ends_with("/404"));

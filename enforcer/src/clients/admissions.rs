@@ -1,4 +1,4 @@
-//! Who is admitted until when, by the wall's clock, which is handed in.
+//! Who is admitted until when, by clocks that are handed in.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use enforcer_ebpf::abi::ADMISSIONS;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::Client;
+use super::{Client, Clock};
 
 /// So many at a time.
 pub const MOST: usize = ADMISSIONS as usize;
@@ -18,104 +18,127 @@ pub const MOST: usize = ADMISSIONS as usize;
 )]
 pub struct Full;
 
+/// When an admission ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// In nanoseconds of the kernel's monotonic clock.
+    pub end: u64,
+    /// By the wall's clock, if it is of an earlier boot: then that clock decides, and may be set right only after the
+    /// start, as on a router that has no clock of its own.
+    pub until: Option<Timestamp>,
+}
+
+impl Admission {
+    /// When it ends by the wall's clock.
+    #[must_use]
+    pub fn until(&self, clock: &Clock) -> Timestamp {
+        self.until.unwrap_or_else(|| clock.wall(self.end))
+    }
+}
+
 /// All admissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admissions {
-    until: BTreeMap<Client, Timestamp>,
+    by_client: BTreeMap<Client, Admission>,
 }
 
 impl Admissions {
-    /// Those of these that have not ended at a time.
+    /// Those of these that have not ended at a time of the kernel's clock.
     #[must_use]
-    pub fn of(admitted: impl IntoIterator<Item = (Client, Timestamp)>, now: Timestamp) -> Self {
-        Self { until: admitted.into_iter().filter(|(_, until)| *until > now).take(MOST).collect() }
+    pub fn of(admitted: impl IntoIterator<Item = (Client, Admission)>, now: u64) -> Self {
+        Self { by_client: admitted.into_iter().filter(|(_, admission)| admission.end > now).take(MOST).collect() }
     }
 
-    /// Admits a client until a time, whatever was said of it before.
+    /// Admits a client until a time of the kernel's clock, whatever was said of it before.
     ///
     /// # Errors
     /// If there are too many others.
-    pub fn admit(&mut self, client: Client, until: Timestamp) -> Result<(), Full> {
-        if self.until.len() >= MOST && !self.until.contains_key(&client) {
+    pub fn admit(&mut self, client: Client, end: u64) -> Result<(), Full> {
+        if self.by_client.len() >= MOST && !self.by_client.contains_key(&client) {
             return Err(Full);
         }
-        self.until.insert(client, until);
+        self.by_client.insert(client, Admission { end, until: None });
         Ok(())
     }
 
     /// Takes a client's admission back; whether it had one. One that it has as part of a prefix, or as a station, stays.
     pub fn expel(&mut self, client: Client) -> bool {
-        self.until.remove(&client).is_some()
+        self.by_client.remove(&client).is_some()
     }
 
-    /// Removes and gives those that have ended.
-    pub fn end(&mut self, now: Timestamp) -> Vec<Client> {
-        self.until.extract_if(.., |_, until| *until <= now).map(|(client, _)| client).collect()
+    /// Removes and gives those that have ended at a time of the kernel's clock.
+    pub fn end(&mut self, now: u64) -> Vec<Client> {
+        self.by_client.extract_if(.., |_, admission| admission.end <= now).map(|(client, _)| client).collect()
+    }
+
+    /// Takes the word of a wall's clock that was set: those of earlier boots end by that.
+    pub fn follow(&mut self, clock: &Clock) {
+        for admission in self.by_client.values_mut() {
+            admission.end = admission.until.map_or(admission.end, |until| clock.kernel(until));
+        }
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.until.len()
+        self.by_client.len()
     }
 
     /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (Client, Timestamp)> {
-        self.until.iter().map(|(client, until)| (*client, *until))
+    pub fn iter(&self) -> impl Iterator<Item = (Client, Admission)> {
+        self.by_client.iter().map(|(client, admission)| (*client, *admission))
     }
 
-    /// The prefixes that an address or prefix is admitted as part of.
-    pub fn around(&self, inner: IpNet) -> impl Iterator<Item = (IpNet, Timestamp)> {
+    /// The prefixes that an address or prefix is admitted as part of, and when that ends by the kernel's clock.
+    pub fn around(&self, inner: IpNet) -> impl Iterator<Item = (IpNet, u64)> {
         let outer = move |length| Some(IpNet::new(inner.addr(), length).ok()?.trunc());
         let outer = (0..inner.prefix_len()).rev().filter_map(outer);
-        outer.filter_map(|net| Some((net, *self.until.get(&Client::Net(net))?)))
+        outer.filter_map(|net| Some((net, self.by_client.get(&Client::Net(net))?.end)))
     }
 
-    /// Until when a client is admitted; a prefix at least as long as those that it is part of, as the kernel asks the longest alone.
+    /// Until when by the kernel's clock a client is admitted; a prefix at least as long as those that it is part of, as
+    /// the kernel asks the longest alone.
     #[must_use]
-    pub fn lasts(&self, client: Client) -> Option<Timestamp> {
-        let own = self.until.get(&client).copied()?;
+    pub fn lasts(&self, client: Client) -> Option<u64> {
+        let own = self.by_client.get(&client)?.end;
         let prefix = match client {
             Client::Net(net) if net.prefix_len() < net.max_prefix_len() => net,
             _ => return Some(own),
         };
-        self.around(prefix).map(|(_, until)| until).chain([own]).max()
+        self.around(prefix).map(|(_, end)| end).chain([own]).max()
     }
 
     /// A client and, if it is a prefix, those within it: of these, [`Self::lasts`] may say something else when it changes.
     #[must_use]
     pub fn touched(&self, client: Client) -> Vec<Client> {
-        let within = |other: &&Client| match (client, other) {
-            (Client::Net(outer), Client::Net(inner)) => {
-                outer != *inner && inner.prefix_len() < inner.max_prefix_len() && outer.contains(inner)
-            }
-            _ => false,
+        let outer = match client {
+            Client::Net(net) if net.prefix_len() < net.max_prefix_len() => net,
+            _ => return vec![client],
         };
-        [client].into_iter().chain(self.until.keys().filter(within).copied()).collect()
+        // They are in order of their first address, and then of their length.
+        let last = Client::Net(outer.broadcast().into());
+        let is_prefix = |net: &IpNet| *net != outer && net.prefix_len() < net.max_prefix_len();
+        let within = self.by_client.range(client..=last).map(|(inner, _)| *inner);
+        let within = within.filter(|inner| matches!(inner, Client::Net(net) if is_prefix(net)));
+        [client].into_iter().chain(within).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     fn client(word: &str) -> Client {
         word.parse().expect("a client")
     }
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
-    }
-
     #[test]
     fn an_admission_lasts_until_its_time_or_until_it_is_taken_back() {
         let mut admissions = Admissions::default();
-        admissions.admit(client("10.1.0.5"), at(10)).expect("room");
-        admissions.admit(client("02:00:00:00:00:01"), at(20)).expect("room");
-        assert_eq!(admissions.end(at(9)), []);
-        assert_eq!(admissions.end(at(10)), [client("10.1.0.5")]);
+        admissions.admit(client("10.1.0.5"), 10).expect("room");
+        admissions.admit(client("02:00:00:00:00:01"), 20).expect("room");
+        assert_eq!(admissions.end(9), []);
+        assert_eq!(admissions.end(10), [client("10.1.0.5")]);
         assert!(!admissions.expel(client("10.1.0.5")));
         assert!(admissions.expel(client("02:00:00:00:00:01")));
         assert_eq!(admissions.count(), 0);
@@ -125,28 +148,28 @@ mod tests {
     fn what_is_admitted_again_lasts_as_was_said_last() {
         let mut admissions = Admissions::default();
         for until in [30, 20] {
-            admissions.admit(client("fd00::5"), at(until)).expect("room");
-            assert_eq!(admissions.lasts(client("fd00::5")), Some(at(until)));
+            admissions.admit(client("fd00::5"), until).expect("room");
+            assert_eq!(admissions.lasts(client("fd00::5")), Some(until));
         }
     }
 
     #[test]
     fn a_prefix_within_another_lasts_as_long_as_that() {
         let mut admissions = Admissions::default();
-        admissions.admit(client("10.1.0.0/16"), at(20)).expect("room");
-        admissions.admit(client("10.1.2.0/24"), at(10)).expect("room");
-        assert_eq!(admissions.lasts(client("10.1.2.0/24")), Some(at(20)));
+        admissions.admit(client("10.1.0.0/16"), 20).expect("room");
+        admissions.admit(client("10.1.2.0/24"), 10).expect("room");
+        assert_eq!(admissions.lasts(client("10.1.2.0/24")), Some(20));
         assert_eq!(admissions.touched(client("10.1.0.0/16")), [client("10.1.0.0/16"), client("10.1.2.0/24")]);
         admissions.expel(client("10.1.0.0/16"));
         assert_eq!(admissions.touched(client("10.1.0.0/16")), [client("10.1.0.0/16"), client("10.1.2.0/24")]);
-        assert_eq!(admissions.lasts(client("10.1.2.0/24")), Some(at(10)));
+        assert_eq!(admissions.lasts(client("10.1.2.0/24")), Some(10));
         assert_eq!(admissions.lasts(client("10.1.0.0/16")), None);
         // Addresses are asked for by themselves.
-        admissions.admit(client("10.1.2.3"), at(5)).expect("room");
+        admissions.admit(client("10.1.2.3"), 5).expect("room");
         assert_eq!(admissions.touched(client("10.1.2.0/24")), [client("10.1.2.0/24")]);
-        assert_eq!(admissions.lasts(client("10.1.2.3")), Some(at(5)));
+        assert_eq!(admissions.lasts(client("10.1.2.3")), Some(5));
         let around: Vec<_> = admissions.around("10.1.2.3/32".parse().expect("a prefix")).collect();
-        assert_eq!(around, [("10.1.2.0/24".parse().expect("a prefix"), at(10))]);
+        assert_eq!(around, [("10.1.2.0/24".parse().expect("a prefix"), 10)]);
     }
 
     #[test]
@@ -154,11 +177,25 @@ mod tests {
         let mut admissions = Admissions::default();
         for number in 0..MOST as u32 {
             let address = std::net::Ipv4Addr::from(0x0a00_0000 + number);
-            admissions.admit(Client::Net(std::net::IpAddr::from(address).into()), at(10)).expect("room");
+            admissions.admit(Client::Net(std::net::IpAddr::from(address).into()), 10).expect("room");
         }
-        assert_eq!(admissions.admit(client("02:00:00:00:00:01"), at(10)), Err(Full));
-        admissions.admit(client("10.0.0.1"), at(11)).expect("it is there already");
+        assert_eq!(admissions.admit(client("02:00:00:00:00:01"), 10), Err(Full));
+        admissions.admit(client("10.0.0.1"), 11).expect("it is there already");
         admissions.expel(client("10.0.0.2"));
-        admissions.admit(client("02:00:00:00:00:01"), at(10)).expect("there is room again");
+        admissions.admit(client("02:00:00:00:00:01"), 10).expect("there is room again");
+    }
+
+    #[test]
+    fn the_walls_clock_decides_on_admissions_of_earlier_boots_alone() {
+        let second = |second| Timestamp::from_second(second).expect("a time");
+        let restored = Admission { end: 500_000_000_000, until: Some(second(1_400)) };
+        let mut admissions = Admissions::of([(client("10.1.0.5"), restored)], 0);
+        admissions.admit(client("10.1.0.6"), 500_000_000_000).expect("room");
+        let clock = Clock { wall: second(1_300), kernel: 100_000_000_000 };
+        admissions.follow(&clock);
+        assert_eq!(admissions.lasts(client("10.1.0.5")), Some(200_000_000_000));
+        assert_eq!(admissions.lasts(client("10.1.0.6")), Some(500_000_000_000));
+        let until: Vec<_> = admissions.iter().map(|(_, admission)| admission.until(&clock)).collect();
+        assert_eq!(until, [second(1_400), second(1_700)]);
     }
 }

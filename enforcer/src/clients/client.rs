@@ -38,7 +38,7 @@ impl FromStr for Client {
             return Ok(Self::Station(mac));
         }
         let net = words::prefix(word).map_err(|(message, help)| {
-            let help = if message.ends_with("is not an address prefix") { EXAMPLES.into() } else { help };
+            let help = if message.contains("not an address prefix") { EXAMPLES.into() } else { help };
             NotAClient(message, help)
         })?;
         let address = net.addr();
@@ -50,17 +50,17 @@ impl FromStr for Client {
     }
 }
 
-/// Six pairs of hexadecimal digits with colons or hyphens between them.
+/// Six pairs of hexadecimal digits with colons or hyphens between them, or three fours with dots.
 fn station(word: &str) -> Option<[u8; 6]> {
-    let between = if word.contains('-') { '-' } else { ':' };
-    let mut mac = [0; 6];
-    let mut pairs = word.split(between);
-    for byte in &mut mac {
-        let pair =
-            pairs.next().filter(|pair| pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
+    let between = word.chars().find(|letter| [':', '-', '.'].contains(letter))?;
+    let digits = if between == '.' { 4 } else { 2 };
+    let parts: Vec<&str> = word.split(between).collect();
+    let is_part = |part: &&str| part.len() == digits && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if parts.len() * digits != 12 || !parts.iter().all(is_part) {
+        return None;
     }
-    pairs.next().is_none().then_some(mac)
+    let mac = u64::from_str_radix(&parts.concat(), 16).ok()?;
+    mac.to_be_bytes()[2..].try_into().ok()
 }
 
 impl Display for Client {
@@ -88,6 +88,7 @@ mod tests {
             ("fd00:1::/64", "fd00:1::/64"),
             ("02:00:5E:10:00:01", "02:00:5e:10:00:01"),
             ("02-00-5e-10-00-01", "02:00:5e:10:00:01"),
+            ("0200.5e10.0001", "02:00:5e:10:00:01"),
         ] {
             let client: Client = word.parse().expect(word);
             assert_eq!(client.to_string(), same);
@@ -111,6 +112,9 @@ mod tests {
             ("02:00:5e:10:00", "is not an address prefix"),
             ("02:00:5e:10:00:1", "is not an address prefix"),
             ("+2:00:5e:10:00:01", "is not an address prefix"),
+            ("02.00.5e.10.00.01", "is a name, not an address prefix"),
+            ("0200.5e10.001", "is a name, not an address prefix: write an address such as"),
+            ("02.00.5e.10.00.01", "is a name, not an address prefix"),
             ("02:00:5e:10:00:01:02", "is not an address prefix"),
         ] {
             let error = word.parse::<Client>().expect_err(word).to_string();

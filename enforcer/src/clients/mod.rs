@@ -2,8 +2,10 @@
 
 mod admissions;
 mod client;
+mod clock;
 mod store;
 
-pub use admissions::{Admissions, Full, MOST};
+pub use admissions::{Admission, Admissions, Full, MOST};
 pub use client::{Client, NotAClient};
-pub use store::Store;
+pub use clock::Clock;
+pub use store::{Store, Unread};

@@ -4,16 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
-use nix::time::{ClockId, clock_gettime};
 use tokio::{task::spawn_blocking, time};
 
 use super::{Controller, State};
 use crate::{
     api::types::{AdmittedClient, Clients},
-    clients::{Admissions, Client, MOST, Store},
+    clients::{Admission, Admissions, Client, Clock, MOST, Store, Unread},
     kernel::{KernelError, admitted::Admitted},
-    policy::Portal,
+    policy::Rule,
 };
 
 /// How often is looked for admissions that have ended, which the kernel does not count by then.
@@ -24,32 +22,38 @@ impl Controller {
     pub async fn admit(self: &Arc<Self>, client: Client, seconds: u32) -> Result<AdmittedClient> {
         let _one_at_a_time = self.admitting.lock().await;
         let in_force = self.in_force();
-        let Some(portal) = &in_force.policy.portal else {
+        let Some(gate) = in_force.policy.lan.rules.iter().find(|rule| rule.closes()) else {
             bail!("the policy in force has no portal: write [portal] with services, and apply it")
         };
         if let Client::Net(net) = client
-            && !concerns(portal, net)
+            && !concerns(gate, net)
         {
-            bail!("{client} needs no admission: it is no client of the portal ([portal] has other addresses in `from`)")
+            bail!(
+                "{client} needs no admission: it is no client of the portal ([portal] has other addresses in `from`), or a proxy"
+            )
         }
         let mut admissions = self.state().admissions.clone();
-        let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
-        admissions.admit(client, until)?;
+        let now = Clock::now();
+        let end = now.kernel + u64::from(seconds) * 1_000_000_000;
+        admissions.admit(client, end)?;
         self.keep(admissions, client).await?;
-        tracing::info!("{client} is admitted until {until:.0}");
-        Ok(told(client, until, Timestamp::now()))
+        let told = told(client, Admission { end, until: None }, &now);
+        tracing::info!("{client} is admitted until {}", told.until);
+        Ok(told)
     }
 
     /// Takes a client's admission back.
     pub async fn expel(self: &Arc<Self>, client: Client) -> Result<()> {
         let _one_at_a_time = self.admitting.lock().await;
         let mut admissions = self.state().admissions.clone();
-        if !admissions.expel(client) {
-            if let Client::Net(net) = client
-                && let Some((outer, _)) = admissions.around(net).next()
-            {
-                bail!("{client} is admitted as part of {outer}: expel that")
-            }
+        let was_admitted = admissions.expel(client);
+        if let Client::Net(net) = client
+            && let Some((outer, _)) = admissions.around(net).next()
+        {
+            let still = if was_admitted { "would still be" } else { "is" };
+            bail!("{client} {still} admitted as part of {outer}: expel that")
+        }
+        if !was_admitted {
             bail!("{client} is not admitted: `enforcer clients` lists those that are")
         }
         self.keep(admissions, client).await?;
@@ -59,22 +63,23 @@ impl Controller {
 
     /// Who is admitted.
     pub fn clients(&self) -> Clients {
-        let now = Timestamp::now();
+        let now = Clock::now();
         let state = self.state();
-        let current = state.admissions.iter().filter(|(_, until)| *until > now);
-        let clients = current.map(|(client, until)| told(client, until, now)).collect();
+        let current = state.admissions.iter().filter(|(_, admission)| admission.end > now.kernel);
+        let clients = current.map(|(client, admission)| told(client, admission, &now)).collect();
         Clients { clients, capacity: MOST as u64 }
     }
 
     /// Puts admissions in the place of those before, which differ by one client's. On an error, nothing has changed.
     async fn keep(&self, admissions: Admissions, client: Client) -> Result<()> {
         let store = self.store_of_clients();
-        let saving = spawn_blocking(move || (store.save(&admissions), admissions));
+        let saving = spawn_blocking(move || (store.save(&admissions, &Clock::now()), admissions));
         let (saved, admissions) = saving.await?;
         saved.context("nothing has changed, as it cannot be kept on disk")?;
         let Err((error, before)) = self.state().change(admissions, client) else { return Ok(()) };
         let store = self.store_of_clients();
-        spawn_blocking(move || store.save(&before)).await?.context("who is admitted is not as it was on disk")?;
+        let saving = spawn_blocking(move || store.save(&before, &Clock::now()));
+        saving.await?.context("who is admitted is not as it was on disk")?;
         Err(error.into())
     }
 
@@ -82,12 +87,19 @@ impl Controller {
         Store::new(&self.options.state)
     }
 
-    /// Removes admissions that have ended, to make room for others.
+    /// Removes admissions that have ended, to make room for others, and follows the wall's clock with those of earlier boots.
     pub async fn end_admissions(&self) {
+        let mut before = Clock::now();
         loop {
             time::sleep(SWEEP).await;
+            let _one_at_a_time = self.admitting.lock().await;
             let mut state = self.state();
-            for client in state.admissions.end(Timestamp::now()) {
+            let now = Clock::now();
+            if now.was_set_since(&before) {
+                state.follow_clock(&now);
+            }
+            before = now;
+            for client in state.admissions.end(now.kernel) {
                 tracing::info!("the admission of {client} has ended");
                 let touched = state.admissions.touched(client);
                 if let Err(error) = state.store_admissions(&touched) {
@@ -113,27 +125,44 @@ impl State {
 
     /// Brings the kernel's word on some clients up to date.
     fn store_admissions(&mut self, clients: &[Client]) -> Result<(), KernelError> {
-        let clock = Clock::now();
         let Self { object, admissions, .. } = self;
-        clients.iter().try_for_each(|&client| {
-            let until = admissions.lasts(client).map(|until| clock.kernel(until));
-            object.admitted().set(client, until)
-        })
+        clients.iter().try_for_each(|&client| object.admitted().set(client, admissions.lasts(client)))
+    }
+
+    /// The wall's clock was set.
+    fn follow_clock(&mut self, now: &Clock) {
+        self.admissions.follow(now);
+        if let Err(error) = fill(&self.admissions, self.object.admitted()) {
+            tracing::error!("who is admitted does not end by the clock that was set: {error:#}");
+        }
     }
 }
 
 /// Goes on with the admissions on disk. If they cannot be read, those that an earlier controller has left in the kernel go on.
 pub fn restore(store: &Store, admitted: &mut Admitted) -> Result<Admissions> {
-    let clock = Clock::now();
+    let now = Clock::now();
     let there = admitted.all()?;
-    let kept = store.read().unwrap_or_else(|error| {
-        tracing::warn!(
-            "who is admitted is taken from the kernel's tables, as the file clients.json is damaged: {error}"
-        );
-        None
-    });
-    let kept = kept.unwrap_or_else(|| there.iter().map(|&(client, until)| (client, clock.wall(until))).collect());
-    let admissions = Admissions::of(kept, clock.wall);
+    let kept = store.read(&now);
+    let admissions = match &kept {
+        Ok(Some(admissions)) => admissions.clone(),
+        Ok(None) | Err(_) => {
+            let of = |&(client, end): &(Client, u64)| (client, Admission { end, until: None });
+            Admissions::of(there.iter().map(of), now.kernel)
+        }
+    };
+    if let Err(error) = &kept {
+        tracing::warn!("who is admitted is taken from the kernel's tables, as the file clients.json {error}");
+    }
+    if let Err(Unread::Damaged(_)) = &kept {
+        match store.put_aside() {
+            Ok(aside) => tracing::warn!("the damaged file is {}", aside.display()),
+            Err(error) => tracing::warn!("the damaged file cannot be put aside: {error}"),
+        }
+    }
+    let is_written = matches!(kept, Ok(Some(_)) | Err(Unread::Io(_)));
+    if !is_written && let Err(error) = store.save(&admissions, &now) {
+        tracing::warn!("who is admitted is not kept on disk: {error}");
+    }
     for (client, _) in there.into_iter().filter(|(client, _)| admissions.lasts(*client).is_none()) {
         admitted.set(client, None)?;
     }
@@ -143,69 +172,22 @@ pub fn restore(store: &Store, admitted: &mut Admitted) -> Result<Admissions> {
 
 /// Stores all admissions in a set's tables.
 pub fn fill(admissions: &Admissions, admitted: &mut Admitted) -> Result<()> {
-    let clock = Clock::now();
     for (client, _) in admissions.iter() {
-        let until = admissions.lasts(client).map(|until| clock.kernel(until));
-        admitted.set(client, until)?;
+        admitted.set(client, admissions.lasts(client))?;
     }
     Ok(())
 }
 
-/// The wall's clock and the kernel's monotonic one at a time.
-struct Clock {
-    wall: Timestamp,
-    /// Nanoseconds.
-    monotonic: u64,
-}
-
-impl Clock {
-    fn now() -> Self {
-        // Linux always has this clock.
-        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |time| time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs());
-        Self { wall: Timestamp::now(), monotonic }
-    }
-
-    /// A time by the kernel's clock; 0 is any that has passed.
-    fn kernel(&self, time: Timestamp) -> u64 {
-        let left = u64::try_from(time.duration_since(self.wall).as_nanos()).unwrap_or(0);
-        if left == 0 { 0 } else { self.monotonic.saturating_add(left) }
-    }
-
-    /// A time of the kernel's clock by the wall's.
-    fn wall(&self, time: u64) -> Timestamp {
-        let left = i64::try_from(i128::from(time) - i128::from(self.monotonic)).unwrap_or(0);
-        self.wall.saturating_add(SignedDuration::from_nanos(left)).unwrap_or(self.wall)
-    }
-}
-
-/// Whether some client of the portal is in a prefix.
-fn concerns(portal: &Portal, net: IpNet) -> bool {
-    let from = portal.from.as_ref();
+/// Whether some client that a rule is about is in a prefix.
+fn concerns(rule: &Rule, net: IpNet) -> bool {
+    let from = rule.from.as_ref();
     from.is_none_or(|from| from.iter().any(|own| own.contains(&net) || net.contains(own)))
 }
 
-fn told(client: Client, until: Timestamp, now: Timestamp) -> AdmittedClient {
+fn told(client: Client, admission: Admission, now: &Clock) -> AdmittedClient {
     AdmittedClient {
         client: client.to_string(),
-        until: format!("{until:.0}"),
-        seconds_left: u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_clocks_agree_on_how_much_is_left() {
-        let clock = Clock { wall: Timestamp::from_second(1_000).expect("a time"), monotonic: 5_000_000_000 };
-        let at = |second| Timestamp::from_second(second).expect("a time");
-        assert_eq!(clock.kernel(at(1_002)), 7_000_000_000);
-        assert_eq!([clock.kernel(at(1_000)), clock.kernel(at(900))], [0, 0]);
-        assert_eq!(clock.wall(7_000_000_000), at(1_002));
-        assert_eq!(clock.wall(0), at(995));
-        assert_eq!(clock.wall(u64::MAX), at(1_000));
-        assert!(Clock::now().monotonic > 0);
+        until: format!("{:.0}", admission.until(now)),
+        seconds_left: admission.end.saturating_sub(now.kernel) / 1_000_000_000,
     }
 }

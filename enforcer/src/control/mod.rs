@@ -121,8 +121,9 @@ pub async fn run(options: &Options) -> Result<()> {
         () = controller.ended.notified() => on_exit = OnExit::Detach,
     }
     notify::stopping();
-    // One that is being put in force is so before this ends, or not at all.
-    let _none_under_way = time::timeout(LAST, controller.applying.lock()).await;
+    // A policy that is being put in force is so before this ends, or not at all; the same goes for an admission.
+    let under_way = async { (controller.applying.lock().await, controller.admitting.lock().await) };
+    let _none_under_way = time::timeout(LAST, under_way).await;
     if let Some(store) = &store {
         controller.save(store);
     }
