@@ -142,11 +142,13 @@ services = ["web"]
         }
         let csv = tickets::csv(&policy).text;
         assert!(
-            csv.contains("clients,2,not-admitted,reject,any,,any,any,,while the client is not admitted,\n"),
+            csv.contains(
+                "clients,2,not-admitted,reject,any,,any,any,,\"while the client is not admitted, and is no proxy\",\n"
+            ),
             "{csv}"
         );
         assert!(csv.contains("clients,1,portal,allow,any,login,203.0.113.9/32,tcp,443,,\n"), "{csv}");
-        assert!(tickets::markdown(&policy).text.contains("| while the client is not admitted |"));
+        assert!(tickets::markdown(&policy).text.contains("| while the client is not admitted, and is no proxy |"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub fn csv(policy: &Policy) -> Export {
     for (part, rules) in parts(policy) {
         for (order, rule) in (1..).map(|order: u32| order.to_string()).zip(&rules.rules) {
             let mut row = |service: &str, host: &str, protocol: &str, ports: &str| {
-                let (label, from, when) = (plain(&rule.label()), from(rule), when(policy, rule));
+                let (label, from, when) = (plain(&rule.label()), from(policy, rule), when(policy, rule));
                 let comment = rule.comment.as_deref().map(plain).unwrap_or_default();
                 let row = [part, &order, &label, action(rule), &from, service, host, protocol, ports, &when, &comment];
                 writer.write_record(row).expect("to memory");
@@ -60,7 +60,7 @@ pub fn markdown(policy: &Policy) -> Export {
         for (number, rule) in (1..).zip(&rules.rules) {
             let (when, comment) = (when(policy, rule), unmarked(rule.comment.as_deref().unwrap_or_default()));
             let mut row = |service: &str, to: &str, ports: &str| {
-                let (label, from) = (unmarked(&rule.label()), from(rule).replace(' ', "<br>"));
+                let (label, from) = (unmarked(&rule.label()), from(policy, rule).replace(' ', "<br>"));
                 let cells = [&label, action(rule), &from, service, to, ports, &when, &comment].map(cell);
                 writeln!(text, "| {number} | {} |", cells.join(" | ")).expect("to memory");
             };
@@ -106,8 +106,10 @@ fn action(rule: &Rule) -> &'static str {
     if rule.monitor { "monitor" } else { words::name(rule.action) }
 }
 
-fn from(rule: &Rule) -> String {
-    match &rule.from {
+fn from(policy: &Policy, rule: &Rule) -> String {
+    // What the portal leaves out of its clients is said in words.
+    let portal = policy.portal.as_ref().filter(|_| rule.closes());
+    match portal.map_or(&rule.from, |portal| &portal.from) {
         None => "any".into(),
         Some(nets) => nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     }
@@ -115,7 +117,11 @@ fn from(rule: &Rule) -> String {
 
 fn when(policy: &Policy, rule: &Rule) -> String {
     let Some(when) = rule.when else {
-        return if rule.closes() { "while the client is not admitted".into() } else { String::new() };
+        let unadmitted = match &policy.proxies[..] {
+            [] => "while the client is not admitted",
+            _ => "while the client is not admitted, and is no proxy",
+        };
+        return if rule.closes() { unadmitted.into() } else { String::new() };
     };
     let schedule = &policy.schedules[when.0 as usize];
     let times = schedule.spans().join("; ");

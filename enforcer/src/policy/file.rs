@@ -131,7 +131,7 @@ impl<'a> PolicyReader<'a> {
         let icmp_errors = word("icmp-errors", absent.icmp_errors);
         let default = self.action(table, "default", LAN.actions, absent.lan.default);
         let mut rules = self.behind_proxies(rules, &proxies, default);
-        let portal = self.portal(table, &mut rules);
+        let portal = self.portal(table, &proxies, &mut rules);
         let lan = Rules { default, rules };
         let router = self.section(table, "router", &ROUTER, absent.router.default);
         let inbound = self.section(table, "inbound", &INBOUND, absent.inbound.default);

@@ -12,6 +12,7 @@ pub mod model;
 pub mod nat64;
 mod port_match;
 mod portal;
+mod prefixes;
 mod proxies;
 pub mod reader;
 mod rules;

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Policy, Service};
+use super::{Policy, Service, prefixes::without};
 
 impl Policy {
     /// A service's destinations: within a NAT64 prefix, those that its IPv4 prefixes are translated to, and no others.
@@ -26,19 +26,12 @@ impl Policy {
                     to.extend(self.nat64.iter().map(|outer| IpNet::from(translated(*outer, inner))));
                 }
                 IpNet::V6(_) if whole => to.push(*net),
-                IpNet::V6(net) => to.extend(self.outside(net).into_iter().map(IpNet::from)),
+                IpNet::V6(_) => to.extend(without(*net, self.nat64.iter().map(|outer| IpNet::from(*outer)))),
             }
         }
         to.sort_unstable();
         to.dedup();
         Cow::Owned(to)
-    }
-
-    /// A prefix without what of it is behind a NAT64.
-    fn outside(&self, net: Ipv6Net) -> Vec<Ipv6Net> {
-        let cut =
-            |parts: Vec<Ipv6Net>, hole: &Ipv6Net| parts.into_iter().flat_map(|part| without(part, *hole)).collect();
-        self.nat64.iter().fold(vec![net], cut)
     }
 }
 
@@ -57,21 +50,6 @@ pub fn inside(prefixes: &[Ipv6Net], address: IpAddr) -> IpAddr {
 fn translated(outer: Ipv6Net, inner: Ipv4Net) -> Ipv6Net {
     let address = outer.network().to_bits() | u128::from(inner.network().to_bits());
     Ipv6Net::new_assert(address.into(), 96 + inner.prefix_len())
-}
-
-/// A prefix without another: the siblings on the way from the one to the other.
-fn without(net: Ipv6Net, hole: Ipv6Net) -> Vec<Ipv6Net> {
-    if hole.contains(&net) {
-        return Vec::new();
-    }
-    if !net.contains(&hole) {
-        return vec![net];
-    }
-    let sibling = |length: u8| {
-        let address = hole.network().to_bits() ^ (1 << (128 - length));
-        Ipv6Net::new_assert(address.into(), length).trunc()
-    };
-    (net.prefix_len() + 1..=hole.prefix_len()).map(sibling).collect()
 }
 
 #[cfg(test)]
@@ -100,18 +78,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_is_left_of_a_prefix_is_all_of_it_but_the_hole(
-            bits in 0..=96_u8, flip in 0..128_u32, low in any::<u32>(), inside in any::<bool>(),
-        ) {
-            let hole: Ipv6Net = "64:ff9b::/96".parse().expect("a prefix");
-            let net = Ipv6Net::new_assert(hole.network(), bits).trunc();
-            let address = hole.network().to_bits() | u128::from(low);
-            let address = Ipv6Addr::from_bits(if inside { address } else { address ^ 1 << flip });
-            let left = without(net, hole).iter().filter(|part| part.contains(&address)).count();
-            prop_assert_eq!(left, usize::from(net.contains(&address) && !hole.contains(&address)));
-        }
-
         #[test]
         fn an_address_behind_a_nat64_is_a_destination_as_its_ipv4_address_is(inner in any::<u32>(), length in 0..=32_u8, other in any::<u32>()) {
             let net = Ipv4Net::new_assert(inner.into(), length).trunc();
