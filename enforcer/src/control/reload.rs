@@ -180,16 +180,26 @@ impl Controller {
             diagnose: self.options.diagnose,
             resolvers: &self.options.dns_snoop,
         };
-        let (object, told) = Object::load_with(&image, &net, extras)?;
+        let (mut object, told) = Object::load_with(&image, &net, extras)?;
         let set = object.set();
         let in_force = Arc::new(in_force);
-        let swapped = self.state().swap(self, &in_force, object, image.live);
+        let swapped = self.load_late(&mut object);
+        let swapped = swapped.and_then(|()| self.state().swap(self, &in_force, object, image.live));
         if let Err(error) = swapped {
             self.pins.forget_unless_running(set);
             return Err(error);
         }
         self.tell(&in_force, told.events, told.diagnostics);
         Ok(in_force)
+    }
+
+    /// Loads what interfaces that came meanwhile want, while nobody has to wait for it.
+    fn load_late(&self, object: &mut Object) -> Result<()> {
+        let wanted = {
+            let state = self.state();
+            state.hooks.programs(&state.object)
+        };
+        Ok(object.load_programs(&wanted)?)
     }
 
     /// Lets the policy in force stay.

@@ -6,9 +6,9 @@ use aya::{Ebpf, maps::Map, programs::Program};
 
 use super::{KernelError, shared, take::data};
 
-/// Programs to the verifier, by their names. Nearly all of a start's time is his, who can look at several at a time.
-pub fn programs(ebpf: &mut Ebpf, names: &[&str]) -> Result<(), KernelError> {
-    let wanted = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
+/// Programs to the verifier, those whose names are wanted. Nearly all of a start's time is his, who can look at several at a time.
+pub fn programs(ebpf: &mut Ebpf, is_wanted: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+    let wanted = ebpf.programs_mut().filter(|(name, _)| is_wanted(name));
     thread::scope(|scope| {
         let loading: Vec<_> = wanted.map(|(name, loaded)| scope.spawn(move || program(name, loaded))).collect();
         loading
@@ -25,6 +25,16 @@ pub fn program(name: &str, program: &mut Program) -> Result<(), KernelError> {
         _ => Ok(()),
     };
     loaded.map_err(|source| KernelError::Program { program: name.to_owned(), source })
+}
+
+/// Undoes [`program`].
+pub fn unload(program: &mut Program) {
+    // It fails where it is not loaded.
+    let _ = match program {
+        Program::Xdp(program) => program.unload(),
+        Program::SchedClassifier(program) => program.unload(),
+        _ => Ok(()),
+    };
 }
 
 /// Pins those maps that are of this set alone, in a directory that is made for them.

@@ -71,7 +71,8 @@ pub struct Extras<'a> {
     pub pins: Option<&'a Pins>,
     /// What each counter counts, as a hash; the pseudo rules' come first.
     pub identities: &'a [u64],
-    /// That they tell why frames are malformed: each costs time then.
+    /// That they tell why frames are malformed: each costs time then. All programs are loaded at once, as who reads their
+    /// messages takes the map of these along.
     pub diagnose: bool,
     /// That they hand over these resolvers' answers.
     pub resolvers: &'a [IpAddr],
@@ -185,7 +186,7 @@ impl Object {
             .map_err(KernelError::Load)?;
         let map_bytes = load::map_bytes(&ebpf);
         // Before anything is attached.
-        load::programs(&mut ebpf, extras.programs)?;
+        load::programs(&mut ebpf, |name| extras.diagnose || extras.programs.contains(&name))?;
         let pinned = extras.pins.map(|pins| pins.set(set));
         if let Some(folder) = &pinned {
             load::pin_maps(&ebpf, folder)?;
@@ -312,6 +313,14 @@ impl Object {
         self.ebpf.program(program).is_some_and(|program| program.fd().is_ok())
     }
 
+    /// Loads programs, unless they are.
+    ///
+    /// # Errors
+    /// If the kernel refuses one.
+    pub fn load_programs(&mut self, names: &[&'static str]) -> Result<(), KernelError> {
+        names.iter().try_for_each(|name| self.load_program(name))
+    }
+
     /// An XDP program.
     ///
     /// # Errors
@@ -347,7 +356,9 @@ impl Object {
         }
         let Some(program) = self.ebpf.program_mut(name) else { return Ok(()) };
         load::program(name, program)?;
-        self.pinned.as_ref().map_or(Ok(()), |folder| load::pin_program(name, program, folder))
+        let pinned = self.pinned.as_ref().map_or(Ok(()), |folder| load::pin_program(name, program, folder));
+        // What is not pinned is not there: the next one who asks for it is to hear of that, too.
+        pinned.inspect_err(|_| load::unload(program))
     }
 
     fn program<'a, P>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut P, KernelError>

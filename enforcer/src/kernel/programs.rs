@@ -27,7 +27,7 @@ static NAMES: OnceLock<HashMap<u32, String>> = OnceLock::new();
 /// Notes what the kernel's programs are called, while that may be known: it takes CAP_SYS_ADMIN, which a controller gives up.
 pub fn note_names() {
     NAMES.get_or_init(|| {
-        let programs = loaded_programs().map_while(Result::ok);
+        let programs = loaded_programs().filter_map(Result::ok);
         programs.filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned()))).collect()
     });
 }
