@@ -26,13 +26,26 @@ use crate::{
     policy::{Action, Policy, PortMatch, Service, ServiceId, Transport, nat64, words},
 };
 
+/// What is known of a client and the portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is admitted.
+    Yes,
+    /// It is not.
+    No,
+    /// It is not by its address. Others are by their MAC, which a question does not have.
+    NotByAddress,
+    /// Who is was not told: it is taken not to be.
+    Untold,
+}
+
 /// A packet that one asks about.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     /// The gateway itself sends it, not a client.
     pub router: bool,
-    /// The portal has admitted the client.
-    pub admitted: bool,
+    /// Whether the portal has admitted the client.
+    pub admitted: Admitted,
     /// The client; without one, the unspecified address, which rules name only by covering every source.
     pub from: Option<IpAddr>,
     /// Destination.
@@ -111,10 +124,14 @@ pub fn explain(policy: &Policy, image: &Image, question: &Question, names: &[Nam
             pseudo::UNADMITTED => {
                 let verb = if passes { "would only reach" } else { "only reaches" };
                 let rule = rules.rules.iter().find(|rule| rule.closes()).ok_or(NoAnswer::Fault)?;
-                format!(
-                    "the client is not admitted (see `enforcer admit`): until it is, it {verb} the portal's services (line {})",
-                    rule.line
-                )
+                let known = match question.admitted {
+                    Admitted::NotByAddress => {
+                        "the client is not admitted by its address, and may be by its MAC (see `enforcer clients`)"
+                    }
+                    Admitted::Untold => "who is admitted is not known here (--admitted asks for one who is)",
+                    Admitted::Yes | Admitted::No => "the client is not admitted (see `enforcer admit`)",
+                };
+                format!("{known}: until it is, a client {verb} the portal's services (line {})", rule.line)
             }
             _ => return Err(NoAnswer::Fault),
         };
@@ -194,7 +211,7 @@ fn ask<A: Address>(image: &Image, question: &Question, source: A, destination: A
     let (tcp_flags, stands) = (0, 0);
     let packet =
         Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment };
-    Ok(Judge { maps: image, net: &net, origin, admitted: question.admitted }.ip(&packet))
+    Ok(Judge { maps: image, net: &net, origin, admitted: question.admitted == Admitted::Yes }.ip(&packet))
 }
 
 /// Protocol and port cell of the one kind of packet that a word names.
@@ -249,7 +266,7 @@ mod tests {
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let question = Question {
             router: false,
-            admitted: false,
+            admitted: Admitted::No,
             from: from.map(|from| from.parse().expect("an address")),
             to: to.parse().expect("an address"),
             port: words::port(port).expect("a port"),
@@ -295,7 +312,7 @@ mod tests {
             let names: Vec<Name> = names.iter().map(|name| name.parse().expect("a name")).collect();
             let (to, port) = (to.parse().expect("an address"), words::port(port).expect("a port"));
             know(&policy, &mut image, to, &names).expect("room");
-            let question = Question { router: false, admitted: false, from: None, to, port };
+            let question = Question { router: false, admitted: Admitted::No, from: None, to, port };
             let answer = explain(&policy, &image, &question, &names).expect("an answer");
             (answer.name.unwrap_or_default(), answer.why)
         };
@@ -328,7 +345,7 @@ mod tests {
         image.set_moment(moment);
         let to = to.parse().expect("an address");
         let port = words::port("tcp/5223").expect("a port");
-        let answer = explain(&policy, &image, &Question { router, admitted: false, from: None, to, port }, &[])
+        let answer = explain(&policy, &image, &Question { router, admitted: Admitted::No, from: None, to, port }, &[])
             .expect("an answer");
         format!("{} {}: {}", answer.action, answer.passes, answer.why)
     }
@@ -348,8 +365,9 @@ mod tests {
         let image = compile(&policy, &Limits::default(), 1).expect("small");
         let port = words::port("tcp/5223").expect("a port");
         let to = "203.0.113.1".parse().expect("an address");
-        let answer = explain(&policy, &image, &Question { router: true, admitted: false, from: None, to, port }, &[])
-            .expect("an answer");
+        let answer =
+            explain(&policy, &image, &Question { router: true, admitted: Admitted::No, from: None, to, port }, &[])
+                .expect("an answer");
         assert_eq!(answer.why, "rule line-16 (line 16) would drop, but only monitors, every destination and port");
         assert!(answer.passes && answer.action == "monitor");
     }
@@ -365,14 +383,16 @@ mod tests {
                 Question { router: false, admitted, from, to, port: words::port("tcp/5223").expect("a port") };
             explain(&policy, &image, &question, &[]).expect("an answer")
         };
-        let kept = said("10.1.0.5", false, "17.1.2.3");
+        let kept = said("10.1.0.5", Admitted::No, "17.1.2.3");
         assert_eq!((kept.action, kept.passes, kept.rule.clone()), ("reject", false, None));
         assert!(kept.why.contains("the client is not admitted (see `enforcer admit`)"), "{}", kept.why);
-        assert!(said("10.1.0.5", true, "17.1.2.3").why.contains("allows service push"));
-        assert!(said("10.2.0.5", false, "17.1.2.3").why.contains("allows service push"));
-        assert!(said("10.1.0.5", false, "203.0.113.9").why.starts_with("rule portal (line"));
-        assert!(said("10.1.0.5", true, "203.0.113.9").why.starts_with("rule portal (line"));
-        assert!(said("10.1.0.5", true, "198.51.100.1").why.contains("the default is drop"));
+        let doubted = [Admitted::NotByAddress, Admitted::Untold].map(|doubt| said("10.1.0.5", doubt, "17.1.2.3").why);
+        assert!(doubted[0].contains("may be by its MAC") && doubted[1].contains("is not known here"), "{doubted:?}");
+        assert!(said("10.1.0.5", Admitted::Yes, "17.1.2.3").why.contains("allows service push"));
+        assert!(said("10.2.0.5", Admitted::No, "17.1.2.3").why.contains("allows service push"));
+        assert!(said("10.1.0.5", Admitted::No, "203.0.113.9").why.starts_with("rule portal (line"));
+        assert!(said("10.1.0.5", Admitted::Yes, "203.0.113.9").why.starts_with("rule portal (line"));
+        assert!(said("10.1.0.5", Admitted::Yes, "198.51.100.1").why.contains("the default is drop"));
     }
 
     #[test]
@@ -385,7 +405,7 @@ mod tests {
             image.set_moment(moments.at(time.parse().expect("a time")));
             let question = Question {
                 router: false,
-                admitted: false,
+                admitted: Admitted::No,
                 from: None,
                 to: "17.1.2.3".parse().expect("an address"),
                 port: words::port("tcp/443").expect("a port"),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, State},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use utoipa::{
     PartialSchema as _, ToSchema as _,
@@ -123,10 +124,21 @@ fn info() -> utoipa::openapi::Info {
         .build()
 }
 
-/// A body that is JSON, or what is wrong with it.
-#[derive(FromRequest)]
-#[from_request(via(Json), rejection(Problem))]
+/// A body that is a JSON object, or what is wrong with it.
 struct Sent<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Json(body) = Json::<Box<RawValue>>::from_request(request, state).await?;
+        // Fields without their names would be taken as well.
+        if !body.get().starts_with('{') {
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no JSON object"));
+        }
+        Ok(Self(Json::from_bytes(body.get().as_bytes())?.0))
+    }
+}
 
 /// A query, or what is wrong with it.
 #[derive(FromRequestParts)]

@@ -6,16 +6,19 @@ use anyhow::Result;
 use jiff::{Span, SpanRelativeTo};
 
 use super::{Socket, units};
-use crate::api::{
-    client,
-    types::{Admit, AdmittedClient, Clients, Expel, YEAR},
+use crate::{
+    api::{
+        client,
+        types::{Admit, AdmittedClient, Clients, Expel, YEAR},
+    },
+    clients::Client,
 };
 
 #[derive(clap::Args)]
 pub struct AdmitArguments {
     /// An address, a prefix, or a MAC such as 02:00:5e:10:00:01
     #[arg(value_name = "CLIENT")]
-    client: String,
+    client: Client,
     /// For how long from now on, such as 30m, 8h or 7d
     #[arg(long = "for", value_name = "TIME", default_value = "8h", value_parser = seconds)]
     seconds: u32,
@@ -27,7 +30,7 @@ pub struct AdmitArguments {
 pub struct ExpelArguments {
     /// An address, a prefix, or a MAC, as it was admitted
     #[arg(value_name = "CLIENT")]
-    client: String,
+    client: Client,
     #[command(flatten)]
     socket: Socket,
 }
@@ -50,7 +53,7 @@ fn seconds(word: &str) -> Result<u32, String> {
 }
 
 pub fn admit(AdmitArguments { client, seconds, common }: &AdmitArguments) -> Result<ExitCode> {
-    let sent = Admit { client: client.clone(), seconds: *seconds };
+    let sent = Admit { client: client.to_string(), seconds: *seconds };
     let admitted: AdmittedClient = super::block_on(client::post(&common.socket.socket, "/v1/admit", &sent))?;
     if common.json {
         super::print_json(&admitted)?;
@@ -61,7 +64,7 @@ pub fn admit(AdmitArguments { client, seconds, common }: &AdmitArguments) -> Res
 }
 
 pub fn expel(ExpelArguments { client, socket }: &ExpelArguments) -> Result<ExitCode> {
-    let sent = Expel { client: client.clone() };
+    let sent = Expel { client: client.to_string() };
     super::block_on(client::post::<()>(&socket.socket, "/v1/expel", &sent))?;
     super::print(&format!("{client} is expelled\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -21,7 +21,7 @@ use crate::{
     compile::{self, Image, Limits},
     control,
     dns::Name,
-    explain::{Explanation, Question, explain, know},
+    explain::{Admitted, Explanation, Question, explain, know},
     moments::Moments,
     policy::{Bundle, Policy, PortMatch, nat64, words},
 };
@@ -40,7 +40,8 @@ pub struct Arguments {
     /// The client; without one, 0.0.0.0 or ::, which rules name only by covering every source
     #[arg(long, value_name = "IP")]
     from: Option<IpAddr>,
-    /// The portal has admitted the client; without this, it has if it is among `enforcer clients` by its address
+    /// The portal has admitted the client; without this, it has if it is among `enforcer clients` by its address, as a
+    /// question does not say by which MAC it sends
     #[arg(long, conflicts_with = "router")]
     admitted: bool,
     /// Destination: an address, or a name, which stands for its addresses that the running controller knows
@@ -92,11 +93,14 @@ struct Answer {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let socket = &arguments.socket.socket;
     let names = super::block_on(client::get::<Names>(socket, "/v1/names"));
-    let admitted = arguments.admitted || is_admitted(socket, arguments.from);
     let (policy, names) = match &arguments.policy {
         // What DNS has told helps there, too, but need not be had.
         Some(file) => (Policy::load(file)?, names.unwrap_or_default()),
         None => (in_force(socket).map_err(without_policy)?, names?),
+    };
+    let admitted = match &policy.portal {
+        Some(_) if !arguments.admitted => admitted(arguments.from, super::block_on(client::get(socket, "/v1/clients"))),
+        _ => Admitted::Yes,
     };
     let known = by_address(&names);
     let asked: BTreeMap<Option<IpAddr>, BTreeSet<Name>> = match &arguments.to {
@@ -150,12 +154,18 @@ fn in_force(socket: &Path) -> Result<Policy> {
     Ok(bundle.policy()?)
 }
 
-/// Whether the running controller's portal has admitted an address. By which station it would send, a question does not say.
-fn is_admitted(socket: &Path, from: Option<IpAddr>) -> bool {
-    let Some(from) = from else { return false };
-    let clients: Clients = super::block_on(client::get(socket, "/v1/clients")).unwrap_or_default();
-    let nets = clients.clients.iter().filter_map(|admitted| admitted.client.parse().ok());
-    nets.into_iter().any(|client| matches!(client, Client::Net(net) if net.contains(&from)))
+/// Whether the running controller's portal has admitted an address, by what it has told.
+fn admitted(from: Option<IpAddr>, told: Result<Clients>) -> Admitted {
+    let Ok(Clients { clients, .. }) = told else { return Admitted::Untold };
+    let clients: Vec<Client> = clients.iter().filter_map(|admitted| admitted.client.parse().ok()).collect();
+    let holds = |client: &Client| matches!((client, from), (Client::Net(net), Some(from)) if net.contains(&from));
+    if clients.iter().any(holds) {
+        Admitted::Yes
+    } else if clients.iter().any(|client| matches!(client, Client::Station(_))) {
+        Admitted::NotByAddress
+    } else {
+        Admitted::No
+    }
 }
 
 /// Names that have addresses for new connections.
@@ -171,7 +181,7 @@ fn by_address(names: &Names) -> BTreeMap<IpAddr, BTreeSet<Name>> {
 
 fn answer(
     arguments: &Arguments,
-    admitted: bool,
+    admitted: Admitted,
     policy: &Policy,
     image: &mut Image,
     address: Option<IpAddr>,

@@ -52,7 +52,7 @@ fn every_kind_of_error_is_a_problem_that_says_what_is_wrong() {
 fn clients_are_admitted_by_what_names_them_and_for_a_time() {
     let api = Api::start();
     let admit = |body: &str| api.ask(&post("/v1/admit", "application/json", body));
-    let answer: Value = serde_json::from_str(&admit(r#"{"client": "FD00::5"}"#).body).unwrap();
+    let answer: Value = serde_json::from_str(&admit(r#"{"client": "FD00::5"}"#).body).expect("JSON");
     assert_eq!((&answer["client"], &answer["seconds_left"]), (&json!("fd00::5"), &json!(28_800)));
     for (body, status, message) in [
         (r#"{"client": "10.1.0.5/8"}"#, 409, "bits set beyond"),
@@ -61,12 +61,13 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
         (r#"{"client": "10.1.0.5", "seconds": 0}"#, 400, "no time to admit a client for"),
         (r#"{"client": "10.1.0.5", "second": 1}"#, 422, "second"),
         (r#"{"seconds": 60}"#, 422, "client"),
+        (r#" ["10.1.0.5", 60]"#, 422, "the body is no JSON object"),
     ] {
         assert!(admit(body).problem(status).contains(message), "{body}");
     }
     let expel = post("/v1/expel", "application/json", r#"{"client": "02-00-00-00-00-05"}"#);
     assert_eq!(api.ask(&expel).problem(409), "02:00:00:00:00:05 is not admitted");
-    let clients: Value = serde_json::from_str(&api.get("/v1/clients").body).unwrap();
+    let clients: Value = serde_json::from_str(&api.get("/v1/clients").body).expect("JSON");
     assert_eq!(clients["capacity"], 2);
 }
 
