@@ -244,8 +244,9 @@ fn is_admitted_skb(skb: *mut __sk_buff, layer3: bool) -> bool {
     const HEADERS: u32 = 14 + 8 + 40;
     // SAFETY: the context is the program's own, and the frame is read behind the call that may move memory.
     let (frame, protocol) = unsafe {
-        if Frame::skb(skb).readable() < HEADERS as usize {
-            bpf_skb_pull_data(skb, HEADERS.min((*skb).len));
+        let wanted = HEADERS.min((*skb).len);
+        if Frame::skb(skb).readable() < wanted as usize {
+            bpf_skb_pull_data(skb, wanted);
         }
         (Frame::skb(skb), u16::from_be((*skb).protocol as u16))
     };

@@ -37,7 +37,8 @@ pub fn admits(frame: &Frame, ethertype: u16, offset: usize, has_link: bool) -> b
 
 #[inline(always)]
 fn lasts(client: &ClientKey, now: u64) -> bool {
-    // SAFETY: the value is read at once; an element freed meanwhile is not reused before the program ends (RCU).
+    // SAFETY: the value is one aligned word, read at once, of memory that stays the map's. An element that is removed
+    // meanwhile may become another client's: then its time is read, once, by a packet that overtook the removal.
     unsafe { ADMITTED.get(client) }.is_some_and(|until| now < *until)
 }
 

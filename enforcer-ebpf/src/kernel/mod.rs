@@ -66,5 +66,5 @@ pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
 #[must_use]
 pub fn is_rule(verdict: Verdict) -> bool {
     verdict.action() != Action::Allow
-        && (verdict.counter() >= pseudo::UNADMITTED || verdict.counter() <= pseudo::ROUTER_DEFAULT)
+        && matches!(verdict.counter(), 0..=pseudo::ROUTER_DEFAULT | pseudo::UNADMITTED | pseudo::COUNT..)
 }
