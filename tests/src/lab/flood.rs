@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// Packets that are to pass and may be under way: a machine without time to move them has queues of a few hundred, and drops what is beyond.
 const UNDER_WAY: u64 = 96;
 /// What is under way for longer was dropped.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(20);
 /// What is on its way by then has come.
 const SETTLED: Duration = Duration::from_millis(300);
 
@@ -143,6 +143,8 @@ fn send(
             }
         }
         let to_pass: u64 = sent.iter().zip(flows).filter(|(_, (_, passes))| *passes).map(|(sent, _)| sent).sum();
+        // What comes after all was not dropped.
+        dropped = dropped.min(to_pass.saturating_sub(passed.load(Ordering::Relaxed)));
         let under_way = || to_pass.saturating_sub(passed.load(Ordering::Relaxed) + dropped);
         let since = Instant::now();
         while under_way() > UNDER_WAY && since.elapsed() < PATIENCE {
