@@ -78,7 +78,8 @@ pub struct History {
 pub struct Apply {
     /// The policy.
     pub policy: Bundle,
-    /// Go back to the one before, unless it is confirmed within so many seconds.
+    /// Go back to the one before, unless it is confirmed within so many seconds, of which a day has the most.
+    #[schema(minimum = 1, maximum = 86_400)]
     pub confirm_seconds: Option<u32>,
 }
 

@@ -40,6 +40,9 @@ pub type Shared = State<Arc<dyn Source>>;
 /// Questions to resolvers at a time, for as long as these take to answer; the other places of a listener are for what is quick.
 const QUESTIONS: usize = 8;
 
+/// The longest time in which a policy is confirmed, seconds.
+const DAY: u32 = 24 * 60 * 60;
+
 /// All paths, for those who may do everything.
 pub fn all() -> OpenApiRouter<Arc<dyn Source>> {
     read_only()
@@ -237,6 +240,10 @@ async fn history(State(source): Shared) -> Json<History> {
     (status = 409, body = Problem, content_type = "application/problem+json", description = "It cannot be put in force: why is in the detail"),
 ))]
 async fn apply(State(source): Shared, Sent(sent): Sent<Apply>) -> Result<Json<Applied>, Problem> {
+    if let Some(seconds) = sent.confirm_seconds.filter(|seconds| !(1..=DAY).contains(seconds)) {
+        let detail = format!("{seconds} seconds are no time to confirm a policy in: it is 1 to {DAY}");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
     source.apply(sent).await.map(Json).map_err(conflict)
 }
 

@@ -29,6 +29,8 @@ pub struct InForce {
     pub schedule: Schedule,
     /// What clients' questions are answered with.
     pub answers: DnsPolicy,
+    /// Why it is not its file's present content, if that was of no use at the start.
+    pub file_problem: Option<String>,
 }
 
 impl InForce {
@@ -44,6 +46,7 @@ impl InForce {
         let in_force = Self {
             sha256: bundle.sha256(),
             number: None,
+            file_problem: None,
             counters: counters(&policy, &image),
             words: image.words,
             usage: image.usage,

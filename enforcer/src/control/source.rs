@@ -61,6 +61,7 @@ impl Source for Controller {
                 .iter()
                 .chain(&state.filters_lost)
                 .chain(&state.filters_overtaken)
+                .chain(&in_force.file_problem)
                 .cloned()
                 .chain(self.guard.problem())
                 .chain(state.hooks.weaker())

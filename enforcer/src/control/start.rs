@@ -181,16 +181,14 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
     let kept = history.current().and_then(|current| Some((history.bundle(current.number)?, current)));
     let (file, policy) = Bundle::read(&options.policy);
     if let Some((bundle, Current { number, file_sha256 })) = kept {
-        let stays = match &policy {
-            Ok(_) => file_sha256 == Some(file.sha256()),
-            Err(error) => {
-                tracing::warn!("the policy that was in force before goes on, as its file is of no use now: {error}");
-                true
-            }
-        };
-        if stays {
+        let file_problem = policy.as_ref().err().map(|error| {
+            let problem = format!("the policy that was in force before goes on, as its file is of no use now: {error}");
+            tracing::warn!("{problem}");
+            problem
+        });
+        if file_problem.is_some() || file_sha256 == Some(file.sha256()) {
             let (in_force, image) = InForce::new(bundle, options.learns())?;
-            return Ok((InForce { number: Some(number), ..in_force }, image));
+            return Ok((InForce { number: Some(number), file_problem, ..in_force }, image));
         }
     }
     policy?;

@@ -334,3 +334,13 @@ fn a_policy_may_be_large_where_policies_are_taken_and_nowhere_else() {
     let _ = remote.write_all(apply(1_000_000).as_bytes());
     assert!(Answer::read(&mut remote).problem(413).contains("65536"));
 }
+
+#[test]
+fn a_policy_is_to_be_confirmed_within_a_day() {
+    let api = Api::start();
+    let policy = json!({ "path": "p", "files": { "p": "#" } });
+    for (seconds, status) in [(0, 400), (1, 200), (86_400, 200), (86_401, 400), (u32::MAX, 400)] {
+        let body = json!({ "policy": policy, "confirm_seconds": seconds }).to_string();
+        assert_eq!(api.ask(&post("/v1/apply", "application/json", &body)).status, status, "{seconds}");
+    }
+}

@@ -10,7 +10,7 @@ pub const YEAR: u32 = 365 * 24 * 60 * 60;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admit {
-    /// An address, a prefix, or a MAC with colons or hyphens.
+    /// An address, a prefix, or a MAC with colons, hyphens or dots.
     #[schema(example = "10.1.0.5")]
     pub client: String,
     /// For how long from now on, whatever was said before.
