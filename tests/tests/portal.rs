@@ -174,7 +174,7 @@ fn an_admission_ends_on_time_whether_or_not_a_controller_runs() -> Result<()> {
         Ok(Instant::now() + Duration::from_secs(seconds))
     };
     // A connection is cut as well: no packet of it passes any more.
-    let end = admit(&enforcer, 3)?;
+    let end = admit(&enforcer, 4)?;
     assert_eq!(work(client)?, [Answered; 2]);
     let mut standing = Standing::open(&lab)?;
     assert!(standing.is_heard() && standing.is_heard());
@@ -253,11 +253,31 @@ fn admissions_outlive_policies_controllers_and_the_kernels_tables() -> Result<()
     stays(&enforcer, "a damaged file")?;
     assert!(enforcer.log()?.contains("clients.json is damaged"), "{}", enforcer.log()?);
     assert_eq!(std::fs::read_to_string(lab.path("state/clients.json.bad"))?, "{");
-    // It is well again, also behind a reboot.
+    // It is well again, also where nothing is left in the kernel.
     enforcer.ask("detach")?;
     drop(enforcer);
     let enforcer = Enforcer::start_again(&lab, RUN)?;
     stays(&enforcer, "new tables and a new file")?;
+    enforcer.stop()?;
+    // What cannot be read is told, too.
+    std::fs::remove_file(lab.path("state/clients.json.bad"))?;
+    std::fs::rename(lab.path("state/clients.json"), lab.path("clients.json"))?;
+    std::fs::create_dir(lab.path("state/clients.json"))?;
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    stays(&enforcer, "a file that cannot be read")?;
+    assert!(enforcer.log()?.contains("clients.json cannot be read"), "{}", enforcer.log()?);
+    enforcer.stop()?;
+    // After a reboot, an admission has ended if the wall's clock says so, and lasts for no longer than was left.
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(lab.path("state/clients.json"))?)?;
+    let mut rebooted = kept;
+    rebooted["boot"] = "another".into();
+    rebooted["clients"][0]["until"] = "2026-01-01T00:00:00Z".into();
+    rebooted["clients"][1]["until"] = "2226-01-01T00:00:00Z".into();
+    lab.file("state/clients.json", &rebooted.to_string())?;
+    let enforcer = Enforcer::start_again(&lab, RUN)?;
+    assert_eq!(admitted(&enforcer)?, all[1..]);
+    let left: Value = serde_json::from_str(&enforcer.ask("clients --json")?)?;
+    assert!(left["clients"][0]["seconds_left"].as_u64().is_some_and(|left| left <= 28_800), "{left}");
     enforcer.stop()
 }
 
@@ -274,6 +294,17 @@ fn clients_of_no_portal_and_those_that_are_exempt_are_not_affected() -> Result<(
     let exempt = lab.file("exempt.toml", &format!("{from}[exempt]\nfrom = [\"10.1.0.2\"]\n"))?;
     enforcer.ask(&format!("apply {}", exempt.display()))?;
     assert_eq!(work(client)?, [Answered; 2]);
+    // A proxy fetches for others; its address is a client's otherwise.
+    client.run("ip addr add 10.1.0.77/24 dev eth0")?;
+    enforcer.ask(&format!("apply {}", lab.path("policy.toml").display()))?;
+    assert_eq!(probe::tcp_from(client, "10.1.0.77", WORK[0], 443)?, Silence);
+    let proxied = "[[proxy]]\naddress = \"10.1.0.77\"\nport = 3128\nservices = [\"login\"]\n";
+    let proxied = lab.file("proxied.toml", &format!("{from}{proxied}"))?;
+    enforcer.ask(&format!("apply {}", proxied.display()))?;
+    assert_eq!(probe::tcp_from(client, "10.1.0.77", WORK[0], 443)?, Answered);
+    assert_eq!(work(client)?, [Silence, Answered]);
+    let told = refused(&enforcer, "admit 10.1.0.77")?;
+    assert!(told.contains("it is no client of the portal (it is a proxy)"), "{told}");
     // One that only watches denies nothing.
     let watching = lab.file("watching.toml", &format!("monitor = true\n{from}"))?;
     enforcer.ask(&format!("apply {}", watching.display()))?;

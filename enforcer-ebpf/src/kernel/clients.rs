@@ -37,8 +37,9 @@ pub fn admits(frame: &Frame, ethertype: u16, offset: usize, has_link: bool) -> b
 
 #[inline(always)]
 fn lasts(client: &ClientKey, now: u64) -> bool {
-    // SAFETY: the value is one aligned word, read at once, of memory that stays the map's. An element that is removed
-    // meanwhile may become another client's: then its time is read, once, by a packet that overtook the removal.
+    // SAFETY: the value is one aligned word, read at once, and its memory is a map's element for as long as the program runs
+    // (RCU). One that is removed meanwhile may become another client's: then that one's time is read, once, by a packet that
+    // overtook the removal.
     unsafe { ADMITTED.get(client) }.is_some_and(|until| now < *until)
 }
 

@@ -4,6 +4,7 @@ pub mod client;
 mod connections;
 mod hosts;
 mod metrics;
+mod object;
 pub mod pac;
 pub mod policies;
 mod problem;

@@ -11,7 +11,6 @@ use axum::{
     response::IntoResponse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use utoipa::{
     PartialSchema as _, ToSchema as _,
@@ -21,6 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     metrics::{self, Format},
+    object::Object,
     policies::{Applied, Apply, History, Rollback},
     source::Source,
     streams::{self, Streams},
@@ -134,12 +134,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let Json(body) = Json::<Box<RawValue>>::from_request(request, state).await?;
-        // Fields without their names would be taken as well.
-        if !body.get().starts_with('{') {
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no JSON object"));
-        }
-        Ok(Self(Json::from_bytes(body.get().as_bytes())?.0))
+        let Json(Object(body)) = Json::from_request(request, state).await?;
+        Ok(Self(body))
     }
 }
 
@@ -288,7 +284,7 @@ async fn admit(State(source): Shared, Sent(sent): Sent<Admit>) -> Result<Json<Ad
 /// Takes a client's admission back, at once.
 #[utoipa::path(post, path = "/v1/expel", request_body = Expel, responses(
     (status = 200, description = "It is not admitted any more"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It was not admitted"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It was not admitted, or still would be as part of a prefix"),
 ))]
 async fn expel(State(source): Shared, Sent(sent): Sent<Expel>) -> Result<Json<()>, Problem> {
     source.expel(client(&sent.client)?).await.map(Json).map_err(conflict)

@@ -156,7 +156,13 @@ fn in_force(socket: &Path) -> Result<Policy> {
 
 /// Whether the running controller's portal has admitted an address, by what it has told.
 fn admitted(from: Option<IpAddr>, told: Result<Clients>) -> Admitted {
-    let Ok(Clients { clients, .. }) = told else { return Admitted::Untold };
+    let clients = match told {
+        Ok(Clients { clients, .. }) => clients,
+        Err(error) => {
+            eprintln!("enforcer: who is admitted is not known: {error}");
+            return Admitted::Untold;
+        }
+    };
     let clients: Vec<Client> = clients.iter().filter_map(|admitted| admitted.client.parse().ok()).collect();
     let holds = |client: &Client| matches!((client, from), (Client::Net(net), Some(from)) if net.contains(&from));
     if clients.iter().any(holds) {

@@ -23,16 +23,16 @@ pub struct Full;
 pub struct Admission {
     /// In nanoseconds of the kernel's monotonic clock.
     pub end: u64,
-    /// By the wall's clock, if it is of an earlier boot: then that clock decides, and may be set right only after the
-    /// start, as on a router that has no clock of its own.
+    /// By the wall's clock, if it is of an earlier boot. Then it ends by that, if that is earlier: the clock may be set
+    /// right only after the start, as on a router that has none of its own.
     pub until: Option<Timestamp>,
 }
 
 impl Admission {
     /// When it ends by the wall's clock.
     #[must_use]
-    pub fn until(&self, clock: &Clock) -> Timestamp {
-        self.until.unwrap_or_else(|| clock.wall(self.end))
+    pub fn ends_at(&self, clock: &Clock) -> Timestamp {
+        clock.to_wall(self.end)
     }
 }
 
@@ -71,11 +71,17 @@ impl Admissions {
         self.by_client.extract_if(.., |_, admission| admission.end <= now).map(|(client, _)| client).collect()
     }
 
-    /// Takes the word of a wall's clock that was set: those of earlier boots end by that.
-    pub fn follow(&mut self, clock: &Clock) {
-        for admission in self.by_client.values_mut() {
-            admission.end = admission.until.map_or(admission.end, |until| clock.kernel(until));
+    /// Takes the word of a wall's clock that was set, for those of earlier boots; gives them. A clock that is wrong gives
+    /// nobody more time.
+    pub fn follow(&mut self, clock: &Clock) -> Vec<Client> {
+        let mut followed = Vec::new();
+        for (client, admission) in &mut self.by_client {
+            if let Some(until) = admission.until {
+                admission.end = admission.end.min(clock.to_monotonic(until));
+                followed.push(*client);
+            }
         }
+        followed
     }
 
     /// How many there are.
@@ -186,16 +192,53 @@ mod tests {
     }
 
     #[test]
-    fn the_walls_clock_decides_on_admissions_of_earlier_boots_alone() {
-        let second = |second| Timestamp::from_second(second).expect("a time");
-        let restored = Admission { end: 500_000_000_000, until: Some(second(1_400)) };
-        let mut admissions = Admissions::of([(client("10.1.0.5"), restored)], 0);
-        admissions.admit(client("10.1.0.6"), 500_000_000_000).expect("room");
-        let clock = Clock { wall: second(1_300), kernel: 100_000_000_000 };
-        admissions.follow(&clock);
-        assert_eq!(admissions.lasts(client("10.1.0.5")), Some(200_000_000_000));
-        assert_eq!(admissions.lasts(client("10.1.0.6")), Some(500_000_000_000));
-        let until: Vec<_> = admissions.iter().map(|(_, admission)| admission.until(&clock)).collect();
-        assert_eq!(until, [second(1_400), second(1_700)]);
+    fn a_prefix_touches_those_within_it_alone() {
+        let mut admissions = Admissions::default();
+        for word in [
+            "10.0.0.0/15",
+            "10.1.0.0/16",
+            "10.1.0.0/24",
+            "10.1.0.0",
+            "10.1.255.0/24",
+            "10.1.255.255",
+            "10.2.0.0/16",
+            "fd00::/32",
+            "fd00:1::/32",
+            "fd00:1::/64",
+            "fd00:1:ffff::/48",
+            "fd00:2::/64",
+            "02:00:00:00:00:01",
+        ] {
+            admissions.admit(client(word), 10).expect("room");
+        }
+        for (outer, inner) in [
+            ("10.1.0.0/16", &["10.1.0.0/24", "10.1.255.0/24"][..]),
+            ("fd00:1::/32", &["fd00:1::/64", "fd00:1:ffff::/48"]),
+            ("10.1.0.0", &[]),
+            ("fd00:2::/64", &[]),
+            ("02:00:00:00:00:01", &[]),
+            ("::/0", &["fd00::/32", "fd00:1::/32", "fd00:1::/64", "fd00:1:ffff::/48", "fd00:2::/64"]),
+        ] {
+            let touched = [outer].iter().chain(inner).map(|word| client(word)).collect::<Vec<_>>();
+            assert_eq!(admissions.touched(client(outer)), touched, "{outer}");
+        }
+    }
+
+    #[test]
+    fn the_walls_clock_ends_admissions_of_earlier_boots_and_prolongs_none() {
+        const SECOND: u64 = 1_000_000_000;
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let (restored, own) = (client("10.1.0.5"), client("10.1.0.6"));
+        let mut admissions = Admissions::of([(restored, Admission { end: 500 * SECOND, until: Some(at(1_400)) })], 0);
+        admissions.admit(own, 500 * SECOND).expect("room");
+        let mut ends = |wall| {
+            let clock = Clock { wall: at(wall), monotonic: 100 * SECOND };
+            assert_eq!(admissions.follow(&clock), [restored]);
+            [restored, own].map(|client| admissions.lasts(client).expect("it is there") / SECOND)
+        };
+        assert_eq!(ends(0), [500, 500]);
+        assert_eq!(ends(1_300), [200, 500]);
+        assert_eq!(ends(1_200), [200, 500]);
+        assert_eq!(ends(1_400), [0, 500]);
     }
 }

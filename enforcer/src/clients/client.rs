@@ -112,9 +112,7 @@ mod tests {
             ("02:00:5e:10:00", "is not an address prefix"),
             ("02:00:5e:10:00:1", "is not an address prefix"),
             ("+2:00:5e:10:00:01", "is not an address prefix"),
-            ("02.00.5e.10.00.01", "is a name, not an address prefix"),
-            ("0200.5e10.001", "is a name, not an address prefix: write an address such as"),
-            ("02.00.5e.10.00.01", "is a name, not an address prefix"),
+            ("0200.5e10.001", "only services have names: write an address such as"),
             ("02:00:5e:10:00:01:02", "is not an address prefix"),
         ] {
             let error = word.parse::<Client>().expect_err(word).to_string();

@@ -1,4 +1,4 @@
-//! Admissions on disk, so that they outlive a reboot, which begins the kernel's clock anew.
+//! Admissions on disk, so that they outlive a reboot, with which the kernel's clock begins anew.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -17,24 +17,26 @@ const VERSION: u32 = 1;
 /// Another text after each boot.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Times are as RFC 3339 has them.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     version: u32,
     /// [`BOOT`] when it was saved.
     boot: String,
-    /// When that was.
-    saved: String,
+    /// The kernel's clock then, nanoseconds.
+    saved: u64,
     clients: Vec<Record>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Record {
     client: String,
+    /// When it ends by the kernel's clock, nanoseconds.
+    end: u64,
+    /// The same by the wall's clock, as RFC 3339 has it.
     until: String,
-    /// In nanoseconds of the kernel's clock, if it was admitted in the boot of the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    end: Option<u64>,
+    /// It was admitted in a boot before the file's, and by the wall's clock of then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    earlier: bool,
 }
 
 /// Why what was saved is not known.
@@ -81,21 +83,20 @@ impl Store {
         if kept.version != VERSION {
             return Err(bad(&format!("it has layout {}, not {VERSION}", kept.version)));
         }
-        let time = |word: &str| word.parse().map_err(|error: jiff::Error| bad(&error));
         let same_boot = !self.boot.is_empty() && kept.boot == self.boot;
-        // A clock that begins in the past with each boot must not give anybody more time than was left.
-        let then = Clock { wall: now.wall.max(time(&kept.saved)?), ..*now };
-        let admission = |Record { client, until, end }: Record| {
+        let admission = |Record { client, end, until, earlier }: Record| {
             let client: Client = client.parse().map_err(|error: NotAClient| bad(&error))?;
-            let until: Timestamp = time(&until)?;
-            let admission = match end.filter(|_| same_boot) {
-                Some(end) => Admission { end, until: None },
-                None => Admission { end: then.kernel(until), until: Some(until) },
-            };
-            Ok((client, admission))
+            let until: Timestamp = until.parse().map_err(|error: jiff::Error| bad(&error))?;
+            if same_boot {
+                return Ok((client, Admission { end, until: earlier.then_some(until) }));
+            }
+            // By the wall's clock, as the machine was off meanwhile, but for no longer than was left.
+            let left = end.saturating_sub(kept.saved);
+            let end = now.to_monotonic(until).min(now.monotonic.saturating_add(left));
+            Ok((client, Admission { end, until: Some(until) }))
         };
         let clients: Vec<_> = kept.clients.into_iter().map(admission).collect::<Result<_, Unread>>()?;
-        Ok(Some(Admissions::of(clients, now.kernel)))
+        Ok(Some(Admissions::of(clients, now.monotonic)))
     }
 
     /// Saves all. Whoever reads finds this or what was before, never a part; also behind a power failure.
@@ -105,13 +106,14 @@ impl Store {
     pub fn save(&self, admissions: &Admissions, now: &Clock) -> io::Result<()> {
         let record = |(client, admission): (Client, Admission)| Record {
             client: client.to_string(),
-            until: admission.until(now).to_string(),
-            end: admission.until.is_none().then_some(admission.end),
+            end: admission.end,
+            until: admission.until.unwrap_or_else(|| admission.ends_at(now)).to_string(),
+            earlier: admission.until.is_some(),
         };
         let kept = Kept {
             version: VERSION,
             boot: self.boot.clone(),
-            saved: now.wall.to_string(),
+            saved: now.monotonic,
             clients: admissions.iter().map(record).collect(),
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
@@ -162,7 +164,7 @@ mod tests {
         for word in ["10.1.0.5", "fd00:1::/64", "02:00:5e:10:00:01"] {
             admissions.admit(client(word), 400 * SECOND).expect("room");
         }
-        store.save(&admissions, &Clock { wall: at(1_100), kernel: 100 * SECOND }).expect("room");
+        store.save(&admissions, &Clock { wall: at(1_100), monotonic: 100 * SECOND }).expect("room");
         (folder, store, admissions)
     }
 
@@ -171,7 +173,7 @@ mod tests {
         let (_folder, store, admissions) = saved();
         // Whatever the wall's clock says meanwhile.
         for wall in [0, 1_150, 1_000_000] {
-            let read = store.read(&Clock { wall: at(wall), kernel: 150 * SECOND }).expect("a file");
+            let read = store.read(&Clock { wall: at(wall), monotonic: 150 * SECOND }).expect("a file");
             assert_eq!(read.as_ref(), Some(&admissions));
         }
         let mode = fs::metadata(store.path()).expect("a file").permissions().mode();
@@ -181,38 +183,44 @@ mod tests {
     }
 
     #[test]
-    fn after_a_reboot_the_walls_clock_decides() {
+    fn after_a_reboot_the_walls_clock_decides_but_gives_nobody_more_time() {
         let (_folder, store, _) = saved();
         let store = Store { boot: "two".into(), ..store };
-        let ends = |wall: i64, store: &Store| {
-            let read =
-                store.read(&Clock { wall: at(wall), kernel: 5 * SECOND }).expect("a file").expect("it was saved");
-            let ends: Vec<_> = read.iter().map(|(_, Admission { end, until })| (end / SECOND, until)).collect();
-            (read, ends)
+        // Five seconds after that boot.
+        let read = |wall: i64| {
+            let now = Clock { wall: at(wall), monotonic: 5 * SECOND };
+            store.read(&now).expect("a file").expect("it was saved")
         };
-        assert_eq!(ends(1_300, &store).1, [(105, Some(at(1_400))); 3]);
-        assert_eq!(ends(1_400, &store).1, []);
-        // It begins in the past: what was left when it was saved is the most.
-        let (mut read, there) = ends(0, &store);
-        assert_eq!(there, [(305, Some(at(1_400))); 3]);
-        // Saved again in this boot, it is still the wall's clock that decides.
-        read.admit(client("10.1.0.6"), 90 * SECOND).expect("room");
-        store.save(&read, &Clock { wall: at(1_300), kernel: 10 * SECOND }).expect("room");
-        let there = ends(1_350, &store).1;
-        let restored = (55, Some(at(1_400)));
-        assert_eq!(there, [restored, (90, None), restored, restored]);
+        let ends = |read: &Admissions| -> Vec<_> {
+            read.iter().map(|(_, Admission { end, until })| (end / SECOND, until)).collect()
+        };
+        let earlier = |end| (end, Some(at(1_400)));
+        assert_eq!(ends(&read(1_300)), [earlier(105); 3]);
+        assert_eq!(ends(&read(1_400)), []);
+        // A clock that begins in the past.
+        let mut admissions = read(0);
+        assert_eq!(ends(&admissions), [earlier(305); 3]);
+        // Saved again by that clock, it is no other: neither in this boot nor in the next.
+        admissions.admit(client("10.1.0.6"), 605 * SECOND).expect("room");
+        store.save(&admissions, &Clock { wall: at(0), monotonic: 5 * SECOND }).expect("room");
+        assert_eq!(ends(&read(0)), [earlier(305), (605, None), earlier(305), earlier(305)]);
+        let next = Store { boot: "three".into(), ..store.clone() };
+        let now = Clock { wall: at(0), monotonic: SECOND };
+        let admissions = next.read(&now).expect("a file").expect("it was saved");
+        assert_eq!(ends(&admissions), [earlier(301), (601, Some(at(600))), earlier(301), earlier(301)]);
     }
 
     #[test]
     fn a_damaged_file_is_told_and_can_be_put_aside() {
         let (_folder, store, admissions) = saved();
-        let now = Clock::now();
+        let now = Clock { wall: at(1_100), monotonic: 100 * SECOND };
         for text in [
             "",
             "{",
-            r#"{"version":2,"boot":"","saved":"2026-11-25T12:00:00Z","clients":[]}"#,
-            r#"{"version":1,"boot":"","saved":"","clients":[]}"#,
-            r#"{"version":1,"boot":"","saved":"2026-11-25T12:00:00Z","clients":[{"client":"x","until":"2026-11-25T12:00:00Z"}]}"#,
+            r#"{"version":2,"boot":"","saved":1,"clients":[]}"#,
+            r#"{"version":1,"boot":"","saved":-1,"clients":[]}"#,
+            r#"{"version":1,"boot":"","saved":1,"clients":[{"client":"x","end":1,"until":"2026-11-25T12:00:00Z"}]}"#,
+            r#"{"version":1,"boot":"","saved":1,"clients":[{"client":"10.1.0.5","end":1,"until":""}]}"#,
         ] {
             fs::write(store.path(), text).expect("a file");
             let error = store.read(&now).expect_err(text);
@@ -220,7 +228,7 @@ mod tests {
         }
         let aside = store.put_aside().expect("a file");
         store.save(&admissions, &now).expect("room");
-        assert!(aside.exists() && store.read(&now).is_ok());
+        assert!(aside.is_file() && store.read(&now).is_ok());
         fs::remove_file(store.path()).expect("a file");
         fs::create_dir(store.path()).expect("a folder");
         let error = store.read(&now).expect_err("a folder is no file");

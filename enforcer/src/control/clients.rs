@@ -9,7 +9,7 @@ use tokio::{task::spawn_blocking, time};
 use super::{Controller, State};
 use crate::{
     api::types::{AdmittedClient, Clients},
-    clients::{Admission, Admissions, Client, Clock, MOST, Store, Unread},
+    clients::{Admission, Admissions, Client, Clock, MOST, Store},
     kernel::{KernelError, admitted::Admitted},
     policy::Rule,
 };
@@ -28,13 +28,13 @@ impl Controller {
         if let Client::Net(net) = client
             && !concerns(gate, net)
         {
-            bail!(
-                "{client} needs no admission: it is no client of the portal ([portal] has other addresses in `from`), or a proxy"
-            )
+            let is_proxy = in_force.policy.proxies.iter().any(|proxy| net == proxy.address.ip().into());
+            let why = if is_proxy { "it is a proxy" } else { "[portal] has other addresses in `from`" };
+            bail!("{client} needs no admission: it is no client of the portal ({why})")
         }
         let mut admissions = self.state().admissions.clone();
         let now = Clock::now();
-        let end = now.kernel + u64::from(seconds) * 1_000_000_000;
+        let end = now.monotonic + u64::from(seconds) * 1_000_000_000;
         admissions.admit(client, end)?;
         self.keep(admissions, client).await?;
         let told = told(client, Admission { end, until: None }, &now);
@@ -47,8 +47,9 @@ impl Controller {
         let _one_at_a_time = self.admitting.lock().await;
         let mut admissions = self.state().admissions.clone();
         let was_admitted = admissions.expel(client);
+        let now = Clock::now();
         if let Client::Net(net) = client
-            && let Some((outer, _)) = admissions.around(net).next()
+            && let Some((outer, _)) = admissions.around(net).find(|(_, end)| *end > now.monotonic)
         {
             let still = if was_admitted { "would still be" } else { "is" };
             bail!("{client} {still} admitted as part of {outer}: expel that")
@@ -65,7 +66,7 @@ impl Controller {
     pub fn clients(&self) -> Clients {
         let now = Clock::now();
         let state = self.state();
-        let current = state.admissions.iter().filter(|(_, admission)| admission.end > now.kernel);
+        let current = state.admissions.iter().filter(|(_, admission)| admission.end > now.monotonic);
         let clients = current.map(|(client, admission)| told(client, admission, &now)).collect();
         Clients { clients, capacity: MOST as u64 }
     }
@@ -89,23 +90,18 @@ impl Controller {
 
     /// Removes admissions that have ended, to make room for others, and follows the wall's clock with those of earlier boots.
     pub async fn end_admissions(&self) {
-        let mut before = Clock::now();
         loop {
             time::sleep(SWEEP).await;
             let _one_at_a_time = self.admitting.lock().await;
-            let mut state = self.state();
             let now = Clock::now();
-            if now.was_set_since(&before) {
-                state.follow_clock(&now);
-            }
-            before = now;
-            for client in state.admissions.end(now.kernel) {
-                tracing::info!("the admission of {client} has ended");
-                let touched = state.admissions.touched(client);
-                if let Err(error) = state.store_admissions(&touched) {
-                    tracing::error!("{client} is not removed from the kernel's tables: {error}");
+            let set = self.state().follow_clock(&now);
+            if let Some(admissions) = set {
+                let store = self.store_of_clients();
+                if let Ok(Err(error)) = spawn_blocking(move || store.save(&admissions, &now)).await {
+                    tracing::warn!("who is admitted is on disk by the clock before: {error}");
                 }
             }
+            self.state().end_admissions(&now);
         }
     }
 }
@@ -129,38 +125,56 @@ impl State {
         clients.iter().try_for_each(|&client| object.admitted().set(client, admissions.lasts(client)))
     }
 
-    /// The wall's clock was set.
-    fn follow_clock(&mut self, now: &Clock) {
-        self.admissions.follow(now);
-        if let Err(error) = fill(&self.admissions, self.object.admitted()) {
-            tracing::error!("who is admitted does not end by the clock that was set: {error:#}");
+    /// Ends admissions of earlier boots by the wall's clock, if that was set; then, gives all, which are to be saved by it.
+    fn follow_clock(&mut self, now: &Clock) -> Option<Admissions> {
+        if !now.was_set_since(&self.clock) {
+            self.clock = *now;
+            return None;
+        }
+        let followed = self.admissions.follow(now);
+        let touched: Vec<Client> = followed.iter().flat_map(|&client| self.admissions.touched(client)).collect();
+        match self.store_admissions(&touched) {
+            Ok(()) => self.clock = *now,
+            // It is tried again, as the clock is taken to be set for as long.
+            Err(error) => tracing::error!("admissions do not end by the clock that was set: {error}"),
+        }
+        (self.admissions.count() > 0).then(|| self.admissions.clone())
+    }
+
+    /// Removes those that have ended.
+    fn end_admissions(&mut self, now: &Clock) {
+        for client in self.admissions.end(now.monotonic) {
+            tracing::info!("the admission of {client} has ended");
+            let touched = self.admissions.touched(client);
+            if let Err(error) = self.store_admissions(&touched) {
+                tracing::error!("{client} is not removed from the kernel's tables: {error}");
+            }
         }
     }
 }
 
 /// Goes on with the admissions on disk. If they cannot be read, those that an earlier controller has left in the kernel go on.
-pub fn restore(store: &Store, admitted: &mut Admitted) -> Result<Admissions> {
-    let now = Clock::now();
+pub fn restore(store: &Store, admitted: &mut Admitted, now: &Clock) -> Result<Admissions> {
     let there = admitted.all()?;
-    let kept = store.read(&now);
-    let admissions = match &kept {
-        Ok(Some(admissions)) => admissions.clone(),
-        Ok(None) | Err(_) => {
-            let of = |&(client, end): &(Client, u64)| (client, Admission { end, until: None });
-            Admissions::of(there.iter().map(of), now.kernel)
+    let from_kernel = || {
+        let of = |&(client, end): &(Client, u64)| (client, Admission { end, until: None });
+        Admissions::of(there.iter().map(of), now.monotonic)
+    };
+    let admissions = match store.read(now) {
+        Ok(kept) => kept.unwrap_or_else(from_kernel),
+        Err(error) => {
+            tracing::warn!("who is admitted is taken from the kernel's tables, as the file clients.json {error}");
+            match store.put_aside() {
+                Ok(aside) => tracing::warn!("that file is {} now", aside.display()),
+                Err(error) => tracing::warn!("that file cannot be put aside: {error}"),
+            }
+            from_kernel()
         }
     };
-    if let Err(error) = &kept {
-        tracing::warn!("who is admitted is taken from the kernel's tables, as the file clients.json {error}");
-    }
-    if let Err(Unread::Damaged(_)) = &kept {
-        match store.put_aside() {
-            Ok(aside) => tracing::warn!("the damaged file is {}", aside.display()),
-            Err(error) => tracing::warn!("the damaged file cannot be put aside: {error}"),
-        }
-    }
-    let is_written = matches!(kept, Ok(Some(_)) | Err(Unread::Io(_)));
-    if !is_written && let Err(error) = store.save(&admissions, &now) {
+    // By the clocks of this boot. Who has never admitted anybody needs no file.
+    if admissions.count() > 0
+        && let Err(error) = store.save(&admissions, now)
+    {
         tracing::warn!("who is admitted is not kept on disk: {error}");
     }
     for (client, _) in there.into_iter().filter(|(client, _)| admissions.lasts(*client).is_none()) {
@@ -187,7 +201,7 @@ fn concerns(rule: &Rule, net: IpNet) -> bool {
 fn told(client: Client, admission: Admission, now: &Clock) -> AdmittedClient {
     AdmittedClient {
         client: client.to_string(),
-        until: format!("{:.0}", admission.until(now)),
-        seconds_left: admission.end.saturating_sub(now.kernel) / 1_000_000_000,
+        until: format!("{:.0}", admission.ends_at(now)),
+        seconds_left: admission.end.saturating_sub(now.monotonic) / 1_000_000_000,
     }
 }

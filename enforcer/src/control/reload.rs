@@ -171,7 +171,7 @@ impl Controller {
         let identities = in_force.identities();
         let (net, programs) = {
             let state = self.state();
-            (state.net(in_force.words)?, state.hooks.programs(&state.object))
+            (state.net(in_force.words)?, state.programs())
         };
         let extras = Extras {
             programs: &programs,
@@ -195,10 +195,7 @@ impl Controller {
 
     /// Loads what interfaces that came meanwhile want, while nobody has to wait for it.
     fn load_late(&self, object: &mut Object) -> Result<()> {
-        let wanted = {
-            let state = self.state();
-            state.hooks.programs(&state.object)
-        };
+        let wanted = self.state().programs();
         Ok(object.load_programs(&wanted)?)
     }
 
@@ -323,6 +320,11 @@ impl Controller {
 
 impl State {
     /// The network's facts for another set of tables.
+    /// Programs that [`Self::swap`] attaches.
+    fn programs(&self) -> Vec<&'static str> {
+        self.hooks.programs(&self.object)
+    }
+
     fn net(&self, words: Words) -> Result<NetImage> {
         Ok(NetImage::new(&self.facts, &self.hooks.roles(), words)?)
     }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api::policies::Reason,
-    clients::Store as Clients,
+    clients::{Clock, Store as Clients},
     compile::Image,
     kernel::{
         attach,
@@ -100,7 +100,8 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
     };
     let (mut object, told) = Object::load_with(&image, &net, extras)?;
     let set = object.set();
-    let admissions = clients::restore(&Clients::new(&options.state), object.admitted())
+    let clock = Clock::now();
+    let admissions = clients::restore(&Clients::new(&options.state), object.admitted(), &clock)
         .inspect_err(|_| pins.forget_unless_running(set))?;
     object.set_moment(in_force.schedule.moment());
     let (answers, outcomes) = told.answers.unzip();
@@ -121,6 +122,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             hooks: Hooks::default(),
             learning,
             admissions,
+            clock,
             interfaces: Arc::new(names_of(&facts)),
             facts: facts.clone(),
             reader: None,

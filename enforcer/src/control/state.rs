@@ -13,7 +13,7 @@ use super::{
     predecessor::Predecessor,
 };
 use crate::{
-    clients::Admissions,
+    clients::{Admissions, Clock},
     kernel::{guard::Guard, object::Object, others, pins::Pins},
     net::{self, Facts, NetImage, watch::Told},
 };
@@ -28,6 +28,8 @@ pub struct State {
     pub learning: Option<Learning>,
     /// Who the portal has admitted.
     pub admissions: Admissions,
+    /// When their ends were last in line with the wall's clock.
+    pub clock: Clock,
     /// Names of interfaces by index.
     pub interfaces: Arc<HashMap<u32, String>>,
     /// The network as it was last told.

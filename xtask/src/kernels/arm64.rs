@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -25,7 +24,7 @@ const STANDARD: &str = "libstd-rust-web-dev";
 
 /// Unpacks a system with a kernel into a folder, if it is not there yet.
 pub fn system(folder: &Path) -> Result<PathBuf> {
-    unpacked(SYSTEM, folder)
+    unpacked(SYSTEM, &folder.join("arm64-system"))
 }
 
 /// The kernel of an unpacked system.
@@ -42,7 +41,7 @@ pub fn cargo(folder: &Path) -> Result<(Command, PathBuf)> {
             "building for arm64 takes Debian's compiler, {DEBIAN:?}, whose standard library Debian has for arm64, too"
         );
     }
-    let sysroot = unpacked(STANDARD, folder)?.join("usr");
+    let sysroot = unpacked(STANDARD, &folder.join("arm64-std"))?.join("usr");
     let built = folder.join("arm64");
     let mut cargo = Command::new("rustup");
     cargo.args(["run", DEBIAN, "cargo"]);
@@ -53,22 +52,24 @@ pub fn cargo(folder: &Path) -> Result<(Command, PathBuf)> {
 }
 
 /// Packages of this system's release and what they depend on, for arm64: unpacked, not installed, as nothing of theirs runs here.
-/// Others, or those of another release, get a folder of their own.
+/// A mark beside them says which they are.
 fn unpacked(packages: &str, folder: &Path) -> Result<PathBuf> {
     let release = fs::read_to_string("/etc/os-release")?;
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let suite = suite.context("/etc/os-release tells no VERSION_CODENAME")?;
-    let mut hasher = DefaultHasher::new();
-    packages.hash(&mut hasher);
-    let folder = folder.join(format!("arm64-{suite}-{:016x}", hasher.finish()));
-    if !folder.is_dir() {
-        println!("kernels: unpacking {packages} of {suite} for arm64");
-        let draft = folder.with_extension("part");
-        let _ = fs::remove_dir_all(&draft);
-        let mut make = Command::new("mmdebstrap");
-        make.args(["--quiet", "--variant=extract", "--architectures=arm64"]).arg(format!("--include={packages}"));
-        run(make.arg(suite).arg(&draft))?;
-        fs::rename(&draft, &folder)?;
+    let (mark, are) = (folder.with_extension("packages"), format!("{suite} {packages}"));
+    if fs::read_to_string(&mark).is_ok_and(|marked| marked == are) {
+        return Ok(folder.to_owned());
     }
-    Ok(folder)
+    println!("kernels: unpacking {packages} of {suite} for arm64");
+    let draft = folder.with_extension("part");
+    for old in [&draft, folder] {
+        let _ = fs::remove_dir_all(old);
+    }
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--quiet", "--variant=extract", "--architectures=arm64"]).arg(format!("--include={packages}"));
+    run(make.arg(suite).arg(&draft))?;
+    fs::rename(&draft, folder)?;
+    fs::write(mark, are)?;
+    Ok(folder.to_owned())
 }

@@ -61,7 +61,7 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
         (r#"{"client": "10.1.0.5", "seconds": 0}"#, 400, "no time to admit a client for"),
         (r#"{"client": "10.1.0.5", "second": 1}"#, 422, "second"),
         (r#"{"seconds": 60}"#, 422, "client"),
-        (r#" ["10.1.0.5", 60]"#, 422, "the body is no JSON object"),
+        (r#" ["10.1.0.5", 60]"#, 422, "expected an object"),
     ] {
         assert!(admit(body).problem(status).contains(message), "{body}");
     }
