@@ -5,6 +5,7 @@
 
 pub mod advice;
 pub mod api;
+mod bounded;
 pub mod catalog;
 pub mod cli;
 pub mod clients;

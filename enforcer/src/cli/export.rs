@@ -1,7 +1,7 @@
 //! `enforcer export`.
 
 use std::{
-    fs,
+    fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,6 +15,7 @@ use super::{
     style::{self, painted},
 };
 use crate::{
+    bounded,
     catalog::Pattern,
     export::{
         self, Export,
@@ -165,7 +166,8 @@ impl Common {
 
 /// What a file says of who devices are to the proxy.
 fn credentials_of(path: &Path) -> Result<Credentials> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = File::open(path).and_then(|file| bounded::text(file, 4096));
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let lines: Vec<&str> = text.lines().collect();
     ensure!(
         lines.len() == 2 && lines.iter().all(|line| !line.is_empty()),

@@ -1,17 +1,17 @@
 //! `enforcer import`.
 
 use std::{
-    fs,
-    io::Read as _,
+    fs::File,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
-use jiff::Zoned;
+use jiff::{Zoned, civil::Date};
 
 use super::{output, style};
 use crate::{
+    bounded,
     import::{self, About, Import, Unsaid},
     policy::{PortMatch, Transport, words},
 };
@@ -36,11 +36,11 @@ struct Common {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// What policies call the catalogue: NAME/SERVICE; write it to the folder `catalog` beside them, as NAME.toml
-    #[arg(long, value_name = "NAME", default_value = "imported")]
+    #[arg(long, value_name = "NAME", default_value = "imported", value_parser = name)]
     name: String,
     /// As of when it is; today, if it is not said
     #[arg(long, value_name = "DATE")]
-    date: Option<String>,
+    date: Option<Date>,
     /// Write a file, whole or not at all; without it, the catalogue is printed
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -56,6 +56,16 @@ struct Nftables {
     /// Protocol of sets that have ports and no protocols: tcp, udp, sctp or udplite; may be repeated
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     protocol: Vec<Transport>,
+}
+
+/// Larger sets are for nobody to look through.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// A catalogue's name is its file's, too.
+fn name(word: &str) -> Result<String, String> {
+    let is_one = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    let fits = (1..=64).contains(&word.len()) && word.chars().all(is_one);
+    fits.then(|| word.to_owned()).ok_or_else(|| "it is 1 to 64 letters, digits and - _".into())
 }
 
 fn port(word: &str) -> Result<PortMatch, String> {
@@ -81,16 +91,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 impl Common {
     fn read(&self) -> Result<String> {
         if self.file == Path::new("-") {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-            return Ok(text);
+            return bounded::text(std::io::stdin(), MOST_BYTES).context("cannot read standard input");
         }
-        fs::read_to_string(&self.file).with_context(|| format!("cannot read {}", self.file.display()))
+        let read = File::open(&self.file).and_then(|file| bounded::text(file, MOST_BYTES));
+        read.with_context(|| format!("cannot read {}", self.file.display()))
     }
 
     fn about(&self) -> About {
-        let date = self.date.clone().unwrap_or_else(|| Zoned::now().date().to_string());
-        About { name: self.name.clone(), source: self.file.display().to_string(), date }
+        let date = self.date.unwrap_or_else(|| Zoned::now().date());
+        About { name: self.name.clone(), source: self.file.display().to_string(), date: date.to_string() }
     }
 
     fn write(&self, import: &Import) -> Result<ExitCode> {

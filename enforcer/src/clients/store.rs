@@ -11,9 +11,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Admission, Admissions, Client, Clock, NotAClient};
+use crate::bounded;
 
 /// The layout below; another number is another layout.
 const VERSION: u32 = 1;
+/// A larger file was not written here.
+const MOST_BYTES: u64 = 64 << 20;
 /// Another text after each boot.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -74,7 +77,7 @@ impl Store {
     /// # Errors
     /// If the file cannot be read, or was not written here.
     pub fn read(&self, now: &Clock) -> Result<Option<Admissions>, Unread> {
-        let text = match fs::read(self.path()) {
+        let text = match bounded::file(&self.path(), MOST_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };

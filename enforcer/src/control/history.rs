@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     api::policies::{HistoryEntry, Reason},
+    bounded,
     policy::Bundle,
 };
 
+/// A larger file was not written here.
+const MOST_BYTES: u64 = 1 << 30;
 /// So many are kept.
 const KEPT: usize = 20;
 
@@ -143,7 +146,7 @@ impl History {
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.folder.join(name);
-        let text = match fs::read(&path) {
+        let text = match bounded::file(&path, MOST_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             other => other,
         };

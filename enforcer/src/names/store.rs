@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     net::IpAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
+use crate::bounded;
 
 /// The layout below; another number is another layout.
 const VERSION: u32 = 1;
@@ -114,16 +115,11 @@ impl Store {
     /// If the file is no such file.
     pub fn load(&self) -> Result<Vec<Record>, Unreadable> {
         let unreadable = |problem: String| Unreadable { path: self.path(), problem };
-        let file = match File::open(self.path()) {
-            Ok(file) => file,
+        let text = match bounded::file(&self.path(), MOST_BYTES) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(unreadable(error.to_string())),
         };
-        let mut text = Vec::new();
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(|error| unreadable(error.to_string()))?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(unreadable(format!("more than {} MB", MOST_BYTES >> 20)));
-        }
         let kept: Kept = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         if kept.version != VERSION {
             return Err(unreadable(format!("version {}, not {VERSION}", kept.version)));
