@@ -85,7 +85,7 @@ impl PolicyReader<'_> {
     fn proxy_address(&mut self, proxy: &DeTable<'_>) -> Option<IpAddr> {
         let value = proxy.get("address")?;
         let word = self.reader.string(value)?;
-        let address = word.parse().ok().filter(|address: &IpAddr| !address.is_unspecified() && !address.is_multicast());
+        let address = word.parse().ok().filter(|address: &IpAddr| !is_nobody(address));
         if address.is_none() {
             let help = "write its IPv4 or IPv6 address: \"10.1.0.5\"; rules are about addresses";
             self.reader.wrong(value.span(), format!("{word:?} is no proxy's address"), help);
@@ -185,9 +185,18 @@ impl PolicyReader<'_> {
             all.push(Rule { name: called("to-proxy"), proxied: Some(Proxied::ToProxy), ..part(own) });
         }
         // What they fetch is for the rule's clients, wherever they are themselves.
-        let (name, proxied) = (called("proxy"), Some(Proxied::FromProxy));
-        let own = used.iter().map(|proxy| proxy.address.ip().into()).collect();
-        all.push(Rule { name, from: Some(own), proxied, ..part(through.clone()) });
+        let mut fetching: Vec<(Vec<ServiceId>, Vec<IpNet>)> = Vec::new();
+        for proxy in used {
+            let services = through.iter().copied().filter(|id| proxy.services.contains(id)).collect();
+            match fetching.iter_mut().find(|(same, _)| *same == services) {
+                Some((_, from)) => from.push(proxy.address.ip().into()),
+                None => fetching.push((services, vec![proxy.address.ip().into()])),
+            }
+        }
+        for (number, (services, from)) in (1..).zip(fetching) {
+            let name = if number == 1 { called("proxy") } else { called(&format!("proxy-{number}")) };
+            all.push(Rule { name, from: Some(from), proxied: Some(Proxied::FromProxy), ..part(services) });
+        }
         let (name, proxied) = (called("through-proxy"), Some(Proxied::Through));
         all.push(Rule { name, action: Action::Reject, proxied, ..part(through) });
         if rule.services.is_none() {
@@ -207,6 +216,15 @@ impl PolicyReader<'_> {
         };
         !service.to.is_empty() || service.names.iter().any(above)
     }
+}
+
+/// Whether no proxy that clients reach by a gateway has an address.
+fn is_nobody(address: &IpAddr) -> bool {
+    let is_other = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    is_other || address.is_unspecified() || address.is_multicast() || address.is_loopback()
 }
 
 /// Whether a rule before another lets all that one's clients reach a proxy, at all of its times.
@@ -328,6 +346,41 @@ mod tests {
             ]
         );
         assert_eq!(policy.lan.rules[0].label(), "guests");
+        // And fetches what is for it alone.
+        let from_proxy = policy.lan.rules.iter().filter(|rule| rule.proxied == Some(Proxied::FromProxy));
+        let shown = |rule: &Rule| {
+            let services = rule.services.iter().flatten().map(|id| policy.services[id.0 as usize].name.as_str());
+            format!("{} {:?} {}", rule.label(), rule.from, services.collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(
+            from_proxy.map(shown).collect::<Vec<_>>(),
+            [
+                "lessons.proxy Some([10.1.0.5/32]) web",
+                "office.proxy Some([10.1.0.5/32]) web",
+                "office.proxy-2 Some([10.1.0.6/32]) video",
+                "printers.proxy Some([10.1.0.5/32]) web",
+                "rest.proxy Some([10.1.0.5/32]) apple/apns.2",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_that_no_proxy_has_is_refused() {
+        for address in [
+            "0.0.0.0",
+            "::",
+            "127.0.0.1",
+            "::1",
+            "169.254.1.1",
+            "fe80::1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::ffff:10.1.0.5",
+        ] {
+            let text = format!("default = \"drop\"\n{}", PROXY.replace("10.1.0.5", address));
+            let mistakes = Policy::parse("p", &text, &Catalogs::default()).expect_err(address).to_string();
+            assert!(mistakes.contains("is no proxy's address"), "{address}: {mistakes}");
+        }
     }
 
     #[test]
