@@ -11,6 +11,12 @@ use crate::policy::{PortMatch, words};
 const KNOWN: [&str; 7] = ["host", "ports", "protocol", "service", "action", "from", "schedule"];
 const HELP: &str = "the first line names the columns: host, ports, and if you like protocol, service and action";
 
+/// What is between cells, by the columns' names: spreadsheets write semicolons where the comma is for decimals.
+fn delimiter(text: &str) -> u8 {
+    let names = text.lines().next().unwrap_or_default().as_bytes();
+    b",;\t".iter().copied().find(|delimiter| names.contains(delimiter)).unwrap_or(b',')
+}
+
 /// A catalogue of the columns `host` and `ports`, in which ports are words such as `tcp/443`, or numbers beside a column `protocol`. A column `service`
 /// tells services apart; lines that a column `action` does not allow are left out, as are those about every host. Columns `from` and `schedule` are
 /// for rules to say.
@@ -18,7 +24,9 @@ const HELP: &str = "the first line names the columns: host, ports, and if you li
 /// # Errors
 /// At the first line that has no host or ports.
 pub fn csv(text: &str, about: &About) -> Result<Import, Mistake> {
-    let mut reader = ReaderBuilder::new().flexible(true).trim(::csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = ReaderBuilder::new();
+    let mut reader =
+        reader.delimiter(delimiter(text)).flexible(true).trim(::csv::Trim::All).from_reader(text.as_bytes());
     let mistake =
         |line: u64, message: String, help: &str| Mistake { place: format!("line {line}"), message, help: help.into() };
     let headers = reader.headers().map_err(|error| mistake(1, error.to_string(), HELP))?.clone();
@@ -39,7 +47,7 @@ pub fn csv(text: &str, about: &About) -> Result<Import, Mistake> {
             mistake(
                 error.position().map_or(1, ::csv::Position::line),
                 error.to_string(),
-                "quote cells that have commas or quotes",
+                "quote cells that have delimiters or quotes",
             )
         })?;
         let line = record.position().map_or(0, ::csv::Position::line);
@@ -138,6 +146,17 @@ mod tests {
         assert!(import.warnings[0].starts_with("lines 3, 4 are about some clients"), "{:?}", import.warnings);
         assert_eq!(listed(&[1]), "line 1 is");
         assert_eq!(listed(&[1, 2, 3, 4, 5, 6, 9]), "lines 1, 2, 3, 4, 5 and 2 more are");
+    }
+
+    #[test]
+    fn cells_are_apart_by_what_is_between_the_columns_names() {
+        let text = "service,host,ports\nweb,192.0.2.1,tcp/443\n";
+        let wanted = csv(text, &about()).expect("imported");
+        for delimiter in [";", "\t"] {
+            assert_eq!(csv(&text.replace(',', delimiter), &about()).expect("imported"), wanted, "{delimiter:?}");
+        }
+        let commas = csv("host;ports\n192.0.2.1;tcp/443,tcp/80\n", &about()).expect("imported").text;
+        assert!(commas.contains("tcp/443") && commas.contains("tcp/80"), "{commas}");
     }
 
     #[test]
