@@ -234,7 +234,7 @@ fn a_policy_with_mistakes_or_beyond_the_tables_changes_nothing() -> Result<()> {
     let enforcer = while_right_with(&lab, || Enforcer::start_again(&lab, RUN))?;
     let word = "the policy that was in force before goes on";
     assert!(enforcer.log()?.contains(word), "{}", enforcer.log()?);
-    // For as long as that is so.
+    // Until another is in force.
     assert!(enforcer.ask("status")?.contains(word), "{}", enforcer.ask("status")?);
     enforcer.ask(&format!("apply {}", lab.file("right.toml", POLICY)?.display()))?;
     assert!(!enforcer.ask("status")?.contains(word));

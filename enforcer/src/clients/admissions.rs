@@ -71,17 +71,14 @@ impl Admissions {
         self.by_client.extract_if(.., |_, admission| admission.end <= now).map(|(client, _)| client).collect()
     }
 
-    /// Takes the word of a wall's clock that was set, for those of earlier boots; gives them. A clock that is wrong gives
-    /// nobody more time.
-    pub fn follow(&mut self, clock: &Clock) -> Vec<Client> {
-        let mut followed = Vec::new();
-        for (client, admission) in &mut self.by_client {
+    /// Takes the word of a wall's clock that was set, for those of earlier boots. One that is behind
+    /// prolongs none.
+    pub fn follow(&mut self, clock: &Clock) {
+        for admission in self.by_client.values_mut() {
             if let Some(until) = admission.until {
                 admission.end = admission.end.min(clock.to_monotonic(until));
-                followed.push(*client);
             }
         }
-        followed
     }
 
     /// How many there are.
@@ -232,8 +229,7 @@ mod tests {
         let mut admissions = Admissions::of([(restored, Admission { end: 500 * SECOND, until: Some(at(1_400)) })], 0);
         admissions.admit(own, 500 * SECOND).expect("room");
         let mut ends = |wall| {
-            let clock = Clock { wall: at(wall), monotonic: 100 * SECOND };
-            assert_eq!(admissions.follow(&clock), [restored]);
+            admissions.follow(&Clock { wall: at(wall), monotonic: 100 * SECOND });
             [restored, own].map(|client| admissions.lasts(client).expect("it is there") / SECOND)
         };
         assert_eq!(ends(0), [500, 500]);

@@ -90,13 +90,13 @@ impl Store {
         let admission = |Record { client, end, until, earlier }: Record| {
             let client: Client = client.parse().map_err(|error: NotAClient| bad(&error))?;
             let until: Timestamp = until.parse().map_err(|error: jiff::Error| bad(&error))?;
-            if same_boot {
-                return Ok((client, Admission { end, until: earlier.then_some(until) }));
+            if same_boot && !earlier {
+                return Ok((client, Admission { end, until: None }));
             }
-            // By the wall's clock, as the machine was off meanwhile, but for no longer than was left.
+            // What was left when it was saved is the most: by the wall's clock, the machine was off meanwhile, or is not told the time yet.
             let left = end.saturating_sub(kept.saved);
-            let end = now.to_monotonic(until).min(now.monotonic.saturating_add(left));
-            Ok((client, Admission { end, until: Some(until) }))
+            let most = if same_boot { end } else { now.monotonic.saturating_add(left) };
+            Ok((client, Admission { end: now.to_monotonic(until).min(most), until: Some(until) }))
         };
         let clients: Vec<_> = kept.clients.into_iter().map(admission).collect::<Result<_, Unread>>()?;
         Ok(Some(Admissions::of(clients, now.monotonic)))
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_reboot_the_walls_clock_decides_but_gives_nobody_more_time() {
+    fn after_a_reboot_the_walls_clock_decides_but_gives_no_more_than_was_left() {
         let (_folder, store, _) = saved();
         let store = Store { boot: "two".into(), ..store };
         // Five seconds after that boot.
@@ -207,6 +207,9 @@ mod tests {
         admissions.admit(client("10.1.0.6"), 605 * SECOND).expect("room");
         store.save(&admissions, &Clock { wall: at(0), monotonic: 5 * SECOND }).expect("room");
         assert_eq!(ends(&read(0)), [earlier(305), (605, None), earlier(305), earlier(305)]);
+        // The clock was set while no controller ran.
+        assert_eq!(ends(&read(1_300)), [earlier(105), (605, None), earlier(105), earlier(105)]);
+        assert_eq!(ends(&read(1_400)), [(605, None)]);
         let next = Store { boot: "three".into(), ..store.clone() };
         let now = Clock { wall: at(0), monotonic: SECOND };
         let admissions = next.read(&now).expect("a file").expect("it was saved");

@@ -84,6 +84,16 @@ impl Controller {
         Err(error.into())
     }
 
+    /// Writes down how much is left of admissions, which is the most that they last after a reboot.
+    pub fn note_clients(&self) {
+        let admissions = self.state().admissions.clone();
+        if admissions.count() > 0
+            && let Err(error) = self.store_of_clients().save(&admissions, &Clock::now())
+        {
+            tracing::warn!("who is admitted is on disk as of the last admission: {error}");
+        }
+    }
+
     fn store_of_clients(&self) -> Store {
         Store::new(&self.options.state)
     }
@@ -131,13 +141,13 @@ impl State {
             self.clock = *now;
             return None;
         }
-        let followed = self.admissions.follow(now);
-        let touched: Vec<Client> = followed.iter().flat_map(|&client| self.admissions.touched(client)).collect();
-        match self.store_admissions(&touched) {
-            Ok(()) => self.clock = *now,
+        self.admissions.follow(now);
+        if let Err(error) = fill(&self.admissions, self.object.admitted()) {
             // It is tried again, as the clock is taken to be set for as long.
-            Err(error) => tracing::error!("admissions do not end by the clock that was set: {error}"),
+            tracing::error!("admissions do not end by the clock that was set: {error}");
+            return None;
         }
+        self.clock = *now;
         (self.admissions.count() > 0).then(|| self.admissions.clone())
     }
 
@@ -184,12 +194,13 @@ pub fn restore(store: &Store, admitted: &mut Admitted, now: &Clock) -> Result<Ad
     Ok(admissions)
 }
 
-/// Stores all admissions in a set's tables.
-pub fn fill(admissions: &Admissions, admitted: &mut Admitted) -> Result<()> {
+/// Stores all admissions in a set's tables, or as many as can be.
+pub fn fill(admissions: &Admissions, admitted: &mut Admitted) -> Result<(), KernelError> {
+    let mut stored = Ok(());
     for (client, _) in admissions.iter() {
-        admitted.set(client, admissions.lasts(client))?;
+        stored = stored.and(admitted.set(client, admissions.lasts(client)));
     }
-    Ok(())
+    stored
 }
 
 /// Whether some client that a rule is about is in a prefix.

@@ -124,6 +124,7 @@ pub async fn run(options: &Options) -> Result<()> {
     // A policy that is being put in force is so before this ends, or not at all; the same goes for an admission.
     let under_way = async { (controller.applying.lock().await, controller.admitting.lock().await) };
     let _none_under_way = time::timeout(LAST, under_way).await;
+    controller.note_clients();
     if let Some(store) = &store {
         controller.save(store);
     }

@@ -320,13 +320,13 @@ impl Controller {
 
 impl State {
     /// The network's facts for another set of tables.
+    fn net(&self, words: Words) -> Result<NetImage> {
+        Ok(NetImage::new(&self.facts, &self.hooks.roles(), words)?)
+    }
+
     /// Programs that [`Self::swap`] attaches.
     fn programs(&self) -> Vec<&'static str> {
         self.hooks.programs(&self.object)
-    }
-
-    fn net(&self, words: Words) -> Result<NetImage> {
-        Ok(NetImage::new(&self.facts, &self.hooks.roles(), words)?)
     }
 
     /// Puts another set in the place of the one in force: with all that is known of names, the moment, and the counts. On an error, nothing has changed.

@@ -184,7 +184,8 @@ pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)
     let (file, policy) = Bundle::read(&options.policy);
     if let Some((bundle, Current { number, file_sha256 })) = kept {
         let file_problem = policy.as_ref().err().map(|error| {
-            let problem = format!("the policy that was in force before goes on, as its file is of no use now: {error}");
+            let problem =
+                format!("the policy that was in force before goes on, as its file was of no use at the start: {error}");
             tracing::warn!("{problem}");
             problem
         });
