@@ -52,7 +52,7 @@ fn exact(policy: &Policy, catalogs: &Catalogs) -> Result<Vec<Advice>, TooMuch> {
         all.extend(wide::rules(policy, rules));
     }
     all.extend(opened::services(policy, catalogs)?);
-    all.extend(unused::services_and_schedules(policy));
+    all.extend(unused::services_and_schedules(policy, catalogs));
     all.sort();
     Ok(all)
 }

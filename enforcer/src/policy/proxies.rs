@@ -1,7 +1,7 @@
 //! `[[proxy]]`: by which proxies clients reach services.
 //!
 //! A rule that allows what works through a proxy becomes several: what else it names is allowed as it was, its clients may reach the proxies that take
-//! some of it, the proxies themselves are allowed all of it, everybody else is refused what works through them, and what is allowed at large, by prefixes
+//! some of it, the proxies themselves are allowed what they take, everybody else is refused what works through them, and what is allowed at large, by prefixes
 //! or an asterisk above, comes last.
 
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +41,7 @@ pub enum Proxied {
 /// What of services works through a proxy, and what does not.
 #[derive(Default)]
 pub struct Parts {
-    /// Catalogues' services are cut in two from now on.
+    /// Catalogues' services are cut in two, while proxies are read.
     pub cut: bool,
     /// Those of which a proxy takes everything.
     pub through: Vec<ServiceId>,
@@ -79,6 +79,8 @@ impl PolicyReader<'_> {
             let own = self.define(own, span);
             proxies.push(Proxy { address, own, services });
         }
+        // What rules alone name goes directly, as a whole.
+        self.parts.cut = false;
         proxies
     }
 
@@ -218,7 +220,7 @@ impl PolicyReader<'_> {
     }
 }
 
-/// Whether no proxy that clients reach by a gateway has an address.
+/// Whether an address is none that clients reach a proxy by.
 fn is_nobody(address: &IpAddr) -> bool {
     let is_other = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
@@ -381,6 +383,18 @@ mod tests {
             let mistakes = Policy::parse("p", &text, &Catalogs::default()).expect_err(address).to_string();
             assert!(mistakes.contains("is no proxy's address"), "{address}: {mistakes}");
         }
+    }
+
+    #[test]
+    fn a_service_that_no_proxy_takes_goes_directly_as_a_whole() {
+        let proxy = PROXY.replace("\"apple/apns\", ", "");
+        let rule = "[[rule]]\nname = \"push\"\naction = \"allow\"\nservices = [\"apple/apns\"]\n";
+        let without = PROXY.split_once("[[service]]").expect("a service").1;
+        let without = format!("default = \"drop\"\n[[service]]{without}{rule}");
+        assert_eq!(rules(&format!("default = \"drop\"\n{proxy}{rule}")), rules(&without));
+        let denied = rule.replace("allow", "drop");
+        let through = rules(&format!("default = \"allow\"\n{proxy}{denied}"));
+        assert!(through.iter().all(|rule| !rule.contains("apple/apns") || rule.starts_with("push ")), "{through:?}");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! A file's text, and where places in it are.
 
-use std::{io::Read, path::Path};
+use std::{
+    io::{ErrorKind, Read},
+    path::Path,
+};
 
 use super::diagnostics::Diagnostics;
+use crate::bounded;
 
 /// A million prefixes are 25 MB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -59,11 +63,10 @@ impl Source {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_from(name: &str, from: impl Read) -> Result<Self, FileError> {
-        let mut bytes = Vec::new();
-        from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| FileError::Read(name.to_owned(), error))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(FileError::TooLarge(name.to_owned()));
-        }
+        let bytes = bounded::all(from, MAX_BYTES).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => FileError::TooLarge(name.to_owned()),
+            _ => FileError::Read(name.to_owned(), error),
+        })?;
         let not_text =
             |error: std::string::FromUtf8Error| FileError::NotText(name.to_owned(), error.utf8_error().valid_up_to());
         Ok(Self::new(name, String::from_utf8(bytes).map_err(not_text)?))
