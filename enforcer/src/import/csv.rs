@@ -13,7 +13,7 @@ const HELP: &str = "the first line names the columns: host, ports, and if you li
 
 /// What is between cells, by the columns' names: spreadsheets write semicolons where the comma is for decimals.
 fn delimiter(text: &str) -> u8 {
-    let names = text.lines().next().unwrap_or_default().as_bytes();
+    let names = text.split(['\r', '\n']).find(|line| !line.is_empty()).unwrap_or_default().as_bytes();
     b",;\t".iter().copied().find(|delimiter| names.contains(delimiter)).unwrap_or(b',')
 }
 

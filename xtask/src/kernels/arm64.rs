@@ -58,7 +58,7 @@ fn unpacked(packages: &str, folder: &Path) -> Result<PathBuf> {
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let suite = suite.context("/etc/os-release tells no VERSION_CODENAME")?;
     let (mark, are) = (folder.with_extension("packages"), format!("{suite} {packages}"));
-    if fs::read_to_string(&mark).is_ok_and(|marked| marked == are) {
+    if folder.is_dir() && fs::read_to_string(&mark).is_ok_and(|marked| marked == are) {
         return Ok(folder.to_owned());
     }
     println!("kernels: unpacking {packages} of {suite} for arm64");
