@@ -46,7 +46,7 @@ fn reload(lab: &Lab, enforcer: &Enforcer, policy: &str, word: &str) -> Result<()
 }
 
 #[test]
-fn a_second_controller_with_the_same_pins_is_refused() -> Result<()> {
+fn a_second_controller_with_the_same_pins_or_state_is_refused() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
     while_right(&lab, || {
@@ -60,6 +60,17 @@ fn a_second_controller_with_the_same_pins_is_refused() -> Result<()> {
             lab.pins()?.display(),
         ))?;
         assert!(output.contains("another controller keeps its programs in"), "{output}");
+        // With pins of its own, it would go on with this one's policies.
+        let output = lab.gateway.output_of(&format!(
+            "{} run --policy {} {RUN} --socket {} --state {} --pins {}",
+            binary("enforcer")?.display(),
+            lab.path("policy.toml").display(),
+            other.display(),
+            lab.path("state").display(),
+            lab.pins()?.with_file_name("other").display(),
+        ))?;
+        assert!(output.contains("another controller keeps its policies in"), "{output}");
+        assert!(!lab.pins()?.with_file_name("other").exists());
         Ok(())
     })?;
     enforcer.stop()

@@ -1,10 +1,11 @@
 //! Policies that were in force, on disk: the one that a start goes on with, and those that one can go back to.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -40,6 +41,7 @@ pub struct Current {
 #[derive(Clone, Debug)]
 pub struct History {
     folder: PathBuf,
+    opened: Arc<File>,
     /// The last policy's number when this was opened.
     last: u32,
     /// Folders that were made then, the innermost first.
@@ -55,9 +57,18 @@ impl History {
         let folder = state.join("policies");
         let made = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let history = Self { folder, last: 0, made };
+        let opened = Arc::new(File::open(&folder)?);
+        let history = Self { folder, opened, last: 0, made };
         let last = history.numbers().last().copied().unwrap_or(0);
         Ok(Self { last, ..history })
+    }
+
+    /// Keeps other controllers out for as long as this or a clone lives.
+    ///
+    /// # Errors
+    /// If one is there, or the file system has no locks.
+    pub fn lock(&self) -> Result<(), TryLockError> {
+        self.opened.try_lock()
     }
 
     /// Leaves all as it was before this was opened: nothing has come in force.
@@ -163,7 +174,7 @@ impl History {
         draft.write_all(&serde_json::to_vec(value)?)?;
         draft.as_file().sync_all()?;
         draft.persist(self.folder.join(name))?;
-        File::open(&self.folder)?.sync_all()
+        self.opened.sync_all()
     }
 }
 

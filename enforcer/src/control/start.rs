@@ -1,11 +1,12 @@
 //! A start: what it goes on with, which is a policy and the counts of what an earlier controller has left in force, until its programs are attached.
 
 use std::{
+    fs::TryLockError,
     sync::{Arc, Mutex, OnceLock, RwLock},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
@@ -67,6 +68,19 @@ pub async fn begin(options: &Options) -> Result<Begun> {
         let folder = &options.state;
         let history = History::open(folder)
             .with_context(|| format!("cannot keep policies in {}; choose another --state", folder.display()))?;
+        match history.lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "another controller keeps its policies in {}: stop it, or name another folder with --state",
+                folder.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(
+                    "that no other controller keeps its policies in {} is not known: {error}",
+                    folder.display()
+                );
+            }
+        }
         take_over(options, pins, history.clone()).await.inspect_err(|_| history.give_up())
     };
     begun.await.inspect_err(|_| Pins::remove_unused(&options.pins))
