@@ -14,7 +14,7 @@ const HELP: &str = "the first line names the columns: host, ports, and if you li
 /// What is between cells, by the columns' names: spreadsheets write semicolons where the comma is for decimals.
 fn delimiter(text: &str) -> u8 {
     let names = text.split(['\r', '\n']).find(|line| !line.is_empty()).unwrap_or_default().as_bytes();
-    b",;\t".iter().copied().find(|delimiter| names.contains(delimiter)).unwrap_or(b',')
+    names.iter().copied().find(|letter| b",;\t".contains(letter)).unwrap_or(b',')
 }
 
 /// A catalogue of the columns `host` and `ports`, in which ports are words such as `tcp/443`, or numbers beside a column `protocol`. A column `service`
@@ -157,6 +157,7 @@ mod tests {
         }
         let commas = csv("host;ports\n192.0.2.1;tcp/443,tcp/80\n", &about()).expect("imported").text;
         assert!(commas.contains("tcp/443") && commas.contains("tcp/80"), "{commas}");
+        csv("host;ports;whose, since when\n192.0.2.1;tcp/443;ours\n", &about()).expect("imported");
     }
 
     #[test]
