@@ -2,10 +2,12 @@
 
 use crate::{
     abi::{
-        ADMITTED, Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS, Verdict, Words6,
-        cell::{BLOCK, HOSTS, LONG, NODE, VALUE},
+        ADMITTED, BLOCK_WORDS, Block, Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS,
+        Verdict, Words6,
+        cell::{BLOCK, GROUP, HOSTS, LONG, NODE, VALUE},
     },
     bounded::bounded,
+    group::{self, LINE_CELLS},
     hosts::{self, Found},
     maps::{self, Maps, PolicyTries, Tries},
 };
@@ -69,7 +71,7 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
         {
             break 'class found;
         }
-        walk4(cell, destination, tries)?
+        walk4(below4(&root.layout, cell, destination, |element| maps.block(element))?, destination, tries)?
     };
     let mut leaf = 0;
     if maps::cell(&root.layout.source_classes) > 1 {
@@ -142,6 +144,23 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -
         0 => root.layout.default,
         clause => Verdict(word(row + clause)?),
     })
+}
+
+/// The cell to begin with at an IPv4 destination below a root cell that may be a group's; `block` gives elements of `BLOCKS`.
+#[inline(always)]
+pub fn below4<'a>(
+    layout: &Layout,
+    cell: u32,
+    address: u32,
+    block: impl FnOnce(u32) -> Option<&'a Block>,
+) -> Option<u32> {
+    const LINES: u32 = (BLOCK_WORDS / LINE_CELLS) as u32;
+    if cell & GROUP == 0 {
+        return Some(cell);
+    }
+    let (line, start) = group::place(cell, address);
+    let block = block(maps::cell(&layout.groups) + line / LINES)?;
+    Some(group::find(maps::part(block, (line % LINES) as usize * LINE_CELLS), address, start))
 }
 
 #[inline(always)]

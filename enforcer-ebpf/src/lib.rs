@@ -1,6 +1,6 @@
 //! The data plane as plain code: what the kernel programs run on every packet, compiled for any target.
 //!
-//! A packet's way: [`usual`] or [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
+//! A packet's way: [`usual`] or [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`group`], [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
 //! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain` and property tests run
 //! the very same code.
 #![cfg_attr(not(test), no_std)]
@@ -12,6 +12,7 @@ pub mod bounded;
 pub mod bytes;
 pub mod classify;
 pub mod flow;
+pub mod group;
 pub mod headers;
 pub mod hosts;
 pub mod icmp_error;

@@ -98,6 +98,13 @@ pub fn node<const WORDS: usize>(words: &[u32; WORDS], first: usize) -> [u32; NOD
     [words[0], words[1], words[2], words[3]]
 }
 
+/// Words of an array from one on, so many that are a power of two and do not straddle it.
+#[inline(always)]
+pub fn part<const WORDS: usize, const PART: usize>(words: &[u32; WORDS], first: usize) -> &[u32; PART] {
+    let first = first & (WORDS - PART);
+    words[first..first + PART].try_into().expect("so many")
+}
+
 /// A word of a policy's class tables and trie blocks.
 #[inline(always)]
 pub fn word(maps: &impl Maps, root: &Root, index: u32) -> Option<u32> {

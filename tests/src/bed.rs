@@ -1,6 +1,6 @@
 //! The kernel's programs, loaded once and then put under one policy after another: the verifier takes a second, new tables take milliseconds.
 
-use std::mem::offset_of;
+use std::{mem::offset_of, net::IpAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -11,10 +11,10 @@ use bytemuck::Zeroable as _;
 use enforcer::{
     catalog::Catalogs,
     clients::Admissions,
-    compile::{self, Counted, Image, Limits},
+    compile::{self, Addresses, Counted, Image, Limits},
     kernel::{memory::Mapped, object::Object},
     moments::Moments,
-    policy::{Policy, RuleId},
+    policy::{Policy, RuleId, ServiceId},
 };
 use enforcer_ebpf::abi::{
     Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
@@ -29,6 +29,8 @@ use crate::{
 
 /// Blocks, host buckets, long prefixes: far more than random policies need.
 const ROOM: usize = 4096;
+/// Addresses of names, likewise: two in a bucket.
+const LEARNED: usize = 2 * ROOM;
 /// Counters of rules, likewise.
 const CLAUSES: usize = 500;
 
@@ -97,9 +99,30 @@ impl Bed {
         let mut image = compile::compile(&policy, &Limits::default(), seed)?;
         let moments = Moments::of(&policy).map_err(|count| anyhow::anyhow!("{count} moments"))?;
         image.set_moment(moments.at(Timestamp::from_second(i64::from(hour) * 3600 + 1800)?));
+        self.fill(&policy, &image)
+    }
+
+    /// The same for a policy whose first service has a name, with these addresses of it, live or draining. How many found no room in their buckets, by family.
+    pub fn enforce_name(&mut self, text: &str, addresses: &[IpAddr], draining: bool) -> Result<[usize; 2]> {
+        let policy = Policy::parse("names", text, &Catalogs::default())?;
+        let mut image = compile::compile(&policy, &Limits { learned: LEARNED, ..Limits::default() }, 1)?;
+        let mut live = std::mem::take(&mut image.live);
+        let mut known = Addresses::new(&[]);
+        for &address in addresses {
+            let stored = known.set(&mut image, &mut live, address, &[ServiceId(0)], draining, 0);
+            stored.ok().with_context(|| format!("there is no room for {address}"))?;
+        }
+        self.fill(&policy, &image)?;
+        let full = |v6| image.overflow.iter().filter(|(key, _)| (key.space >= 4) == v6).count();
+        Ok([full(false), full(true)])
+    }
+
+    fn fill(&mut self, policy: &Policy, image: &Image) -> Result<()> {
         ensure!(
-            image.blocks.len() <= ROOM && image.counters.len() <= CLAUSES,
-            "the policy has no room in the tables of test runs\n{text}"
+            image.blocks.len() <= ROOM
+                && image.counters.len() <= CLAUSES
+                && image.hosts4.len().max(image.hosts6.len()) <= ROOM,
+            "the policy has no room in the tables of test runs\n{policy}"
         );
         self.roots.fill(&image.roots);
         self.blocks.fill(&image.blocks);
@@ -126,7 +149,7 @@ impl Bed {
             self.replies.remove(&key)?;
         }
         self.object.update_net(&lab_net(image.words)?)?;
-        self.names = names(&policy, &image);
+        self.names = names(policy, image);
         Ok(())
     }
 
@@ -175,16 +198,6 @@ impl Bed {
     pub fn hosts(&self) -> Vec<u64> {
         let cells = |table: &Mapped<Bucket>| (0..table.elements()).flat_map(|at| table.read(at).0).collect::<Vec<_>>();
         [cells(&self.hosts4), cells(&self.hosts6)].concat().into_iter().filter(|cell| *cell != 0).collect()
-    }
-
-    /// Changes every cell of a host.
-    pub fn change_hosts(&mut self, change: impl Fn(u64) -> u64) {
-        for table in [&mut self.hosts4, &mut self.hosts6] {
-            let mut buckets: Vec<Bucket> = (0..table.elements()).map(|at| table.read(at)).collect();
-            let cells = buckets.iter_mut().flat_map(|bucket| &mut bucket.0);
-            cells.filter(|cell| **cell != 0).for_each(|cell| *cell = change(*cell));
-            table.fill(&buckets);
-        }
     }
 
     /// Begins another epoch.

@@ -8,9 +8,11 @@ use enforcer_tests::bench::{
     control,
     end_to_end::{self, Plan},
     kinds,
-    measure::{Bench, frame},
+    measure::{Bench, Pace, frame},
     sets,
 };
+
+const BRIEF: Pace = Pace { rounds: 3, warm_ms: 0.02, sample_ms: 0.02 };
 
 #[test]
 fn the_benchmarks_programs_load_and_judge() -> Result<()> {
@@ -18,7 +20,7 @@ fn the_benchmarks_programs_load_and_judge() -> Result<()> {
     let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
     for (v6, floor, program) in [(false, "rewrite4", "judge4"), (true, "rewrite6", "judge6")] {
         let nets = sets::prefixes(&mut rng, 100, v6);
-        let mut bench = Bench::new(&sets::one_rule(nets.clone(), Action::Allow), 1.0)?;
+        let mut bench = Bench::new(&sets::one_rule(nets.clone(), Action::Allow), BRIEF)?;
         bench.aim(|| sets::within(&mut rng, &nets[7]));
         assert_eq!(bench.time(floor, &[program], &frame(v6)?)?[0].1, PASS);
     }
@@ -29,7 +31,7 @@ fn the_benchmarks_programs_load_and_judge() -> Result<()> {
 fn each_kind_of_packet_gets_its_verdict() -> Result<()> {
     let mut rng: rand_chacha::ChaCha8Rng = rand::SeedableRng::seed_from_u64(1);
     let mut kinds = 0;
-    kinds::measure(0.02, &mut rng, |_, _, _| kinds += 1)?;
+    kinds::measure(BRIEF, &mut rng, |_, _, _| kinds += 1)?;
     assert_eq!(kinds, 14);
     Ok(())
 }

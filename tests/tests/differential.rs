@@ -1,13 +1,8 @@
 //! Random policies and packets through the kernel's programs, against the oracle; frames of every length, and more hosts than random policies have.
 
-use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::Result;
-use enforcer::{
-    catalog::Catalogs,
-    compile::{Limits, compile},
-    policy::Policy,
-};
 use enforcer_ebpf::abi::pseudo;
 use enforcer_tests::{
     bed::Bed,
@@ -56,7 +51,7 @@ fn truncated_frames_of_every_length_are_malformed() -> Result<()> {
     Ok(())
 }
 
-/// With those whose buckets were full, which are looked for elsewhere.
+/// Those that a policy lists, and those of names, with those whose buckets were full, which are looked for elsewhere.
 #[test]
 fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
     let mut rng = Random::seed_from_u64(1);
@@ -65,16 +60,23 @@ fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
         hosts.insert(IpAddr::from([17, rng.random(), rng.random(), rng.random()]));
         hosts.insert(IpAddr::V6((0x2620_0149_u128 << 96 | u128::from(rng.random::<u64>())).into()));
     }
-    let mut text = String::from("default = \"drop\"\n[[service]]\nname = \"a\"\nto = [");
-    for host in &hosts {
-        write!(text, "\"{host}\", ")?;
-    }
-    text.push_str("]\n[[rule]]\naction = \"allow\"\nservices = [\"a\"]\n");
-    let image = compile(&Policy::parse("hosts", &text, &Catalogs::default())?, &Limits::default(), 1)?;
-    let full = |v6| image.overflow.iter().any(|(key, _)| (key.space >= 4) == v6);
-    assert!(full(false) && full(true), "no bucket is full: other hosts or another seed would do");
+    // Many lines below one root cell, and few below others.
+    let (dense, sparse) = (0x1100_0000..0x1100_2000_u32, (1..2000).map(|number| 0x1101_0000 + number * 8191));
+    let listed: BTreeSet<IpAddr> = dense
+        .step_by(2)
+        .chain(sparse)
+        .map(|host| IpAddr::from(host.to_be_bytes()))
+        .filter(|host| !hosts.contains(host))
+        .collect();
+    let to: String = listed.iter().map(|host| format!("\"{host}\", ")).collect();
+    let text = format!(
+        "default = \"drop\"\n[[service]]\nname = \"a\"\nto = [{to}\"*.example.org\"]\n\
+         [[rule]]\naction = \"allow\"\nservices = [\"a\"]\n"
+    );
     let mut bed = Bed::new()?;
-    bed.enforce(&text, 0, 1)?;
+    let full = bed.enforce_name(&text, &hosts.iter().copied().collect::<Vec<_>>(), false)?;
+    assert!(full.iter().all(|&full| full > 0), "no bucket is full: other hosts or another seed would do");
+    hosts.extend(listed);
     let frames = [measure::frame(false)?, measure::frame(true)?];
     let mut passes = |host: IpAddr| {
         let mut frame = frames[usize::from(host.is_ipv6())].clone();

@@ -1,7 +1,9 @@
 //! Hosts whose names have expired: connections that stand go on, nothing new begins, and only what is allowed is proof of life.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
-use enforcer_ebpf::{abi::DRAINING, hosts::epoch_of};
+use enforcer_ebpf::hosts::epoch_of;
 use enforcer_tests::{
     bed::Bed,
     oracle::{Hook, LanProgram},
@@ -12,7 +14,7 @@ const POLICY: &str = r#"
 default = "drop"
 [[service]]
 name = "content"
-to = ["203.0.113.9", "2001:db8:bad::1"]
+to = ["*.example.org"]
 ports = ["tcp/443", "udp/443", "udp/123"]
 [[rule]]
 action = "allow"
@@ -21,6 +23,11 @@ from = ["10.1.0.2", "fd00:1::2"]
 "#;
 
 const HOOKS: [Hook; 3] = [Hook::Lan(LanProgram::Xdp), Hook::Lan(LanProgram::XdpFrags), Hook::Lan(LanProgram::Tc)];
+
+/// The name's.
+fn addresses() -> [IpAddr; 2] {
+    [[203, 0, 113, 9].into(), [0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 1].into()]
+}
 
 /// A client's packet begun: to the host, from the client that is allowed (2) or its neighbour.
 fn packet(v6: bool, client: u8) -> PacketBuilderStep<IpHeaders> {
@@ -55,7 +62,6 @@ const SHORT: &[u8] = &[0x43, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 fn connections_that_stand_pass_a_draining_host_and_nothing_new_does() -> Result<()> {
     let mut bed = Bed::new()?;
     for (hook, v6) in HOOKS.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
-        bed.enforce(POLICY, 0, 1)?;
         let seen = |bed: &mut Bed| -> Result<[bool; 5]> {
             Ok([
                 bed.passes(hook, &tcp(v6, 2, true))?,
@@ -65,8 +71,9 @@ fn connections_that_stand_pass_a_draining_host_and_nothing_new_does() -> Result<
                 bed.passes(hook, &udp(v6, 2, 123, SHORT))?,
             ])
         };
+        bed.enforce_name(POLICY, &addresses(), false)?;
         assert_eq!(seen(&mut bed)?, [true; 5], "{hook:?}");
-        bed.change_hosts(|cell| cell | u64::from(DRAINING) << 32);
+        bed.enforce_name(POLICY, &addresses(), true)?;
         assert_eq!(seen(&mut bed)?, [false, true, false, true, false], "{hook:?}");
     }
     Ok(())
@@ -76,7 +83,7 @@ fn connections_that_stand_pass_a_draining_host_and_nothing_new_does() -> Result<
 fn only_allowed_packets_of_connections_that_stand_stamp_their_host() -> Result<()> {
     let mut bed = Bed::new()?;
     for (hook, v6) in HOOKS.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
-        bed.enforce(POLICY, 0, 1)?;
+        bed.enforce_name(POLICY, &addresses(), false)?;
         bed.begin_epoch(9);
         let stamps = |bed: &Bed| bed.hosts().into_iter().map(epoch_of).max();
         assert_eq!(bed.hosts().len(), 2);

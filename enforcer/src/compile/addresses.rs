@@ -6,7 +6,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use enforcer_ebpf::{
-    abi::{Bucket, DRAINING, OverflowKey, PolicyId, Root, Words6, cell, host_cell},
+    abi::{Block, Bucket, DRAINING, OverflowKey, PolicyId, Root, Words6, cell, host_cell},
     classify,
     hosts::{self, Found},
 };
@@ -21,6 +21,8 @@ pub trait Tables {
     fn root(&self, policy: PolicyId) -> &Root;
     /// A word of a policy's class tables and blocks.
     fn word(&self, policy: PolicyId, index: u32) -> Option<u32>;
+    /// An element of `BLOCKS`.
+    fn block(&self, element: u32) -> Option<&Block>;
     /// Class of the longest prefix of /65 to /127 in a space.
     fn long6(&self, space: u32, address: &Words6) -> Option<u32>;
     /// A host bucket as it is now.
@@ -45,7 +47,7 @@ pub trait Tables {
 #[derive(Clone, Copy)]
 struct Below {
     class: u32,
-    /// It is a host of the policy's own.
+    /// It is a host of the policy's own, in the table for those that come and go (IPv6).
     host: bool,
 }
 
@@ -221,7 +223,7 @@ fn find(tables: &impl Tables, slot: &Slot) -> Found {
     hosts::find(&tables.bucket(slot.v6, slot.bucket), slot.tag, slot.start, same)
 }
 
-/// The class of a host that has a place in the tables.
+/// The class of a host that has a place in the tables: policies' own are there in IPv6 alone.
 fn host(tables: &impl Tables, slot: &Slot) -> Option<u32> {
     match find(tables, slot) {
         Found::Hit(_, value) => Some(hosts::class_of(value)),
@@ -236,14 +238,16 @@ pub fn is_host(tables: &impl Tables, policy: PolicyId, address: IpAddr) -> bool 
     host(tables, &slot(tables.root(policy), policy, address)).is_some()
 }
 
-/// The class of the longest prefix that covers an address.
+/// The class of the longest prefix that covers an address; in IPv4 also that of a host.
 fn covering(tables: &impl Tables, policy: PolicyId, address: IpAddr) -> u32 {
     let root = tables.root(policy);
     let word = |index| tables.word(policy, index);
     let class = match address {
         IpAddr::V4(address) => {
             let address = address.to_bits();
-            classify::walk4(root.dst4[(address >> 16) as usize], address, &word)
+            let cell = root.dst4[(address >> 16) as usize];
+            classify::below4(&root.layout, cell, address, |element| tables.block(element))
+                .and_then(|cell| classify::walk4(cell, address, &word))
         }
         IpAddr::V6(address) => {
             let address = words6(address.to_bits());

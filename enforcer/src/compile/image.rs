@@ -17,9 +17,9 @@ use crate::net::image::Words;
 pub struct Image {
     /// By [`PolicyId`].
     pub roots: Box<[Root]>,
-    /// Trie blocks and class tables of all policies, beyond what is in their roots.
+    /// Trie blocks and class tables of all policies, beyond what is in their roots, and groups of hosts.
     pub blocks: Vec<Block>,
-    /// IPv4 host buckets.
+    /// IPv4 host buckets, empty: for addresses of names.
     pub hosts4: Vec<Bucket>,
     /// IPv6 host buckets.
     pub hosts6: Vec<Bucket>,
@@ -86,6 +86,10 @@ impl Tables for Image {
 
     fn word(&self, policy: PolicyId, index: u32) -> Option<u32> {
         maps::word(self, &self.roots[policy as usize], index)
+    }
+
+    fn block(&self, element: u32) -> Option<&Block> {
+        Maps::block(self, element)
     }
 
     fn long6(&self, space: u32, address: &Words6) -> Option<u32> {

@@ -6,6 +6,7 @@
 pub mod addresses;
 mod clauses;
 mod family;
+mod groups;
 mod hosts;
 mod image;
 mod live;
@@ -188,7 +189,7 @@ impl Context<'_> {
 
         let mut destinations = Sets::default();
         let (dst4, dst6) = nest(&numbered.destinations, &mut destinations, limits)?;
-        let dst4 = Family::split(dst4, |prefix| prefix.length == 32 && hosts::fits(prefix.address), 32);
+        let dst4 = Family::split(dst4, |prefix| prefix.length == 32, 32);
         let dst6 = Family::split(dst6, |prefix| prefix.length == 128, 64);
         let mut sources = Sets::default();
         let (src4, src6) = nest(&numbered.sources, &mut sources, limits)?;
@@ -266,7 +267,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Builds the host tables and the long prefixes, and marks the root cells above them.
+    /// Builds the hosts' groups and tables and the long prefixes, and marks the root cells above them.
     fn add_hosts(
         &self,
         image: &mut Image,
@@ -282,19 +283,19 @@ impl Context<'_> {
             }
         }
         let root = &mut image.roots[id as usize];
-        let list: Vec<(u32, u16)> = dst4.hosts.iter().map(|host| (host.address, host.value as u16)).collect();
-        for (address, _) in &list {
-            root.dst4[(address >> 16) as usize] |= cell::HOSTS;
-        }
-        let (table, overflow) = hosts::build4(&list, learned, seed);
+        let mut list: Vec<_> = dst4.hosts.iter().map(|host| (host.address, host.value)).collect();
+        root.layout.groups = image.blocks.len() as u32;
+        let room = limits.blocks.saturating_sub(image.blocks.len());
+        image.blocks.extend(groups::build(&mut root.dst4, &mut list, room).ok_or(too_large(
+            "blocks of 1 KiB with all host addresses",
+            limits.blocks + 1,
+            limits.blocks,
+            "join neighbours into prefixes",
+        ))?);
+        let table = hosts::empty(learned);
         root.layout.hosts4 = image.hosts4.len() as u32;
         root.layout.hosts4_mask = (table.len() as u32).saturating_sub(1);
         image.hosts4.extend(table);
-        image.overflow.extend(
-            overflow.into_iter().map(|(address, class)| {
-                (OverflowKey { space: id as u32, address: [0, 0, 0, address] }, u32::from(class))
-            }),
-        );
 
         let list: Vec<(Words6, u16)> =
             dst6.hosts.iter().map(|host| (words6(host.address), host.value as u16)).collect();

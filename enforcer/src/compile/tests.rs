@@ -309,7 +309,8 @@ proptest! {
             }
             other => other,
         };
-        let fits = |address| !matches!(address, std::net::IpAddr::V4(v4) if !hosts::fits(v4.to_bits()));
+        // No answer opens these (`dns::address`).
+        let fits = |address| !matches!(address, std::net::IpAddr::V4(v4) if v4.is_unspecified() || v4.is_broadcast());
         let hosts: Vec<_> = packets.iter().map(|packet| inner(address(packet))).filter(|&address| fits(address)).collect();
         prop_assume!(!hosts.is_empty());
         let mut state: std::collections::HashMap<std::net::IpAddr, (Vec<ServiceId>, bool)> = std::collections::HashMap::new();

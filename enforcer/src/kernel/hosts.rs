@@ -48,6 +48,10 @@ impl Tables for Memory {
         })
     }
 
+    fn block(&self, element: u32) -> Option<&Block> {
+        Some(self.blocks.get(element as usize))
+    }
+
     fn long6(&self, space: u32, address: &Words6) -> Option<u32> {
         /// Space and address.
         const BITS: u32 = 32 + 128;

@@ -17,7 +17,7 @@ use rand::Rng;
 use serde::Serialize;
 
 use super::{
-    measure::{Bench, median},
+    measure::{Bench, Pace, median},
     sets,
 };
 use crate::lab::{
@@ -106,9 +106,9 @@ pub fn print(figures: &[Figure]) {
 /// The kernel's time to free a policy's maps, and a trie of its own with the same prefixes.
 fn freeing(plan: &Plan, rng: &mut impl Rng) -> Result<Vec<Figure>> {
     let nets = sets::prefixes(rng, plan.freed, false);
-    let policy = Bench::new(&sets::one_rule(nets.clone(), Action::Allow), 1.0)?;
+    let policy = Bench::new(&sets::one_rule(nets.clone(), Action::Allow), Pace::SMALL)?;
     let policy = freed(plan, policy)?;
-    let mut bench = Bench::new(&sets::one_rule(nets[..1].to_vec(), Action::Allow), 1.0)?;
+    let mut bench = Bench::new(&sets::one_rule(nets[..1].to_vec(), Action::Allow), Pace::SMALL)?;
     let mut trie: LpmTrie<MapData, u32, u32> = bench.take_map("TRIE4")?;
     for net in &nets {
         let IpNet::V4(net) = net else { continue };

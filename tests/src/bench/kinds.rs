@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use rand::{Rng, seq::IndexedRandom as _};
 
 use super::{
-    measure::{Bench, frame},
+    measure::{Bench, Pace, frame},
     sets,
 };
 
@@ -34,12 +34,12 @@ const PASS: u32 = 2;
 ///
 /// # Errors
 /// If the kernel refuses, or a program returns what it should not.
-pub fn measure(sample_ms: f64, rng: &mut impl Rng, mut each: impl FnMut(&'static str, f64, &Bench)) -> Result<()> {
+pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str, f64, &Bench)) -> Result<()> {
     let nets = sets::prefixes(rng, PREFIXES, false);
     let policy = |action, rng: &mut _| with_action(sets::many_rules(rng, RULES, &nets), action);
     let usual = frame(false)?;
 
-    let mut bench = Bench::new(&policy(Action::Allow, rng), sample_ms)?;
+    let mut bench = Bench::new(&policy(Action::Allow, rng), pace)?;
     aim(&mut bench, &nets, rng);
     for (kind, frame) in [
         ("IPv4, allowed", usual.clone()),
@@ -61,7 +61,7 @@ pub fn measure(sample_ms: f64, rng: &mut impl Rng, mut each: impl FnMut(&'static
         ("IPv4, rejected", Action::Reject, DROP),
         ("IPv4, monitored", Action::Monitor, PASS),
     ] {
-        let mut bench = Bench::new(&policy(action, rng), sample_ms)?;
+        let mut bench = Bench::new(&policy(action, rng), pace)?;
         // In a flood, nearly all are beyond what is answered; an answer would be the next packet of the benchmark's.
         answer_nobody(&mut bench)?;
         aim(&mut bench, &nets, rng);
@@ -76,7 +76,7 @@ pub fn measure(sample_ms: f64, rng: &mut impl Rng, mut each: impl FnMut(&'static
         ("IPv4, allowed, admitted by address", Some("10.1.0.2"), PASS),
         ("IPv4, allowed, admitted by prefix", Some("10.1.0.0/24"), PASS),
     ] {
-        let mut bench = Bench::new(&behind_portal, sample_ms)?;
+        let mut bench = Bench::new(&behind_portal, pace)?;
         if let Some(client) = client {
             bench.parts().0.admitted().set(client.parse()?, Some(u64::MAX))?;
         }
@@ -85,14 +85,14 @@ pub fn measure(sample_ms: f64, rng: &mut impl Rng, mut each: impl FnMut(&'static
     }
 
     let hosts: Vec<IpAddr> = sets::hosts(rng, LEARNED).iter().map(IpNet::addr).collect();
-    let mut bench = Bench::new(&named(policy(Action::Allow, rng))?, sample_ms)?;
+    let mut bench = Bench::new(&named(policy(Action::Allow, rng))?, pace)?;
     learn(&mut bench, &hosts)?;
     bench.aim(|| *hosts.choose(rng).expect("not empty"));
     let kind = "IPv4, allowed, by a name's address";
     each(kind, time(&mut bench, kind, &usual, PASS)?, &bench);
 
     let nets = sets::prefixes(rng, PREFIXES, true);
-    let mut bench = Bench::new(&sets::many_rules(rng, RULES, &nets), sample_ms)?;
+    let mut bench = Bench::new(&sets::many_rules(rng, RULES, &nets), pace)?;
     aim(&mut bench, &nets, rng);
     let usual = frame(true)?;
     for (kind, frame) in

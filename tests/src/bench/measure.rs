@@ -26,8 +26,30 @@ use enforcer_ebpf::abi::Block;
 
 use crate::lab::Namespace;
 
-/// Rounds; each runs every program once, so that the machine's moods hit all alike. Many short ones: what disturbs lasts longer than a sample.
-const ROUNDS: usize = 301;
+/// How programs are run in turn, so that the machine's moods hit all alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Rounds; each runs every program once.
+    pub rounds: usize,
+    /// Milliseconds that a program runs before its sample.
+    pub warm_ms: f64,
+    /// Milliseconds of a sample.
+    pub sample_ms: f64,
+}
+
+impl Pace {
+    /// For tables that fit a CPU's own cache. Many short rounds: what disturbs lasts longer than a sample.
+    pub const SMALL: Self = Self { rounds: 301, warm_ms: 0.0, sample_ms: 2.0 };
+    /// For tables beyond it. Each program has put the others' out of the shared cache, and must have been through its own to be timed as it runs by itself.
+    pub const LARGE: Self = Self { rounds: 11, warm_ms: 100.0, sample_ms: 50.0 };
+
+    /// By prefixes or hosts.
+    #[must_use]
+    pub const fn of(size: usize) -> Self {
+        if size < 100_000 { Self::SMALL } else { Self::LARGE }
+    }
+}
+
 /// Namespaces made so far, for their names.
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 /// Words of destinations that a benchmark program reads one after another.
@@ -45,7 +67,7 @@ pub struct Bench {
     pub load: Duration,
     /// Kernel memory of the product's maps.
     pub map_bytes: u64,
-    sample_ms: f64,
+    pace: Pace,
     namespace: Namespace,
     held: BTreeSet<&'static str>,
 }
@@ -71,7 +93,7 @@ pub fn lab_net(words: Words) -> Result<NetImage> {
 
 impl Bench {
     /// Compiles and loads.
-    pub fn new(policy: &Policy, sample_ms: f64) -> Result<Self> {
+    pub fn new(policy: &Policy, pace: Pace) -> Result<Self> {
         let start = Instant::now();
         let mut image = compile::compile(policy, &Limits::default(), 0x9e37_79b9)?;
         let compile = start.elapsed();
@@ -85,18 +107,7 @@ impl Bench {
         let live = std::mem::take(&mut image.live);
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let namespace = Namespace::new(&format!("enforcer-bench-{}-{number}", std::process::id()))?;
-        Ok(Self {
-            object,
-            live,
-            targets,
-            cursor,
-            compile,
-            load,
-            map_bytes,
-            sample_ms,
-            namespace,
-            held: BTreeSet::new(),
-        })
+        Ok(Self { object, live, targets, cursor, compile, load, map_bytes, pace, namespace, held: BTreeSet::new() })
     }
 
     /// The kernel's own structures, to be filled for comparison.
@@ -127,9 +138,9 @@ impl Bench {
     pub fn time(&mut self, floor: &'static str, programs: &[&'static str], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
         let all: Vec<&'static str> = [floor].into_iter().chain(programs.iter().copied()).collect();
         let repeats = self.all_repeats(&all, frame)?;
-        let mut above = vec![Vec::with_capacity(ROUNDS); programs.len()];
+        let mut above = vec![Vec::with_capacity(self.pace.rounds); programs.len()];
         let mut returned = vec![0; programs.len()];
-        for _ in 0..ROUNDS {
+        for _ in 0..self.pace.rounds {
             for (index, (nanoseconds, value)) in self.round(&all, &repeats, frame)?.into_iter().enumerate() {
                 above[index].push(nanoseconds);
                 returned[index] = value;
@@ -148,8 +159,9 @@ impl Bench {
         let programs = [floor, program];
         let [first, second] = &mut *pair;
         let repeats = [first.all_repeats(&programs, frame)?, second.all_repeats(&programs, frame)?];
-        let mut above = [Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS)];
-        for _ in 0..ROUNDS {
+        let rounds = pair[0].pace.rounds;
+        let mut above = [Vec::with_capacity(rounds), Vec::with_capacity(rounds)];
+        for _ in 0..rounds {
             for ((bench, repeats), samples) in pair.iter_mut().zip(&repeats).zip(&mut above) {
                 samples.extend(bench.round(&programs, repeats, frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
             }
@@ -161,6 +173,10 @@ impl Bench {
     fn round(&mut self, programs: &[&'static str], repeats: &[u32], frame: &[u8]) -> Result<Vec<(f64, u32)>> {
         let mut samples = Vec::with_capacity(programs.len());
         for (&program, &repeat) in programs.iter().zip(repeats) {
+            let warm = f64::from(repeat) * self.pace.warm_ms / self.pace.sample_ms;
+            if warm >= 1.0 {
+                self.sample(program, frame, warm as u32)?;
+            }
             samples.push(self.sample(program, frame, repeat)?);
         }
         let (floor, _) = samples.remove(0);
@@ -168,7 +184,7 @@ impl Bench {
     }
 
     fn all_repeats(&mut self, programs: &[&'static str], frame: &[u8]) -> Result<Vec<u32>> {
-        programs.iter().map(|program| self.repeats(program, frame, self.sample_ms)).collect()
+        programs.iter().map(|program| self.repeats(program, frame, self.pace.sample_ms)).collect()
     }
 
     /// How many runs of a program make a sample of so many milliseconds; its caches are warm then.

@@ -14,7 +14,7 @@ use enforcer::policy::{Action, Policy};
 use enforcer_tests::bench::{
     control, end_to_end, kinds, learning,
     machine::Machine,
-    measure::{Bench, frame, stay_on_this_cpu},
+    measure::{Bench, Pace, frame, stay_on_this_cpu},
     plot::{self, Line},
     programs, sets,
 };
@@ -29,9 +29,6 @@ struct Arguments {
     /// Sizes to measure at
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
     sizes: Vec<usize>,
-    /// Milliseconds of one sample per packet; 301 are taken of each program
-    #[arg(long, default_value_t = 2.0)]
-    sample_ms: f64,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -165,7 +162,7 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
     let wanted = |what: &str| what.contains(&arguments.only);
     if wanted(kinds::NAME) {
-        kinds::measure(arguments.sample_ms, &mut rng, |kind, nanoseconds, bench| {
+        kinds::measure(Pace::SMALL, &mut rng, |kind, nanoseconds, bench| {
             add(figures(kind, kinds::PREFIXES, bench, [Some(nanoseconds), None, None]));
         })?;
     }
@@ -183,7 +180,7 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
                 if !wanted(&what) {
                     continue;
                 }
-                add(prefixes(&what, &policy, &nets, v6, expected, arguments.sample_ms, &mut rng)?);
+                add(prefixes(&what, &policy, &nets, v6, expected, &mut rng)?);
             }
         }
     }
@@ -193,16 +190,16 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
             if !wanted(if hit { HIT } else { MISS }) {
                 continue;
             }
-            add(hosts(&nets, hit, arguments.sample_ms, &mut rng)?);
+            add(hosts(&nets, hit, &mut rng)?);
         }
     }
     if wanted(RULES) {
-        rules(arguments.sample_ms, &mut rng)?.into_iter().for_each(&mut add);
+        rules(&mut rng)?.into_iter().for_each(&mut add);
     }
     if wanted(BOTH) {
         let both: Vec<IpNet> =
             sets::prefixes(&mut rng, 1_000_000, false).into_iter().chain(sets::hosts(&mut rng, 1_000_000)).collect();
-        let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), arguments.sample_ms)?;
+        let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), Pace::LARGE)?;
         kinds::aim(&mut bench, &both, &mut rng);
         add(row(BOTH, both.len(), &mut bench, false, PASS, &[])?);
     }
@@ -210,7 +207,7 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
         let nets = sets::prefixes(&mut rng, 1000, false);
         let mut policy = sets::one_rule(nets.clone(), Action::Allow);
         policy.services[0].names.push("*.example.org".parse()?);
-        let mut bench = Bench::new(&policy, arguments.sample_ms)?;
+        let mut bench = Bench::new(&policy, Pace::SMALL)?;
         kinds::aim(&mut bench, &nets, &mut rng);
         let (times, rate) = learning::time(&mut bench, &policy, "rewrite4", "judge4", &frame(false)?)?;
         for (what, nanoseconds) in [QUIET, LEARNING].into_iter().zip(times) {
@@ -222,16 +219,8 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
 }
 
 /// Random destinations within random prefixes.
-fn prefixes(
-    what: &str,
-    policy: &Policy,
-    nets: &[IpNet],
-    v6: bool,
-    expected: u32,
-    sample_ms: f64,
-    rng: &mut impl Rng,
-) -> Result<Row> {
-    let mut bench = Bench::new(policy, sample_ms)?;
+fn prefixes(what: &str, policy: &Policy, nets: &[IpNet], v6: bool, expected: u32, rng: &mut impl Rng) -> Result<Row> {
+    let mut bench = Bench::new(policy, Pace::of(nets.len()))?;
     kinds::aim(&mut bench, nets, rng);
     if v6 {
         let mut trie: LpmTrie<MapData, [u32; 4], u32> = bench.take_map("TRIE6")?;
@@ -252,8 +241,8 @@ fn prefixes(
 }
 
 /// Random hosts, all of them or none known.
-fn hosts(nets: &[IpNet], hit: bool, sample_ms: f64, rng: &mut impl Rng) -> Result<Row> {
-    let mut bench = Bench::new(&sets::one_rule(nets.to_vec(), Action::Allow), sample_ms)?;
+fn hosts(nets: &[IpNet], hit: bool, rng: &mut impl Rng) -> Result<Row> {
+    let mut bench = Bench::new(&sets::one_rule(nets.to_vec(), Action::Allow), Pace::of(nets.len()))?;
     if hit {
         kinds::aim(&mut bench, nets, rng);
     } else {
@@ -283,11 +272,11 @@ fn hosts(nets: &[IpNet], hit: bool, sample_ms: f64, rng: &mut impl Rng) -> Resul
 }
 
 /// Few and many rules over the same prefixes, in turn.
-fn rules(sample_ms: f64, rng: &mut impl Rng) -> Result<[Row; 2]> {
+fn rules(rng: &mut impl Rng) -> Result<[Row; 2]> {
     const COUNTS: [usize; 2] = [10, 10_000];
     let nets = sets::prefixes(rng, 100_000, false);
     let mut one = |rules| {
-        let mut bench = Bench::new(&sets::many_rules(rng, rules, &nets), sample_ms)?;
+        let mut bench = Bench::new(&sets::many_rules(rng, rules, &nets), Pace::LARGE)?;
         kinds::aim(&mut bench, &nets, rng);
         anyhow::Ok(bench)
     };

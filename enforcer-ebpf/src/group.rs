@@ -1,0 +1,112 @@
+//! Groups: the IPv4 hosts that a policy lists below one root cell, in lines of 64 bytes.
+//!
+//! The root cell knows the upper half of an address, so that four bytes are enough for a host: the lower half and its class. That is half of what a cell of
+//! [`crate::hosts`] takes, and a million of them stay in the cache. They come and go with the policy, never one by one, so that nothing
+//! else is needed: what a host is to be stamped or to drain for is only known of names' addresses.
+//!
+//! A group has one line, two, four, ... A host has a line and a first cell in it, both given by the lower half of its address, and lies there or behind it,
+//! wrapping round. The first cell of each line, the header, is not among those: it is what the root cell would be without the group, for addresses that are none of its
+//! hosts. User space gives a group so many lines that none is overfull.
+
+use crate::abi::cell::{BLOCK, NODE, VALUE};
+
+/// Cells of a line; with 4 bytes each, it is a cache line.
+pub const LINE_CELLS: usize = 16;
+/// Four-byte cells, the first of which is the header. Zero is an empty cell.
+pub type Line = [u32; LINE_CELLS];
+
+/// Most lines of a group, as a power of two: 65,536 addresses have 16 cells each there, but for the headers.
+pub const MOST_LINES: u32 = 13;
+/// Bits of a root cell's value that say, as a power of two, how many lines there are; the first one's number is above them.
+const LINES_BITS: u32 = 4;
+
+/// Marks a host's cell.
+const HOST: u32 = 1 << 31;
+/// Marks a header, which is never empty so that no probe ends there.
+const HEADER: u32 = 1 << 28;
+
+/// The value of a group's root cell.
+#[must_use]
+pub const fn value(first_line: u32, lines: u32) -> u32 {
+    first_line << LINES_BITS | lines
+}
+
+/// Where a host lies in the group of a root cell: line and first cell.
+#[inline(always)]
+#[must_use]
+pub const fn place(cell: u32, address: u32) -> (u32, usize) {
+    let cell = cell & VALUE;
+    // One to one, so that the largest group has room for any hosts, and neighbours are far apart.
+    let mut spread = (address & 0xffff).wrapping_mul(0x9E37) & 0xffff;
+    spread = (spread ^ spread >> 7).wrapping_mul(0x79B1) & 0xffff;
+    let at = spread << 4 >> (16 - (cell & ((1 << LINES_BITS) - 1)));
+    ((cell >> LINES_BITS) + (at >> 4), at as usize % LINE_CELLS)
+}
+
+/// A host's cell; its class has 15 bits.
+#[must_use]
+pub const fn host(address: u32, class: u32) -> u32 {
+    HOST | class << 16 | address & 0xffff
+}
+
+/// The header of a group's lines; a root cell's flags are no part of it.
+#[must_use]
+pub const fn header(cell: u32) -> u32 {
+    HEADER | cell & (NODE | VALUE) | (cell & BLOCK) >> 2
+}
+
+/// Looks for an address from its first cell on: the cell of a trie that says what it is, a leaf if it is one of the hosts.
+#[inline(always)]
+#[must_use]
+pub fn find(line: &Line, address: u32, start: usize) -> u32 {
+    let wanted = host(address, 0);
+    for step in 0..LINE_CELLS {
+        let cell = line[(start + step) % LINE_CELLS];
+        if cell & host(0xffff, 0) == wanted {
+            return cell >> 16 & 0x7fff;
+        }
+        if cell == 0 {
+            break;
+        }
+    }
+    line[0] & (NODE | VALUE) | (line[0] << 2 & BLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_largest_group_has_a_first_cell_for_every_address() {
+        let places: HashSet<_> = (0..=0xffff).map(|address| place(value(5, 12), address)).collect();
+        assert_eq!(places.len(), 1 << 16);
+        assert!(places.iter().all(|&(line, cell)| (5..5 + 4096).contains(&line) && cell < LINE_CELLS));
+        let mut lines = [0; 1 << MOST_LINES];
+        (0..=0xffff).for_each(|address| lines[place(value(0, MOST_LINES), address).0 as usize] += 1);
+        assert!(lines.iter().all(|&hosts| hosts == 8));
+    }
+
+    #[test]
+    fn neighbours_spread_over_the_lines() {
+        for stride in [1, 2, 4, 16, 255, 256, 257] {
+            let mut lines = [0; 64];
+            (0..256_u32).for_each(|number| lines[place(value(0, 6), number * stride).0 as usize] += 1);
+            assert!(lines.iter().all(|&hosts| hosts <= 12), "stride {stride}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_keeps_what_a_root_cell_leads_to() {
+        for cell in [0, 7, VALUE, BLOCK | 3, NODE | 9, BLOCK | VALUE] {
+            let mut line = [0; LINE_CELLS];
+            line[0] = header(cell);
+            for address in 0..64 {
+                assert_eq!(find(&line, address, address as usize % LINE_CELLS), cell);
+            }
+        }
+    }
+}

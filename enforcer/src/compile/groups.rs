@@ -1,0 +1,110 @@
+//! IPv4 hosts that a policy lists, laid out as `enforcer_ebpf::group` looks for them.
+
+use enforcer_ebpf::{
+    abi::{BLOCK_WORDS, Block, cell},
+    group::{self, LINE_CELLS, Line, MOST_LINES},
+};
+
+/// Mean hosts in a line of 15, at most: with more, too many lines are overfull, and a group twice as large takes more cache than longer probes take time.
+const MEAN: usize = 11;
+
+/// Lines of a block.
+const LINES: usize = BLOCK_WORDS / LINE_CELLS;
+
+/// Replaces the root cells above hosts (addresses and classes, distinct) with groups, whose lines these blocks are; nothing if there would be more blocks than
+/// there is room for, as for many addresses that are chosen to meet.
+pub fn build(root: &mut [u32; 1 << 16], hosts: &mut [(u32, u32)], room: usize) -> Option<Vec<Block>> {
+    hosts.sort_unstable();
+    let mut lines: Vec<Line> = Vec::new();
+    for below in hosts.chunk_by(|(one, _), (other, _)| one >> 16 == other >> 16) {
+        let root = &mut root[(below[0].0 >> 16) as usize];
+        let first = lines.len();
+        let least = below.len().div_ceil(MEAN).next_power_of_two().ilog2();
+        *root = cell::GROUP
+            | (least..=MOST_LINES)
+                .find_map(|size| lay_out(&mut lines, group::value(first as u32, size), 1 << size, *root, below))
+                .expect("the largest group has room for all addresses");
+        if lines.len().div_ceil(LINES) > room {
+            return None;
+        }
+    }
+    lines.resize(lines.len().next_multiple_of(LINES), [0; LINE_CELLS]);
+    Some(bytemuck::cast_slice_box(lines.into_boxed_slice()).into_vec())
+}
+
+/// Adds a group's lines, unless one would be overfull; its value.
+fn lay_out(lines: &mut Vec<Line>, value: u32, count: usize, cell: u32, hosts: &[(u32, u32)]) -> Option<u32> {
+    let start = lines.len();
+    lines.resize(start + count, std::array::from_fn(|index| if index == 0 { group::header(cell) } else { 0 }));
+    let is_full = hosts.iter().any(|&(address, class)| {
+        let (line, first) = group::place(value, address);
+        let line = &mut lines[line as usize];
+        let free = (0..LINE_CELLS).map(|step| (first + step) % LINE_CELLS).find(|&cell| line[cell] == 0);
+        free.map(|free| line[free] = group::host(address, class)).is_none()
+    });
+    if is_full {
+        lines.truncate(start);
+        return None;
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lookup(root: &[u32; 1 << 16], blocks: &[Block], address: u32) -> u32 {
+        let cell = root[(address >> 16) as usize];
+        if cell & cell::GROUP == 0 {
+            return cell;
+        }
+        let (line, start) = group::place(cell, address);
+        group::find(&bytemuck::cast_slice(blocks)[line as usize], address, start)
+    }
+
+    fn check(hosts: &HashMap<u32, u32>, others: &[u32]) {
+        let mut root: Box<[u32; 1 << 16]> = bytemuck::zeroed_box();
+        (0..).zip(root.iter_mut()).for_each(|(index, cell)| *cell = cell::BLOCK | index);
+        let mut list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
+        let blocks = build(&mut root, &mut list, usize::MAX).expect("there is room");
+        for &address in hosts.keys().chain(others) {
+            let expected = hosts.get(&address).copied().unwrap_or(cell::BLOCK | address >> 16);
+            assert_eq!(lookup(&root, &blocks, address), expected, "{address:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_host_is_found_and_no_other(
+            hosts in prop::collection::hash_map(prop_oneof![any::<u32>(), 0..0x3_0000_u32], 0..1_u32 << 15, 0..600),
+            others in prop::collection::vec(prop_oneof![any::<u32>(), 0..0x3_0000_u32], 600),
+        ) {
+            check(&hosts, &others);
+        }
+    }
+
+    #[test]
+    fn all_addresses_may_be_hosts() {
+        let hosts = (0x1100_0000..0x1101_0000).map(|address| (address, address & 0x7fff)).collect();
+        check(&hosts, &[0x10ff_ffff, 0x1101_0000]);
+    }
+
+    #[test]
+    fn a_million_scattered_hosts_take_less_than_ten_bytes_each() {
+        let mut hosts: Vec<_> = (0..1_000_000_u32).map(|number| (number.wrapping_mul(0x9E37_79B1), 1)).collect();
+        let mut root: Box<[u32; 1 << 16]> = bytemuck::zeroed_box();
+        let blocks = build(&mut root, &mut hosts, usize::MAX).expect("there is room").len();
+        assert!(blocks * size_of::<Block>() < 10_000_000, "{blocks} blocks");
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused() {
+        let mut hosts: Vec<_> = (0..1000_u32).map(|number| (number << 16, 1)).collect();
+        let mut build = |room| build(&mut bytemuck::zeroed_box(), &mut hosts, room).map(|blocks| blocks.len());
+        assert_eq!((build(62), build(63)), (None, Some(63)));
+    }
+}
