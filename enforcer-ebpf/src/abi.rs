@@ -5,6 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+mod budget;
 mod clients;
 pub mod dns;
 mod event;
@@ -12,6 +13,7 @@ mod net;
 mod state;
 mod verdict;
 
+pub use budget::*;
 pub use clients::*;
 pub use event::*;
 pub use net::*;
@@ -154,10 +156,14 @@ pub struct Layout {
     pub reserved: u32,
 }
 
-/// The fixed-size part of one policy: trie roots and port classes.
+/// The fixed-size part of one policy: trie roots and port classes. What is asked for most is first, as in [`Net`].
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Root {
+    /// Where the rest lies.
+    pub layout: Layout,
+    /// The policy's first words: class tables, then trie blocks.
+    pub words: [u32; INLINE_WORDS],
     /// IPv4 destinations by their upper 16 bits; leaves are row classes.
     pub dst4: [u32; 1 << 16],
     /// IPv6 destinations.
@@ -168,10 +174,6 @@ pub struct Root {
     pub src6: [u32; 1 << 16],
     /// Port classes by `slot << 16 | selector`.
     pub ports: [u16; PORT_CELLS],
-    /// Where the rest lies.
-    pub layout: Layout,
-    /// The policy's first words: class tables, then trie blocks.
-    pub words: [u32; INLINE_WORDS],
 }
 const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 48 + 4 * INLINE_WORDS);
 

@@ -38,13 +38,3 @@ pub struct Event {
     /// Its first bytes.
     pub bytes: [u8; CAPTURE],
 }
-
-/// Elements of `LOST`: events that were not told, by CPU.
-pub mod lost {
-    /// More than a thousand a second.
-    pub const LIMITED: u32 = 0;
-    /// The ring buffer was full.
-    pub const FULL: u32 = 1;
-    /// How many reasons there are.
-    pub const REASONS: u32 = 2;
-}

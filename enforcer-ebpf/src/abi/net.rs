@@ -46,21 +46,11 @@ pub struct Interface {
 }
 
 /// What follows the gateway's interfaces, addresses and routes as they change, apart from any policy.
+///
+/// What every packet asks for lies in the first 32 KiB, or begins there: such a place is part of the load's instruction, any other is added before.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Net {
-    /// IPv4 places by the upper 16 bits; blocks are in `words`.
-    pub place4: [u32; 1 << 16],
-    /// IPv6 places.
-    pub place6: [u32; 1 << 16],
-    /// A bit per upper 16 bits of an IPv4 destination: a local or own address lies below.
-    pub local4: [u32; 1 << 11],
-    /// The same for IPv6.
-    pub local6: [u32; 1 << 11],
-    /// A bit per hash of a single IPv6 address that `PLACES6` knows: most clients' addresses are told from it without a search.
-    pub hosts6: [u32; 64],
-    /// Interfaces by index modulo [`INTERFACES`].
-    pub interfaces: [Interface; INTERFACES],
     /// 1 if sources must belong behind the interface they came from.
     pub strict_sources: u32,
     /// 1 if replies to connections from outside may pass: an inbound rule exists.
@@ -73,7 +63,19 @@ pub struct Net {
     pub epoch: u32,
     /// Verdict words by pseudo rule: the policy's word on what no rule names.
     pub pseudo: [u32; 16],
+    /// A bit per upper 16 bits of an IPv4 destination: a local or own address lies below.
+    pub local4: [u32; 1 << 11],
+    /// The same for IPv6.
+    pub local6: [u32; 1 << 11],
+    /// A bit per hash of a single IPv6 address that `PLACES6` knows: most clients' addresses are told from it without a search.
+    pub hosts6: [u32; 64],
     /// Blocks of the tries.
     pub words: [u32; NET_WORDS],
+    /// IPv4 places by the upper 16 bits; blocks are in `words`.
+    pub place4: [u32; 1 << 16],
+    /// IPv6 places.
+    pub place6: [u32; 1 << 16],
+    /// Interfaces by index modulo [`INTERFACES`].
+    pub interfaces: [Interface; INTERFACES],
 }
-const _: () = assert!(pseudo::COUNT <= 16);
+const _: () = assert!(pseudo::COUNT <= 16 && core::mem::offset_of!(Net, words) + 12 < 1 << 15);

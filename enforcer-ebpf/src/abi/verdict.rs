@@ -46,6 +46,8 @@ impl Verdict {
         Self((action as u32) << 24 | counter & Self::MAX_COUNTER)
     }
 
+    /// The sampling by which every packet makes an event.
+    pub const EACH: u32 = 1;
     /// Number of sampling rates, zero included.
     pub const SAMPLINGS: u32 = 63;
 

@@ -14,6 +14,7 @@ use enforcer_ebpf::{
     abi::{Action, Net, Verdict, hook, place, pseudo},
     address::Address,
     bytes::Bytes as _,
+    headers::{Ethernet, ethertype},
     kernel::{
         self, Frame, UNTAGGED, answer,
         budget::Budget,
@@ -234,7 +235,11 @@ fn usual4_skb(skb: *mut __sk_buff, zone: u32) -> u32 {
     let Some(net) = kernel::net() else { return NONE };
     // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
     let frame = unsafe { Frame::skb(skb) };
-    kernel::usual4(&frame, net, origin_of(zone)).map_or(NONE, |verdict| verdict.0)
+    let verdict = match frame.read::<Ethernet>(0) {
+        Some(link) if link.kind == ethertype::IPV4.to_be() => kernel::usual4(&frame, net, origin_of(zone)),
+        _ => None,
+    };
+    verdict.map_or(NONE, |verdict| verdict.0)
 }
 
 /// Whether the portal has admitted the sender of a frame, whose headers are pulled into its linear part for that.
@@ -281,7 +286,7 @@ fn conclude(ctx: &TcContext, verdict: Verdict, answer: Option<bool>, tell: impl 
     }
     match (verdict.action(), answer) {
         (Action::Allow | Action::Monitor, _) => GOES_ON,
-        (Action::Reject, Some(to_own_stack)) if !Budget::Answers.is_spent() => reject_skb(ctx.skb.skb, to_own_stack),
+        (Action::Reject, Some(to_own_stack)) if !Budget::Answers.refuses() => reject_skb(ctx.skb.skb, to_own_stack),
         _ => TC_ACT_SHOT,
     }
 }

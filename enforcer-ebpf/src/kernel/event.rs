@@ -11,7 +11,7 @@ use aya_ebpf::{
 
 use super::budget::Budget;
 use crate::{
-    abi::{CAPTURE, Event, Verdict, lost},
+    abi::{CAPTURE, Event, Verdict},
     bounded::bounded,
 };
 
@@ -21,8 +21,9 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// One in how many packets makes an event, by sampling number.
 #[map]
 static SAMPLES: Array<u32> = Array::with_max_entries(Verdict::SAMPLINGS, 0);
+/// Events for which there was no room in the ring buffer. Those beyond the budget are counted with it.
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::REASONS, 0);
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// What is told of a packet beside its bytes.
 #[derive(Clone, Copy)]
@@ -64,11 +65,7 @@ pub unsafe fn skb(skb: *mut __sk_buff, about: About) {
 #[must_use]
 pub fn is_refused(verdict: Verdict) -> bool {
     // Where only some packets are told of, a lot is drawn first.
-    let is_refused = SAMPLES.get(verdict.sampling()) == Some(&1) && Budget::Events.is_spent();
-    if is_refused {
-        lose(lost::LIMITED);
-    }
-    is_refused
+    verdict.sampling() == Verdict::EACH && Budget::Events.refuses()
 }
 
 #[inline(always)]
@@ -79,9 +76,15 @@ fn tell(about: About, load: impl FnOnce(*mut u8, u32) -> bool) {
         return;
     }
     if !Budget::Events.take() {
-        return lose(lost::LIMITED);
+        return;
     }
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return lose(lost::FULL) };
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        if let Some(count) = LOST.get_ptr_mut(0) {
+            // SAFETY: this CPU's own cell; programs on one CPU do not preempt each other at this hook.
+            unsafe { *count += 1 };
+        }
+        return;
+    };
     let event = entry.as_mut_ptr();
     let captured = about.length.min(CAPTURE as u32);
     // SAFETY: the entry is an event's memory; each field is written once, and of its bytes as many as the bound allows. What of them is not written is
@@ -99,12 +102,4 @@ fn tell(about: About, load: impl FnOnce(*mut u8, u32) -> bool) {
         addr_of_mut!((*event).captured).write(if loaded { captured as u8 } else { 0 });
     }
     entry.submit(0);
-}
-
-#[inline(always)]
-fn lose(reason: u32) {
-    if let Some(count) = LOST.get_ptr_mut(reason) {
-        // SAFETY: this CPU's own cell; programs on one CPU do not preempt each other at this hook.
-        unsafe { *count += 1 };
-    }
 }

@@ -41,6 +41,23 @@ impl Frame {
         unsafe { Self { data: field::<76>(skb as usize), end: field::<80>(skb as usize), length: (*skb).len as usize } }
     }
 
+    /// Its bounds and its length, as arguments of a function.
+    #[inline(always)]
+    #[must_use]
+    pub const fn parts(&self) -> (usize, usize, usize) {
+        (self.data, self.end, self.length)
+    }
+
+    /// The frame that has these [`Self::parts`].
+    ///
+    /// # Safety
+    /// They are such a frame's, in the same program, and packet memory was not moved.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn of_parts(data: usize, end: usize, length: usize) -> Self {
+        Self { data, end, length }
+    }
+
     /// Bytes that can be read.
     #[inline(always)]
     #[must_use]

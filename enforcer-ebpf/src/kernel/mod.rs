@@ -15,7 +15,6 @@ pub use tables::{Tables, count, net, remember_flow};
 
 use crate::{
     abi::{Action, Net, Verdict, pseudo},
-    bytes::Bytes as _,
     headers::{Ethernet, ethertype},
     icmp_error,
     parse::Sink as _,
@@ -39,13 +38,10 @@ pub fn is_passing_error(frame: &Frame, kind: u16, offset: usize, origin: Origin)
 /// Where the network header begins behind an untagged Ethernet header.
 pub const UNTAGGED: usize = size_of::<Ethernet>();
 
-/// The verdict on a frame if it is a usual IPv4 one ([`usual::ipv4`]) without tags.
+/// The verdict on an untagged frame with IPv4 in it, if that is usual ([`usual::ipv4`]).
 #[inline(always)]
 #[must_use]
 pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
-    if u16::from_be(frame.read::<Ethernet>(0)?.kind) != ethertype::IPV4 {
-        return None;
-    }
     let packet = usual::ipv4(frame, UNTAGGED)?;
     Some(Judge { maps: &Tables::<true>, net, origin, admitted: false }.ip(&packet))
 }
@@ -54,9 +50,6 @@ pub fn usual4(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
 #[inline(always)]
 #[must_use]
 pub fn usual6(frame: &Frame, net: &Net, origin: Origin) -> Option<Verdict> {
-    if u16::from_be(frame.read::<Ethernet>(0)?.kind) != ethertype::IPV6 {
-        return None;
-    }
     let packet = usual::ipv6(frame, UNTAGGED)?;
     Some(Judge { maps: &Tables::<true>, net, origin, admitted: false }.ip(&packet))
 }

@@ -13,8 +13,9 @@ use super::{
     is_passing_error, is_rule, net, tables, usual4, usual6, whole,
 };
 use crate::{
-    abi::{Action, Verdict, hook, pseudo},
+    abi::{Action, Net, Verdict, hook, pseudo},
     bytes::Bytes as _,
+    headers::{Ethernet, ethertype},
     parse,
     verdict::{self, Origin, interface},
 };
@@ -34,11 +35,16 @@ pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
     if verdict::has_portal(net) {
         tables::note_admitted(is_admitted(ctx.ctx, frame.size()));
     }
-    let verdict = usual4(&frame, net, Origin::Lan(zone)).unwrap_or_else(|| {
-        let verdict = usual_v6(ctx.ctx, frame.size(), zone);
-        if verdict != NONE {
-            return Verdict(verdict);
+    let usual = match frame.read::<Ethernet>(0).map(|link| u16::from_be(link.kind)) {
+        Some(ethertype::IPV4) => usual4(&frame, net, Origin::Lan(zone)),
+        Some(ethertype::IPV6) => {
+            let (data, end, length) = frame.parts();
+            let verdict = usual_v6(data, end, length, zone, net);
+            (verdict != NONE).then_some(Verdict(verdict))
         }
+        _ => None,
+    };
+    let verdict = usual.unwrap_or_else(|| {
         let verdict = unusual(ctx.ctx, frame.size(), zone);
         let error = verdict::word(net, pseudo::ICMP_ERROR);
         let passes = is_rule(verdict) && error.action().passes() && is_error(ctx.ctx, frame.size(), zone);
@@ -51,7 +57,7 @@ pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
     match verdict.action() {
         Action::Allow | Action::Monitor => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
-        Action::Reject if Budget::Answers.is_spent() => xdp_action::XDP_DROP,
+        Action::Reject if Budget::Answers.refuses() => xdp_action::XDP_DROP,
         Action::Reject => reject(ctx.ctx, ingress),
     }
 }
@@ -77,10 +83,9 @@ fn reject(ctx: *mut xdp_md, ingress: u32) -> u32 {
 
 /// Usual IPv6 frames. Apart, so that IPv4 need not share its registers and stack.
 #[inline(never)]
-fn usual_v6(ctx: *mut xdp_md, length: usize, zone: u8) -> u32 {
-    let Some(net) = net() else { return NONE };
-    // SAFETY: the context is the program's own; nothing here moves packet memory.
-    let frame = unsafe { Frame::xdp(ctx, Some(length)) };
+fn usual_v6(data: usize, end: usize, length: usize, zone: u8, net: &Net) -> u32 {
+    // SAFETY: the caller's frame.
+    let frame = unsafe { Frame::of_parts(data, end, length) };
     usual6(&frame, net, Origin::Lan(zone)).map_or(NONE, |verdict| verdict.0)
 }
 

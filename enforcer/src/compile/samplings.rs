@@ -11,6 +11,7 @@ pub struct Samplings(Vec<u32>);
 /// No events, and one for every packet.
 impl Default for Samplings {
     fn default() -> Self {
+        const { assert!(Verdict::EACH == 1) }
         Self(vec![0, 1])
     }
 }

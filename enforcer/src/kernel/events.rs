@@ -1,14 +1,22 @@
 //! What the kernel's programs tell of single packets, as it comes out of the ring buffer.
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use enforcer_ebpf::abi::{Event, lost};
+use enforcer_ebpf::abi::{Budget, Event, Spending};
 
-use super::{KernelError, ring};
+use super::{KernelError, ring, take::Raw};
 
-/// The events' ring buffer and the count of those that it did not take.
+/// The events' ring buffer and the counts of those that are not in it.
 pub struct Events {
     pub(super) ring: RingBuf<MapData>,
-    pub(super) lost: PerCpuArray<MapData, u64>,
+    pub(super) lost: Lost,
+}
+
+/// Events that were not told.
+pub struct Lost {
+    /// Beyond a thousand a second.
+    pub(super) budgets: PerCpuArray<MapData, Raw<Spending>>,
+    /// The ring buffer was full.
+    pub(super) full: PerCpuArray<MapData, u64>,
 }
 
 impl Events {
@@ -21,15 +29,19 @@ impl Events {
         let read = |bytes: &[u8]| bytemuck::try_pod_read_unaligned(bytes).ok();
         let mut before = 0;
         let take = |events: &[Event]| {
-            let all = count(&lost);
+            let all = lost.count();
             take(events, all.saturating_sub(std::mem::replace(&mut before, all)));
         };
         ring::follow(ring, read, take).await
     }
 }
 
-/// Events lost for whatever reason, on all CPUs.
-fn count(lost: &PerCpuArray<MapData, u64>) -> u64 {
-    let reasons = (0..lost::REASONS).filter_map(|reason| lost.get(&reason, 0).ok());
-    reasons.map(|by_cpu| by_cpu.iter().sum::<u64>()).sum()
+impl Lost {
+    /// Events lost for whatever reason, on all CPUs.
+    fn count(&self) -> u64 {
+        let limited = self.budgets.get(&(Budget::Events as u32), 0);
+        let limited: u64 = limited.iter().flat_map(|by_cpu| by_cpu.iter()).map(|Raw(spending)| spending.refused).sum();
+        let full: u64 = self.full.get(&0, 0).iter().flat_map(|by_cpu| by_cpu.iter()).sum();
+        limited + full
+    }
 }

@@ -15,7 +15,7 @@ use super::{
     admitted::Admitted,
     counters::{COUNTERS, Counters, IDENTITIES},
     diagnostics::Diagnostics,
-    events::Events,
+    events::{Events, Lost},
     hosts::Memory,
     load,
     pins::Pins,
@@ -94,7 +94,8 @@ impl Told {
         let snoops = !extras.resolvers.is_empty();
         let answers = snoops.then(|| snoop::begin(ebpf, extras.resolvers)).transpose()?;
         let maps = Take(ebpf);
-        Ok(Self { events: Events { ring: maps.map("EVENTS")?, lost: maps.map("LOST")? }, diagnostics, answers })
+        let lost = Lost { budgets: maps.map("BUDGETS")?, full: maps.map("LOST")? };
+        Ok(Self { events: Events { ring: maps.map("EVENTS")?, lost }, diagnostics, answers })
     }
 }
 

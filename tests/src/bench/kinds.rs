@@ -11,6 +11,7 @@ use enforcer::{
     compile::Addresses,
     policy::{Action, Gate, Policy, Portal, Rule, ServiceId},
 };
+use enforcer_ebpf::abi::Budget;
 use ipnet::IpNet;
 use rand::{Rng, seq::IndexedRandom as _};
 
@@ -146,9 +147,9 @@ fn learn(bench: &mut Bench, hosts: &[IpAddr]) -> Result<()> {
 
 /// Spends what may be answered until the end of the world.
 fn answer_nobody(bench: &mut Bench) -> Result<()> {
-    let mut earned: PerCpuArray<MapData, u64> = bench.take_map("EARNED")?;
+    let mut budgets: PerCpuArray<MapData, [u64; 3]> = bench.take_map("BUDGETS")?;
     let cpus = nr_cpus().map_err(|(_, error)| error)?;
-    Ok(earned.set(0, PerCpuValues::try_from(vec![u64::MAX / 2; cpus])?, 0)?)
+    Ok(budgets.set(Budget::Answers as u32, PerCpuValues::try_from(vec![[u64::MAX / 2, 0, 0]; cpus])?, 0)?)
 }
 
 fn tagged(frame: &[u8]) -> Vec<u8> {
