@@ -44,7 +44,7 @@ pub type Words6 = [u32; 4];
 /// | 31 | the value is the number of a child block |
 /// | 30 | the value is the number of a node: a [`Single`] (IPv4) or a [`Skip`] (IPv6) |
 /// | 29 | root cells: host addresses lie below, ask the host table first |
-/// | 28 | root cells: the value is a [`crate::group`]'s (IPv4); prefixes longer than /64 lie below, ask the `LONG6` map (IPv6) |
+/// | 28 | root cells: the value is that of a [`crate::group`] or a [`crate::span`] (IPv4); prefixes longer than /64 lie below, ask the `LONG6` map (IPv6) |
 /// | 0–27 | the value; without bits 31 and 30 it is the leaf: a class |
 pub mod cell {
     /// The value is a child block's number.
@@ -55,8 +55,8 @@ pub mod cell {
     pub const HOSTS: u32 = 1 << 29;
     /// Prefixes of /65 to /127 lie below this IPv6 root cell.
     pub const LONG: u32 = 1 << 28;
-    /// The value of this IPv4 root cell is a group's.
-    pub const GROUP: u32 = LONG;
+    /// The value of this IPv4 root cell is that of a group or a span.
+    pub const LINES: u32 = LONG;
     /// The value's bits.
     pub const VALUE: u32 = LONG - 1;
 }
@@ -150,8 +150,8 @@ pub struct Layout {
     pub default: Verdict,
     /// Added for clients that the portal has admitted; zero without a portal.
     pub admitted: u32,
-    /// Element of `BLOCKS` where the policy's groups begin: line 0.
-    pub groups: u32,
+    /// Element of `BLOCKS` where the lines of the policy's groups and spans begin.
+    pub lines: u32,
     /// Zero.
     pub reserved: u32,
 }

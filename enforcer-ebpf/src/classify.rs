@@ -4,12 +4,13 @@ use crate::{
     abi::{
         ADMITTED, BLOCK_WORDS, Block, Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS,
         Verdict, Words6,
-        cell::{BLOCK, GROUP, HOSTS, LONG, NODE, VALUE},
+        cell::{BLOCK, HOSTS, LINES, LONG, NODE, VALUE},
     },
     bounded::bounded,
     group::{self, LINE_CELLS},
     hosts::{self, Found},
     maps::{self, Maps, PolicyTries, Tries},
+    span,
 };
 
 /// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8; or the single prefix below the first 16.
@@ -146,7 +147,7 @@ fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -
     })
 }
 
-/// The cell to begin with at an IPv4 destination below a root cell that may be a group's; `block` gives elements of `BLOCKS`.
+/// The cell to begin with at an IPv4 destination below a root cell that may be a group's or a span's; `block` gives elements of `BLOCKS`.
 #[inline(always)]
 pub fn below4<'a>(
     layout: &Layout,
@@ -154,13 +155,15 @@ pub fn below4<'a>(
     address: u32,
     block: impl FnOnce(u32) -> Option<&'a Block>,
 ) -> Option<u32> {
-    const LINES: u32 = (BLOCK_WORDS / LINE_CELLS) as u32;
-    if cell & GROUP == 0 {
+    const PER_BLOCK: u32 = (BLOCK_WORDS / LINE_CELLS) as u32;
+    if cell & LINES == 0 {
         return Some(cell);
     }
-    let (line, start) = group::place(cell, address);
-    let block = block(maps::cell(&layout.groups) + line / LINES)?;
-    Some(group::find(maps::part(block, (line % LINES) as usize * LINE_CELLS), address, start))
+    let is_span = group::lines(cell) == span::MARK;
+    let (line, start) = if is_span { (group::first_line(cell), 0) } else { group::place(cell, address) };
+    let block = block(maps::cell(&layout.lines) + line / PER_BLOCK)?;
+    let line = maps::part(block, (line % PER_BLOCK) as usize * LINE_CELLS);
+    Some(if is_span { span::find(line, address) } else { group::find(line, address, start) })
 }
 
 #[inline(always)]

@@ -25,22 +25,35 @@ const HOST: u32 = 1 << 31;
 /// Marks a header, which is never empty so that no probe ends there.
 const HEADER: u32 = 1 << 28;
 
-/// The value of a group's root cell.
+/// The value of a group's root cell: its first line, and as a power of two how many there are.
 #[must_use]
 pub const fn value(first_line: u32, lines: u32) -> u32 {
     first_line << LINES_BITS | lines
+}
+
+/// The first line of a root cell's value.
+#[inline(always)]
+#[must_use]
+pub const fn first_line(cell: u32) -> u32 {
+    (cell & VALUE) >> LINES_BITS
+}
+
+/// What a root cell's value says of its lines: how many, or that they are a span's.
+#[inline(always)]
+#[must_use]
+pub const fn lines(cell: u32) -> u32 {
+    cell & ((1 << LINES_BITS) - 1)
 }
 
 /// Where a host lies in the group of a root cell: line and first cell.
 #[inline(always)]
 #[must_use]
 pub const fn place(cell: u32, address: u32) -> (u32, usize) {
-    let cell = cell & VALUE;
     // One to one, so that the largest group has room for any hosts, and neighbours are far apart.
     let mut spread = (address & 0xffff).wrapping_mul(0x9E37) & 0xffff;
     spread = (spread ^ spread >> 7).wrapping_mul(0x79B1) & 0xffff;
-    let at = spread << 4 >> (16 - (cell & ((1 << LINES_BITS) - 1)));
-    ((cell >> LINES_BITS) + (at >> 4), at as usize % LINE_CELLS)
+    let at = spread << 4 >> (16 - lines(cell));
+    (first_line(cell) + (at >> 4), at as usize % LINE_CELLS)
 }
 
 /// A host's cell; its class has 15 bits.

@@ -1,6 +1,9 @@
 //! Random policies and packets through the kernel's programs, against the oracle; frames of every length, and more hosts than random policies have.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::Result;
 use enforcer_ebpf::abi::pseudo;
@@ -10,6 +13,7 @@ use enforcer_tests::{
     differential,
     oracle::{Hook, LanProgram, Random},
 };
+use ipnet::Ipv4Net;
 use rand::{RngExt as _, SeedableRng as _};
 
 #[test]
@@ -68,31 +72,53 @@ fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
         .map(|host| IpAddr::from(host.to_be_bytes()))
         .filter(|host| !hosts.contains(host))
         .collect();
-    let to: String = listed.iter().map(|host| format!("\"{host}\", ")).collect();
-    let text = format!(
-        "default = \"drop\"\n[[service]]\nname = \"a\"\nto = [{to}\"*.example.org\"]\n\
-         [[rule]]\naction = \"allow\"\nservices = [\"a\"]\n"
-    );
+    let to = listed.iter().map(ToString::to_string).chain(["*.example.org".to_owned()]);
     let mut bed = Bed::new()?;
-    let full = bed.enforce_name(&text, &hosts.iter().copied().collect::<Vec<_>>(), false)?;
+    let full = bed.enforce_name(&allowing(to), &hosts.iter().copied().collect::<Vec<_>>(), false)?;
     assert!(full.iter().all(|&full| full > 0), "no bucket is full: other hosts or another seed would do");
     hosts.extend(listed);
-    let frames = [measure::frame(false)?, measure::frame(true)?];
-    let mut passes = |host: IpAddr| {
-        let mut frame = frames[usize::from(host.is_ipv6())].clone();
-        match host {
-            IpAddr::V4(host) => frame[30..34].copy_from_slice(&host.octets()),
-            IpAddr::V6(host) => frame[38..54].copy_from_slice(&host.octets()),
-        }
-        bed.passes(Hook::Lan(LanProgram::Xdp), &frame)
-    };
     for &host in &hosts {
-        assert!(passes(host)?, "{host} is lost");
+        assert!(passes(&mut bed, host)?, "{host} is lost");
         let neighbour = match host {
             IpAddr::V4(host) => IpAddr::from((u32::from(host) ^ 1).to_be_bytes()),
             IpAddr::V6(host) => IpAddr::V6((u128::from(host) ^ 1).into()),
         };
-        assert_eq!(passes(neighbour)?, hosts.contains(&neighbour), "{neighbour}, beside {host}");
+        assert_eq!(passes(&mut bed, neighbour)?, hosts.contains(&neighbour), "{neighbour}, beside {host}");
     }
     Ok(())
+}
+
+/// A few below each of some root cells, within each other and beside.
+#[test]
+fn a_few_prefixes_are_found_and_what_is_beside_them_is_not() -> Result<()> {
+    let below = |n: u8| [([18, n, 3, 0], 24), ([18, n, 5, 4], 30), ([18, n, 128, 0], 17), ([18, n, 130, n], 31)];
+    let nets: Vec<Ipv4Net> =
+        (0..100).flat_map(below).map(|(address, length)| Ipv4Net::new_assert(address.into(), length).trunc()).collect();
+    let mut bed = Bed::new()?;
+    bed.enforce(&allowing(nets.iter().map(ToString::to_string)), 0, 1)?;
+    for net in &nets {
+        let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+        for address in [first - 1, first, last, last.wrapping_add(1)].map(Ipv4Addr::from) {
+            let expected = nets.iter().any(|net| net.contains(&address));
+            assert_eq!(passes(&mut bed, address.into())?, expected, "{address}, by {net}");
+        }
+    }
+    Ok(())
+}
+
+/// A policy that allows one service alone.
+fn allowing(to: impl Iterator<Item = String>) -> String {
+    let to: String = to.map(|to| format!("\"{to}\", ")).collect();
+    format!(
+        "default = \"drop\"\n[[service]]\nname = \"a\"\nto = [{to}]\n[[rule]]\naction = \"allow\"\nservices = [\"a\"]\n"
+    )
+}
+
+fn passes(bed: &mut Bed, to: IpAddr) -> Result<bool> {
+    let mut frame = measure::frame(to.is_ipv6())?;
+    match to {
+        IpAddr::V4(to) => frame[30..34].copy_from_slice(&to.octets()),
+        IpAddr::V6(to) => frame[38..54].copy_from_slice(&to.octets()),
+    }
+    bed.passes(Hook::Lan(LanProgram::Xdp), &frame)
 }

@@ -11,22 +11,30 @@ const MEAN: usize = 11;
 /// Lines of a block.
 const LINES: usize = BLOCK_WORDS / LINE_CELLS;
 
-/// Replaces the root cells above hosts (addresses and classes, distinct) with groups, whose lines these blocks are; nothing if there would be more blocks than
-/// there is room for, as for many addresses that are chosen to meet.
-pub fn build(root: &mut [u32; 1 << 16], hosts: &mut [(u32, u32)], room: usize) -> Option<Vec<Block>> {
+/// Replaces the root cells above hosts (addresses and classes, distinct) with groups. What comes out are the blocks of all lines, those there were first; nothing if there
+/// would be more blocks than there is room for, as for many addresses that are chosen to meet.
+pub fn build(
+    root: &mut [u32; 1 << 16],
+    hosts: &mut [(u32, u32)],
+    mut lines: Vec<Line>,
+    room: usize,
+) -> Option<Vec<Block>> {
     hosts.sort_unstable();
-    let mut lines: Vec<Line> = Vec::new();
     for below in hosts.chunk_by(|(one, _), (other, _)| one >> 16 == other >> 16) {
         let root = &mut root[(below[0].0 >> 16) as usize];
         let first = lines.len();
         let least = below.len().div_ceil(MEAN).next_power_of_two().ilog2();
-        *root = cell::GROUP
+        *root = cell::LINES
             | (least..=MOST_LINES)
                 .find_map(|size| lay_out(&mut lines, group::value(first as u32, size), 1 << size, *root, below))
                 .expect("the largest group has room for all addresses");
+        // Before they take all memory.
         if lines.len().div_ceil(LINES) > room {
-            return None;
+            break;
         }
+    }
+    if lines.len().div_ceil(LINES) > room {
+        return None;
     }
     lines.resize(lines.len().next_multiple_of(LINES), [0; LINE_CELLS]);
     Some(bytemuck::cast_slice_box(lines.into_boxed_slice()).into_vec())
@@ -59,7 +67,7 @@ mod tests {
 
     fn lookup(root: &[u32; 1 << 16], blocks: &[Block], address: u32) -> u32 {
         let cell = root[(address >> 16) as usize];
-        if cell & cell::GROUP == 0 {
+        if cell & cell::LINES == 0 {
             return cell;
         }
         let (line, start) = group::place(cell, address);
@@ -70,7 +78,7 @@ mod tests {
         let mut root: Box<[u32; 1 << 16]> = bytemuck::zeroed_box();
         (0..).zip(root.iter_mut()).for_each(|(index, cell)| *cell = cell::BLOCK | index);
         let mut list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
-        let blocks = build(&mut root, &mut list, usize::MAX).expect("there is room");
+        let blocks = build(&mut root, &mut list, Vec::new(), usize::MAX).expect("there is room");
         for &address in hosts.keys().chain(others) {
             let expected = hosts.get(&address).copied().unwrap_or(cell::BLOCK | address >> 16);
             assert_eq!(lookup(&root, &blocks, address), expected, "{address:#x}");
@@ -97,14 +105,15 @@ mod tests {
     fn a_million_scattered_hosts_take_less_than_ten_bytes_each() {
         let mut hosts: Vec<_> = (0..1_000_000_u32).map(|number| (number.wrapping_mul(0x9E37_79B1), 1)).collect();
         let mut root: Box<[u32; 1 << 16]> = bytemuck::zeroed_box();
-        let blocks = build(&mut root, &mut hosts, usize::MAX).expect("there is room").len();
+        let blocks = build(&mut root, &mut hosts, Vec::new(), usize::MAX).expect("there is room").len();
         assert!(blocks * size_of::<Block>() < 10_000_000, "{blocks} blocks");
     }
 
     #[test]
     fn what_has_no_room_is_refused() {
         let mut hosts: Vec<_> = (0..1000_u32).map(|number| (number << 16, 1)).collect();
-        let mut build = |room| build(&mut bytemuck::zeroed_box(), &mut hosts, room).map(|blocks| blocks.len());
+        let mut build =
+            |room| build(&mut bytemuck::zeroed_box(), &mut hosts, Vec::new(), room).map(|blocks| blocks.len());
         assert_eq!((build(62), build(63)), (None, Some(63)));
     }
 }

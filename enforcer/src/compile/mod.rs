@@ -15,6 +15,7 @@ pub mod prefixes;
 mod rows;
 mod samplings;
 pub(crate) mod sets;
+mod spans;
 pub mod trie;
 mod words;
 
@@ -36,6 +37,7 @@ use prefixes::Prefix;
 use rows::{Rows, TooLarge};
 use samplings::Samplings;
 use sets::Sets;
+use spans::Lines;
 use trie::Blocks;
 
 use crate::{
@@ -232,13 +234,14 @@ impl Context<'_> {
 
         image.usage.class_words += words.len();
         let mut blocks = Blocks::from(words.len().div_ceil(BLOCK_WORDS) as u32, limits.blocks);
-        trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks);
+        let mut lines = Lines::above(&dst4.hosts);
+        trie::build4(&mut root.dst4, &dst4.prefixes, outside, &mut blocks, Some(&mut lines));
         trie::build6(&mut root.dst6, &dst6.prefixes, outside, &mut blocks);
         // A source's leaf is where its class's part of the table begins.
         let part = |class| Ok(class * live.stride());
         let (src4, src6) = (src4.map(part)?, src6.map(part)?);
         if source_classes > 1 {
-            trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks);
+            trie::build4(&mut root.src4, &src4.prefixes, OUTERMOST, &mut blocks, None);
             trie::build6(&mut root.src6, &src6.prefixes, OUTERMOST, &mut blocks);
             add_long(&mut image.long6, id as u32 + classify::SOURCE_SPACE, &mut root.src6, &src6.long);
         }
@@ -261,7 +264,7 @@ impl Context<'_> {
         if image.blocks.len() > limits.blocks {
             return too_many(image.blocks.len());
         }
-        self.add_hosts(image, id, &dst4, &dst6, if learns { limits.learned } else { 0 })?;
+        self.add_hosts(image, id, &dst4, &dst6, lines, if learns { limits.learned } else { 0 })?;
         image.usage.prefixes4 += dst4.prefixes.len() + src4.prefixes.len();
         image.usage.prefixes6 += dst6.prefixes.len() + src6.prefixes.len();
         Ok(())
@@ -274,6 +277,7 @@ impl Context<'_> {
         id: PolicyId,
         dst4: &Family<u32>,
         dst6: &Family<u128>,
+        lines: Lines,
         learned: usize,
     ) -> Result<(), CompileError> {
         let Self { limits, seed, .. } = *self;
@@ -284,10 +288,10 @@ impl Context<'_> {
         }
         let root = &mut image.roots[id as usize];
         let mut list: Vec<_> = dst4.hosts.iter().map(|host| (host.address, host.value)).collect();
-        root.layout.groups = image.blocks.len() as u32;
+        root.layout.lines = image.blocks.len() as u32;
         let room = limits.blocks.saturating_sub(image.blocks.len());
-        image.blocks.extend(groups::build(&mut root.dst4, &mut list, room).ok_or(too_large(
-            "blocks of 1 KiB with all host addresses",
+        image.blocks.extend(groups::build(&mut root.dst4, &mut list, lines.lines, room).ok_or(too_large(
+            "blocks of 1 KiB or more",
             limits.blocks + 1,
             limits.blocks,
             "join neighbours into prefixes",

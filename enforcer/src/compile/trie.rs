@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use enforcer_ebpf::abi::{BLOCK_WORDS, Block, NODE_WORDS, Single, Skip, cell};
 
-use super::prefixes::Prefix;
+use super::{prefixes::Prefix, spans::Lines};
 
 /// Blocks of several tries, numbered from a first one on.
 pub struct Blocks {
@@ -63,8 +63,14 @@ impl Blocks {
 }
 
 /// Builds an IPv4 trie: 16, 8 and 8 bits. Prefixes are sorted so that each comes after those that contain it, and their values are leaves (below
-/// 2^28); `default` is the leaf of addresses that no prefix covers.
-pub fn build4(root: &mut [u32; 1 << 16], prefixes: &[Prefix<u32>], default: u32, blocks: &mut Blocks) {
+/// 2^28); `default` is the leaf of addresses that no prefix covers. With lines, few prefixes below a root cell become spans.
+pub fn build4(
+    root: &mut [u32; 1 << 16],
+    prefixes: &[Prefix<u32>],
+    default: u32,
+    blocks: &mut Blocks,
+    mut lines: Option<&mut Lines>,
+) {
     root.fill(default);
     for group in prefixes.chunk_by(|a, b| a.length > 16 && b.length > 16 && a.address >> 16 == b.address >> 16) {
         let Prefix { address, length, value } = group[0];
@@ -74,7 +80,10 @@ pub fn build4(root: &mut [u32; 1 << 16], prefixes: &[Prefix<u32>], default: u32,
             [_] => {
                 *cell = blocks.add_node(Single { address, mask: u32::MAX << (32 - length), hit: value, miss: *cell });
             }
-            _ => group.iter().for_each(|prefix| insert4(cell, prefix, blocks)),
+            _ => match lines.as_mut().and_then(|lines| lines.add_span(group, *cell)) {
+                Some(span) => *cell = span,
+                None => group.iter().for_each(|prefix| insert4(cell, prefix, blocks)),
+            },
         }
     }
 }
@@ -152,7 +161,7 @@ fn node(prefixes: &[Prefix<u128>], depth: u8, leaf: u32, blocks: &mut Blocks) ->
 
 #[cfg(test)]
 mod tests {
-    use enforcer_ebpf::{abi::Words6, classify};
+    use enforcer_ebpf::{abi::Words6, classify, group, span};
     use proptest::prelude::*;
 
     use super::*;
@@ -190,6 +199,7 @@ mod tests {
             raw in prop::collection::vec((any::<u32>(), 0..=32_u8, 1..1000_u32), 0..60),
             near in prop::collection::vec((any::<prop::sample::Index>(), any::<i8>()), 1..40),
             first in 0..9_u32,
+            with_lines in any::<bool>(),
         ) {
             // A narrow range, so that prefixes overlap.
             let prefixes = sorted(raw.iter().map(|&(address, length, value)| {
@@ -198,12 +208,17 @@ mod tests {
             let mut root = vec![0; 1 << 16];
             let root: &mut [u32; 1 << 16] = root.as_mut_slice().try_into().expect("its length");
             let mut blocks = Blocks::from(first, 10_000);
-            build4(root, &prefixes, 0, &mut blocks);
+            let mut lines = Lines::above(&[]);
+            build4(root, &prefixes, 0, &mut blocks, with_lines.then_some(&mut lines));
             let blocks = blocks.into_blocks();
             for (index, offset) in near {
                 let base = if prefixes.is_empty() { 0 } else { index.get(&prefixes).address };
                 let address = base.wrapping_add_signed(i32::from(offset));
-                let leaf = classify::walk4(root[(address >> 16) as usize], address, &|index| word(&blocks, first, index));
+                let mut cell = root[(address >> 16) as usize];
+                if cell & cell::LINES != 0 {
+                    cell = span::find(&lines.lines[group::first_line(cell) as usize], address);
+                }
+                let leaf = classify::walk4(cell, address, &|index| word(&blocks, first, index));
                 prop_assert_eq!(leaf, Some(longest(&prefixes, address)));
             }
         }
@@ -247,7 +262,18 @@ mod tests {
             (0..64_u32).map(|n| Prefix { address: (0x1000 + n) << 16 | 0x1230, length: 28, value: 1 }).collect();
         let mut root = vec![0; 1 << 16];
         let mut blocks = Blocks::from(0, 10_000);
-        build4(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks);
+        build4(root.as_mut_slice().try_into().expect("its length"), &prefixes, 0, &mut blocks, None);
         assert_eq!(blocks.count(), 1);
+    }
+
+    #[test]
+    fn five_ipv4_prefixes_below_a_root_cell_cost_a_line_not_a_block() {
+        let below = |cell: u32| (1..6).map(move |n| Prefix { address: cell << 16 | n << 9, length: 24, value: n });
+        let mut root: Vec<u32> = vec![0; 1 << 16];
+        let (mut blocks, mut lines) = (Blocks::from(0, 10_000), Lines::above(&[]));
+        let prefixes: Vec<_> = (0x1000..0x1040).flat_map(below).collect();
+        let root: &mut [u32; 1 << 16] = root.as_mut_slice().try_into().expect("its length");
+        build4(root, &prefixes, 0, &mut blocks, Some(&mut lines));
+        assert_eq!((blocks.count(), lines.lines.len()), (0, 64));
     }
 }

@@ -175,7 +175,7 @@ impl NetImage {
     pub fn at(&self, first: usize, limit: usize) -> Result<Box<Net>, NetError> {
         let mut net: Box<Net> = bytemuck::zeroed_box();
         let mut blocks = Blocks::from(first as u32, limit);
-        trie::build4(&mut net.place4, &self.places4, 0, &mut blocks);
+        trie::build4(&mut net.place4, &self.places4, 0, &mut blocks, None);
         trie::build6(&mut net.place6, &self.places6, 0, &mut blocks);
         if blocks.exceeded() {
             return Err(NetError::TooManyRoutes(blocks.count(), limit));
