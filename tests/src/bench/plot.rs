@@ -34,7 +34,7 @@ pub fn file_name(title: &str) -> String {
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-") + ".svg"
 }
 
-/// A bar for each value, longest is most; those of enforcer stand out.
+/// A bar for each value, the first at the top; those whose names begin with enforcer stand out.
 pub fn bars(path: &Path, title: &str, unit: &str, values: &[(&str, f64)]) -> Result<()> {
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
@@ -43,7 +43,7 @@ pub fn bars(path: &Path, title: &str, unit: &str, values: &[(&str, f64)]) -> Res
         .caption(title, (FONT, 18))
         .margin(12)
         .x_label_area_size(40)
-        .y_label_area_size(190)
+        .y_label_area_size(250)
         .build_cartesian_2d(0.0..most, (0..values.len().saturating_sub(1)).into_segmented())?;
     // The first at the top.
     let name = |row: usize| values.len().checked_sub(row + 1).and_then(|index| values.get(index));

@@ -107,13 +107,13 @@ fn main() -> Result<()> {
     if let Some(folder) = &arguments.svg {
         std::fs::create_dir_all(folder)?;
         end_to_end::plot(folder, &report.end_to_end, &report.machine)?;
-        plot_by_size(folder, &report.per_packet)?;
+        plot_packets(folder, &report.per_packet)?;
     }
     Ok(())
 }
 
-/// Pictures of what was measured at several sizes.
-fn plot_by_size(folder: &Path, rows: &[Row]) -> Result<()> {
+/// Pictures of what was measured at several sizes, and one of all else.
+fn plot_packets(folder: &Path, rows: &[Row]) -> Result<()> {
     type Figure = fn(&Row) -> Option<f64>;
     let series: [(_, Figure); 3] = [
         ("enforcer, whole verdict", |row| Some(row.enforcer)),
@@ -122,6 +122,18 @@ fn plot_by_size(folder: &Path, rows: &[Row]) -> Result<()> {
     ];
     let mut kinds: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     rows.iter().for_each(|row| kinds.entry(&row.what).or_default().push(row));
+    let mut alone: Vec<_> = rows.iter().filter(|row| kinds[&*row.what].len() == 1).collect();
+    alone.sort_by(|one, other| one.enforcer.total_cmp(&other.enforcer));
+    let bars: Vec<_> = alone.iter().map(|row| (&*row.what, row.enforcer)).collect();
+    if !bars.is_empty() {
+        let title = "A packet's whole verdict, by kinds of packets";
+        plot::bars(
+            &folder.join("kinds.svg"),
+            title,
+            "nanoseconds above an XDP program that only draws the destination",
+            &bars,
+        )?;
+    }
     for (what, rows) in kinds.into_iter().filter(|(_, rows)| rows.len() > 1) {
         let lines = series.map(|(name, value)| Line {
             name,
