@@ -1,14 +1,22 @@
 //! Ring buffers: what the kernel's programs hand over as it happens.
 
+use std::time::Duration;
+
 use aya::maps::{MapData, RingBuf};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time,
+};
 
 use super::KernelError;
 
 /// Records handed over at a time, then others have their turn.
 const BATCH: usize = 256;
 
-/// Hands over for good what `read` makes of records, as they come, some at a time.
+/// What is counted beside the records is looked at that often where none come.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Hands over for good what `read` makes of records, as they come, some at a time; none each second in which none come.
 ///
 /// # Errors
 /// If the ring buffer cannot be waited for.
@@ -22,7 +30,11 @@ pub(super) async fn follow<T>(
     let mut ring = ring.map_err(|refused| KernelError::Ring(refused.into()))?;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let mut ready = ring.readable_mut().await.map_err(KernelError::Ring)?;
+        let Ok(ready) = time::timeout(QUIET, ring.readable_mut()).await else {
+            take(&[]);
+            continue;
+        };
+        let mut ready = ready.map_err(KernelError::Ring)?;
         while batch.len() < BATCH
             && let Some(bytes) = ready.get_inner_mut().next()
         {
