@@ -236,6 +236,26 @@ fn what_is_not_known_of_a_policy_when_the_controller_goes_is_said() -> Result<()
 }
 
 #[test]
+fn a_policy_that_is_not_sent_in_full_is_no_success() -> Result<()> {
+    let lab = Lab::new()?;
+    let socket = lab.path("socket");
+    let listener = UnixListener::bind(&socket)?;
+    let large = |comments: usize| format!("{POLICY}\n{}", "# nobody reads all of this\n".repeat(comments));
+    let policy = lab.file("policy.toml", &large(100_000))?;
+    // While it is being sent.
+    let controller = thread::spawn(move || (0..20).try_for_each(|_| listener.accept().map(drop)));
+    for _ in 0..20 {
+        let (code, text) = said(&lab, &format!("apply {} --socket {}", policy.display(), socket.display()))?;
+        assert!(code == 6 && text.contains("ended before it had answered"), "{code} {text}");
+    }
+    controller.join().ok().context("no controller")??;
+    let policy = lab.file("policy.toml", &large(2_500_000))?;
+    let (code, text) = said(&lab, &format!("apply {} --socket {}", policy.display(), socket.display()))?;
+    assert!(code == 1 && text.contains("the API takes 67108864"), "{code} {text}");
+    Ok(())
+}
+
+#[test]
 fn top_tells_programs_what_it_shows_people() -> Result<()> {
     let lab = Lab::new()?;
     let _servers = Servers::start(&lab.internet, &[], &[123])?;

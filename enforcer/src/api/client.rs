@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response,
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::{net::UnixStream, time};
 
-use super::types::Problem;
+use super::{server::LARGEST_POLICY, types::Problem};
 
 /// Nobody serves the API where it was looked for.
 #[derive(Debug, Error)]
@@ -78,7 +78,10 @@ pub async fn post_patiently<T: DeserializeOwned>(
     patience: Duration,
 ) -> Result<T> {
     let head = Request::post(path).header("content-type", "application/json");
-    whole(socket, request(socket, head, serde_json::to_vec(body)?.into()), patience).await
+    let body = serde_json::to_vec(body)?;
+    // A controller says so, too, but may have closed the connection before it is read.
+    ensure!(body.len() <= LARGEST_POLICY, "it takes {} bytes to send, and the API takes {LARGEST_POLICY}", body.len());
+    whole(socket, request(socket, head, body.into()), patience).await
 }
 
 async fn whole<T: DeserializeOwned>(

@@ -23,7 +23,7 @@ use super::{
 use crate::dns::Name;
 
 /// Bytes of a policy that is sent: a million prefixes take half of it.
-const LARGEST_POLICY: usize = 64 << 20;
+pub const LARGEST_POLICY: usize = 64 << 20;
 /// Connections of the socket's clients: one process may have all, as long as no other wants any.
 const LOCAL: Limits = Limits { all: 128, of_peer: usize::MAX, largest_policy: LARGEST_POLICY };
 /// Connections over TCP.

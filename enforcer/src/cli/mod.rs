@@ -226,11 +226,12 @@ fn short(error: &anyhow::Error) -> String {
     if cause.is_empty() || error.contains(cause) { error } else { format!("{error}: {cause}") }
 }
 
+/// Whether nobody reads what is printed any more; not that a controller did not read all that it was sent.
 fn broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    let is_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(is_pipe) && !error.chain().any(|cause| cause.downcast_ref::<hyper::Error>().is_some())
 }
 
 /// A runtime for a command that talks to the controller.
