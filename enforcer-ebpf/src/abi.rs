@@ -43,7 +43,7 @@ pub type Words6 = [u32; 4];
 /// |---|---|
 /// | 31 | the value is the number of a child block |
 /// | 30 | the value is the number of a node: a [`Single`] (IPv4) or a [`Skip`] (IPv6) |
-/// | 29 | root cells: host addresses lie below, ask the host table first |
+/// | 29 | root cells: addresses of names, or IPv6 hosts, lie below: ask the host table first |
 /// | 28 | root cells: the value is that of a [`crate::group`] or a [`crate::span`] (IPv4); prefixes longer than /64 lie below, ask the `LONG6` map (IPv6) |
 /// | 0–27 | the value; without bits 31 and 30 it is the leaf: a class |
 pub mod cell {
@@ -204,7 +204,7 @@ pub const BUCKET_CELLS: usize = 8;
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Bucket(pub [u64; BUCKET_CELLS]);
-/// What a removed host leaves in its cell, so that a probe does not stop there. Broadcast is never a host.
+/// What a removed host leaves in its cell, so that a probe does not stop there. No answer opens the broadcast address.
 pub const TOMBSTONE: u32 = u32::MAX;
 /// The IPv6 addresses of a bucket's cells.
 pub type Keys6 = [Words6; BUCKET_CELLS];

@@ -160,7 +160,8 @@ pub fn below4<'a>(
         return Some(cell);
     }
     let is_span = group::lines(cell) == span::MARK;
-    let (line, start) = if is_span { (group::first_line(cell), 0) } else { group::place(cell, address) };
+    let (line, start) =
+        if is_span { (group::first_line(cell), 0) } else { group::place(cell, address, maps::cell(&layout.seed)) };
     let block = block(maps::cell(&layout.lines) + line / PER_BLOCK)?;
     let line = maps::part(block, (line % PER_BLOCK) as usize * LINE_CELLS);
     Some(if is_span { span::find(line, address) } else { group::find(line, address, start) })

@@ -72,9 +72,10 @@ fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
         .map(|host| IpAddr::from(host.to_be_bytes()))
         .filter(|host| !hosts.contains(host))
         .collect();
-    let to = listed.iter().map(ToString::to_string).chain(["*.example.org".to_owned()]);
+    let to: String = listed.iter().map(|host| format!("\"{host}\", ")).collect();
+    let text = allowing(&(to + "\"*.example.org\""), "");
     let mut bed = Bed::new()?;
-    let full = bed.enforce_name(&allowing(to), &hosts.iter().copied().collect::<Vec<_>>(), false)?;
+    let full = bed.enforce_name(&text, &hosts.iter().copied().collect::<Vec<_>>(), false)?;
     assert!(full.iter().all(|&full| full > 0), "no bucket is full: other hosts or another seed would do");
     hosts.extend(listed);
     for &host in &hosts {
@@ -88,29 +89,33 @@ fn every_host_is_found_and_its_neighbours_are_not() -> Result<()> {
     Ok(())
 }
 
-/// A few below each of some root cells, within each other and beside.
+/// A few below each of some root cells: within each other, to the end, and as many parts as there may be.
 #[test]
 fn a_few_prefixes_are_found_and_what_is_beside_them_is_not() -> Result<()> {
-    let below = |n: u8| [([18, n, 3, 0], 24), ([18, n, 5, 4], 30), ([18, n, 128, 0], 17), ([18, n, 130, n], 31)];
-    let nets: Vec<Ipv4Net> =
-        (0..100).flat_map(below).map(|(address, length)| Ipv4Net::new_assert(address.into(), length).trunc()).collect();
+    let net = |(address, length): ([u8; 4], u8)| Ipv4Net::new_assert(address.into(), length).trunc();
+    let nested = |n: u8| [([18, n, 3, 0], 24), ([18, n, 5, 4], 30), ([18, n, 128, 0], 17)];
+    let most = |n: u8| [10, 30, 50, 70, 90].map(|m| ([19, n, m, 0], 24));
+    let allowed: Vec<Ipv4Net> = (0..50).flat_map(nested).chain((0..50).flat_map(most)).map(net).collect();
+    let denied: Vec<Ipv4Net> = (0..50).map(|n| net(([18, n, 130, n], 31))).collect();
+    let list = |nets: &[Ipv4Net]| nets.iter().map(|net| format!("\"{net}\", ")).collect::<String>();
+    let (to, inner) = (list(&allowed), list(&denied));
+    let text = format!("[[service]]\nname = \"b\"\nto = [{inner}]\n[[rule]]\naction = \"drop\"\nservices = [\"b\"]\n");
     let mut bed = Bed::new()?;
-    bed.enforce(&allowing(nets.iter().map(ToString::to_string)), 0, 1)?;
-    for net in &nets {
+    bed.enforce(&allowing(&to, &text), 0, 1)?;
+    for net in allowed.iter().chain(&denied) {
         let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
-        for address in [first - 1, first, last, last.wrapping_add(1)].map(Ipv4Addr::from) {
-            let expected = nets.iter().any(|net| net.contains(&address));
-            assert_eq!(passes(&mut bed, address.into())?, expected, "{address}, by {net}");
+        for address in [first - 1, first, last, last + 1].map(Ipv4Addr::from) {
+            let is_in = |nets: &[Ipv4Net]| nets.iter().any(|net| net.contains(&address));
+            assert_eq!(passes(&mut bed, address.into())?, is_in(&allowed) && !is_in(&denied), "{address}, by {net}");
         }
     }
     Ok(())
 }
 
-/// A policy that allows one service alone.
-fn allowing(to: impl Iterator<Item = String>) -> String {
-    let to: String = to.map(|to| format!("\"{to}\", ")).collect();
+/// A policy that allows one service alone, behind other tables.
+fn allowing(to: &str, others: &str) -> String {
     format!(
-        "default = \"drop\"\n[[service]]\nname = \"a\"\nto = [{to}]\n[[rule]]\naction = \"allow\"\nservices = [\"a\"]\n"
+        "default = \"drop\"\n[[service]]\nname = \"a\"\nto = [{to}]\n{others}[[rule]]\naction = \"allow\"\nservices = [\"a\"]\n"
     )
 }
 

@@ -27,3 +27,4 @@ pub struct Spending {
     /// How often there was none.
     pub refused: u64,
 }
+const _: () = assert!(size_of::<Spending>() == 24);

@@ -47,7 +47,7 @@ pub struct Interface {
 
 /// What follows the gateway's interfaces, addresses and routes as they change, apart from any policy.
 ///
-/// What every packet asks for lies in the first 32 KiB, or begins there: such a place is part of the load's instruction, any other is added before.
+/// What is asked for most lies in the first 32 KiB, or begins there: such a place is part of the load's instruction, any other is added before.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Net {

@@ -39,7 +39,8 @@ pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
         Some(ethertype::IPV4) => usual4(&frame, net, Origin::Lan(zone)),
         Some(ethertype::IPV6) => {
             let (data, end, length) = frame.parts();
-            let verdict = usual_v6(data, end, length, zone, net);
+            // SAFETY: they are the frame's, which nothing has moved.
+            let verdict = unsafe { usual_v6(data, end, length, zone, net) };
             (verdict != NONE).then_some(Verdict(verdict))
         }
         _ => None,
@@ -82,9 +83,12 @@ fn reject(ctx: *mut xdp_md, ingress: u32) -> u32 {
 }
 
 /// Usual IPv6 frames. Apart, so that IPv4 need not share its registers and stack.
+///
+/// # Safety
+/// The first three are a frame's [`Frame::parts`], as for [`Frame::of_parts`].
 #[inline(never)]
-fn usual_v6(data: usize, end: usize, length: usize, zone: u8, net: &Net) -> u32 {
-    // SAFETY: the caller's frame.
+unsafe fn usual_v6(data: usize, end: usize, length: usize, zone: u8, net: &Net) -> u32 {
+    // SAFETY: the caller's word.
     let frame = unsafe { Frame::of_parts(data, end, length) };
     usual6(&frame, net, Origin::Lan(zone)).map_or(NONE, |verdict| verdict.0)
 }

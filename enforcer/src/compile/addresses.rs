@@ -1,7 +1,7 @@
 //! Addresses that come and go while packets are judged: those that names stand for.
 //!
-//! An address is a host of each policy whose rules name its services. Below its class lies what the policy's prefixes say of it, or what a host of the
-//! policy's own says, which it gets back. A cell is stored whole, behind everything that it leads to.
+//! An address is a host of each policy whose rules name its services. Below its class lies what the policy's prefixes and hosts say of it; an IPv6 host of
+//! the policy's own has the same cell, and gets it back. A cell is stored whole, behind everything that it leads to.
 
 use std::{collections::HashMap, net::IpAddr};
 

@@ -18,7 +18,7 @@ pub struct Family<A> {
     pub prefixes: Vec<Prefix<A>>,
     /// In the LPM map (IPv6 only).
     pub long: Vec<Prefix<A>>,
-    /// In the host table.
+    /// In groups (IPv4) or the host table (IPv6).
     pub hosts: Vec<Prefix<A>>,
 }
 

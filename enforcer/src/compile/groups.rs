@@ -3,6 +3,7 @@
 use enforcer_ebpf::{
     abi::{BLOCK_WORDS, Block, cell},
     group::{self, LINE_CELLS, Line, MOST_LINES},
+    span,
 };
 
 /// Mean hosts in a line of 15, at most: with more, too many lines are overfull, and a group twice as large takes more cache than longer probes take time.
@@ -11,14 +12,20 @@ const MEAN: usize = 11;
 /// Lines of a block.
 const LINES: usize = BLOCK_WORDS / LINE_CELLS;
 
-/// Replaces the root cells above hosts (addresses and classes, distinct) with groups. What comes out are the blocks of all lines, those there were first; nothing if there
-/// would be more blocks than there is room for, as for many addresses that are chosen to meet.
+/// Most blocks: a root cell's value has no room for more lines.
+const MOST_BLOCKS: usize = 1 << 20;
+const _: () = assert!((MOST_BLOCKS * LINES - 1) as u32 == group::first_line(cell::VALUE) && span::MARK > MOST_LINES);
+
+/// Replaces the root cells above hosts (addresses and classes, distinct) with groups, by a seed. What comes out are the blocks of all lines, those there were first; nothing
+/// if there would be more blocks than there is room for.
 pub fn build(
     root: &mut [u32; 1 << 16],
     hosts: &mut [(u32, u32)],
     mut lines: Vec<Line>,
+    seed: u32,
     room: usize,
 ) -> Option<Vec<Block>> {
+    let room = room.min(MOST_BLOCKS);
     hosts.sort_unstable();
     for below in hosts.chunk_by(|(one, _), (other, _)| one >> 16 == other >> 16) {
         let root = &mut root[(below[0].0 >> 16) as usize];
@@ -26,7 +33,7 @@ pub fn build(
         let least = below.len().div_ceil(MEAN).next_power_of_two().ilog2();
         *root = cell::LINES
             | (least..=MOST_LINES)
-                .find_map(|size| lay_out(&mut lines, group::value(first as u32, size), 1 << size, *root, below))
+                .find_map(|size| lay_out(&mut lines, group::value(first as u32, size), seed, *root, below))
                 .expect("the largest group has room for all addresses");
         // Before they take all memory.
         if lines.len().div_ceil(LINES) > room {
@@ -41,11 +48,14 @@ pub fn build(
 }
 
 /// Adds a group's lines, unless one would be overfull; its value.
-fn lay_out(lines: &mut Vec<Line>, value: u32, count: usize, cell: u32, hosts: &[(u32, u32)]) -> Option<u32> {
+fn lay_out(lines: &mut Vec<Line>, value: u32, seed: u32, cell: u32, hosts: &[(u32, u32)]) -> Option<u32> {
     let start = lines.len();
-    lines.resize(start + count, std::array::from_fn(|index| if index == 0 { group::header(cell) } else { 0 }));
+    lines.resize(
+        start + (1 << group::lines(value)),
+        std::array::from_fn(|index| if index == 0 { group::header(cell) } else { 0 }),
+    );
     let is_full = hosts.iter().any(|&(address, class)| {
-        let (line, first) = group::place(value, address);
+        let (line, first) = group::place(value, address, seed);
         let line = &mut lines[line as usize];
         let free = (0..LINE_CELLS).map(|step| (first + step) % LINE_CELLS).find(|&cell| line[cell] == 0);
         free.map(|free| line[free] = group::host(address, class)).is_none()
@@ -65,12 +75,14 @@ mod tests {
 
     use super::*;
 
+    const SEED: u32 = 0x9e37_79b9;
+
     fn lookup(root: &[u32; 1 << 16], blocks: &[Block], address: u32) -> u32 {
         let cell = root[(address >> 16) as usize];
         if cell & cell::LINES == 0 {
             return cell;
         }
-        let (line, start) = group::place(cell, address);
+        let (line, start) = group::place(cell, address, SEED);
         group::find(&bytemuck::cast_slice(blocks)[line as usize], address, start)
     }
 
@@ -78,7 +90,7 @@ mod tests {
         let mut root: Box<[u32; 1 << 16]> = bytemuck::zeroed_box();
         (0..).zip(root.iter_mut()).for_each(|(index, cell)| *cell = cell::BLOCK | index);
         let mut list: Vec<_> = hosts.iter().map(|(&address, &class)| (address, class)).collect();
-        let blocks = build(&mut root, &mut list, Vec::new(), usize::MAX).expect("there is room");
+        let blocks = build(&mut root, &mut list, Vec::new(), SEED, usize::MAX).expect("there is room");
         for &address in hosts.keys().chain(others) {
             let expected = hosts.get(&address).copied().unwrap_or(cell::BLOCK | address >> 16);
             assert_eq!(lookup(&root, &blocks, address), expected, "{address:#x}");
@@ -105,15 +117,29 @@ mod tests {
     fn a_million_scattered_hosts_take_less_than_ten_bytes_each() {
         let mut hosts: Vec<_> = (0..1_000_000_u32).map(|number| (number.wrapping_mul(0x9E37_79B1), 1)).collect();
         let mut root: Box<[u32; 1 << 16]> = bytemuck::zeroed_box();
-        let blocks = build(&mut root, &mut hosts, Vec::new(), usize::MAX).expect("there is room").len();
+        let blocks = build(&mut root, &mut hosts, Vec::new(), SEED, usize::MAX).expect("there is room").len();
         assert!(blocks * size_of::<Block>() < 10_000_000, "{blocks} blocks");
+    }
+
+    #[test]
+    fn hosts_that_meet_under_one_seed_do_not_under_most_others() {
+        let line = |address, seed| group::place(group::value(0, 12), address, seed).0;
+        let mut hosts: Vec<_> =
+            (0..1 << 16).filter(|&address| line(address, SEED) == 9).map(|address| (address, 1)).collect();
+        assert_eq!(hosts.len(), 16);
+        let mut blocks = |seed| {
+            build(&mut bytemuck::zeroed_box(), &mut hosts, Vec::new(), seed, usize::MAX).expect("there is room").len()
+        };
+        assert_eq!(blocks(SEED), 512);
+        let large = (0..1000_u32).filter(|seed| blocks(seed.wrapping_mul(0x9E37_79B1)) > 2).count();
+        assert!(large < 50, "{large} of 1000");
     }
 
     #[test]
     fn what_has_no_room_is_refused() {
         let mut hosts: Vec<_> = (0..1000_u32).map(|number| (number << 16, 1)).collect();
         let mut build =
-            |room| build(&mut bytemuck::zeroed_box(), &mut hosts, Vec::new(), room).map(|blocks| blocks.len());
+            |room| build(&mut bytemuck::zeroed_box(), &mut hosts, Vec::new(), SEED, room).map(|blocks| blocks.len());
         assert_eq!((build(62), build(63)), (None, Some(63)));
     }
 }

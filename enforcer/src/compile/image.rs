@@ -17,7 +17,7 @@ use crate::net::image::Words;
 pub struct Image {
     /// By [`PolicyId`].
     pub roots: Box<[Root]>,
-    /// Trie blocks and class tables of all policies, beyond what is in their roots, and groups of hosts.
+    /// Trie blocks and class tables of all policies, beyond what is in their roots, and their groups and spans.
     pub blocks: Vec<Block>,
     /// IPv4 host buckets, empty: for addresses of names.
     pub hosts4: Vec<Bucket>,
@@ -58,7 +58,7 @@ pub struct Usage {
     pub clauses: usize,
     /// Words of class tables.
     pub class_words: usize,
-    /// Blocks of tries and class tables, 1 KiB each.
+    /// Blocks of tries, spans, groups and class tables, 1 KiB each.
     pub blocks: usize,
     /// Bytes of all tables.
     pub bytes: usize,

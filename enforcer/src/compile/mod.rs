@@ -1,7 +1,7 @@
 //! Policy to tables: recursive flow classification, resolved here once so that a packet pays array loads only.
 //!
 //! `clauses` numbers the sets that rules speak of, `prefixes` and `ports` turn overlapping sets into disjoint classes, `rows` turns classes into
-//! verdicts, `trie` and `hosts` lay addresses out. All of it is pure.
+//! verdicts, `trie`, `spans`, `groups` and `hosts` lay addresses out. All of it is pure.
 
 pub mod addresses;
 mod clauses;
@@ -48,7 +48,7 @@ use crate::{
 /// Ceilings of the tables; a policy that needs more is refused before anything is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Blocks of 1 KiB, tries and class tables together.
+    /// Blocks of 1 KiB, tries, spans, groups and class tables together.
     pub blocks: usize,
     /// Hosts of each family.
     pub hosts: usize,
@@ -290,7 +290,7 @@ impl Context<'_> {
         let mut list: Vec<_> = dst4.hosts.iter().map(|host| (host.address, host.value)).collect();
         root.layout.lines = image.blocks.len() as u32;
         let room = limits.blocks.saturating_sub(image.blocks.len());
-        image.blocks.extend(groups::build(&mut root.dst4, &mut list, lines.lines, room).ok_or(too_large(
+        image.blocks.extend(groups::build(&mut root.dst4, &mut list, lines.lines, seed, room).ok_or(too_large(
             "blocks of 1 KiB or more",
             limits.blocks + 1,
             limits.blocks,
