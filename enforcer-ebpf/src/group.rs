@@ -45,7 +45,7 @@ pub const fn lines(cell: u32) -> u32 {
     cell & ((1 << LINES_BITS) - 1)
 }
 
-/// Where a host lies in the group of a root cell: line and first cell. The seed is random per load, so that nobody can list hosts that need many lines.
+/// Where a host lies in the group of a root cell: line and first cell. The seed is random per load, so that nobody can choose hosts that meet.
 #[inline(always)]
 #[must_use]
 pub const fn place(cell: u32, address: u32, seed: u32) -> (u32, usize) {

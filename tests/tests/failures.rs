@@ -50,27 +50,23 @@ fn a_second_controller_with_the_same_pins_or_state_is_refused() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
     while_right(&lab, || {
-        let other = lab.path("other");
-        let output = lab.gateway.output_of(&format!(
-            "{} run --policy {} {RUN} --socket {} --state {} --pins {}",
-            binary("enforcer")?.display(),
-            lab.path("policy.toml").display(),
-            other.display(),
-            lab.path("state").display(),
-            lab.pins()?.display(),
-        ))?;
+        let said = |pins: &Path| -> Result<String> {
+            lab.gateway.output_of(&format!(
+                "{} run --policy {} {RUN} --socket {} --state {} --pins {}",
+                binary("enforcer")?.display(),
+                lab.path("policy.toml").display(),
+                lab.path("other").display(),
+                lab.path("state").display(),
+                pins.display(),
+            ))
+        };
+        let (pins, others) = (lab.pins()?, lab.pins()?.with_file_name("other"));
+        let output = said(&pins)?;
         assert!(output.contains("another controller keeps its programs in"), "{output}");
         // With pins of its own, it would go on with this one's policies.
-        let output = lab.gateway.output_of(&format!(
-            "{} run --policy {} {RUN} --socket {} --state {} --pins {}",
-            binary("enforcer")?.display(),
-            lab.path("policy.toml").display(),
-            other.display(),
-            lab.path("state").display(),
-            lab.pins()?.with_file_name("other").display(),
-        ))?;
+        let output = said(&others)?;
         assert!(output.contains("another controller keeps its policies in"), "{output}");
-        assert!(!lab.pins()?.with_file_name("other").exists());
+        assert!(!others.exists());
         Ok(())
     })?;
     enforcer.stop()

@@ -71,6 +71,8 @@ fn lay_out(lines: &mut Vec<Line>, value: u32, seed: u32, cell: u32, hosts: &[(u3
 mod tests {
     use std::collections::HashMap;
 
+    use bytemuck::Zeroable as _;
+    use enforcer_ebpf::{abi::Layout, classify};
     use proptest::prelude::*;
 
     use super::*;
@@ -78,12 +80,9 @@ mod tests {
     const SEED: u32 = 0x9e37_79b9;
 
     fn lookup(root: &[u32; 1 << 16], blocks: &[Block], address: u32) -> u32 {
-        let cell = root[(address >> 16) as usize];
-        if cell & cell::LINES == 0 {
-            return cell;
-        }
-        let (line, start) = group::place(cell, address, SEED);
-        group::find(&bytemuck::cast_slice(blocks)[line as usize], address, start)
+        let layout = Layout { seed: SEED, ..Layout::zeroed() };
+        let block = |element| blocks.get(element as usize);
+        classify::below4(&layout, root[(address >> 16) as usize], address, block).expect("a block that there is")
     }
 
     fn check(hosts: &HashMap<u32, u32>, others: &[u32]) {

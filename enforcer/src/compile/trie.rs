@@ -161,11 +161,15 @@ fn node(prefixes: &[Prefix<u128>], depth: u8, leaf: u32, blocks: &mut Blocks) ->
 
 #[cfg(test)]
 mod tests {
-    use enforcer_ebpf::{abi::Words6, classify, group, span};
+    use bytemuck::Zeroable as _;
+    use enforcer_ebpf::{
+        abi::{Layout, Words6},
+        classify,
+    };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compile::prefixes::Address;
+    use crate::compile::{groups, prefixes::Address};
 
     fn sorted<A: Address>(mut prefixes: Vec<Prefix<A>>) -> Vec<Prefix<A>> {
         prefixes.sort_unstable();
@@ -211,14 +215,13 @@ mod tests {
             let mut lines = Lines::above(&[]);
             build4(root, &prefixes, 0, &mut blocks, with_lines.then_some(&mut lines));
             let blocks = blocks.into_blocks();
+            let lines = groups::build(root, &mut [], lines.lines, 0, usize::MAX).expect("there is room");
             for (index, offset) in near {
                 let base = if prefixes.is_empty() { 0 } else { index.get(&prefixes).address };
                 let address = base.wrapping_add_signed(i32::from(offset));
-                let mut cell = root[(address >> 16) as usize];
-                if cell & cell::LINES != 0 {
-                    cell = span::find(&lines.lines[group::first_line(cell) as usize], address);
-                }
-                let leaf = classify::walk4(cell, address, &|index| word(&blocks, first, index));
+                let line = |element| lines.get(element as usize);
+                let cell = classify::below4(&Layout::zeroed(), root[(address >> 16) as usize], address, line);
+                let leaf = cell.and_then(|cell| classify::walk4(cell, address, &|index| word(&blocks, first, index)));
                 prop_assert_eq!(leaf, Some(longest(&prefixes, address)));
             }
         }
