@@ -41,24 +41,28 @@ pub type Words6 = [u32; 4];
 ///
 /// | bit | meaning |
 /// |---|---|
-/// | 31 | the value is the number of a child block |
-/// | 30 | the value is the number of a node: a [`Single`] (IPv4) or a [`Skip`] (IPv6) |
-/// | 29 | root cells: addresses of names, or IPv6 hosts, lie below: ask the host table first |
-/// | 28 | root cells: the value is that of a [`crate::group`] or a [`crate::span`] (IPv4); prefixes longer than /64 lie below, ask the `LONG6` map (IPv6) |
-/// | 0–27 | the value; without bits 31 and 30 it is the leaf: a class |
+/// | 31 | root cells: addresses of names, or IPv6 hosts, lie below: ask the host table first |
+/// | 30 | root cells: the value is that of a [`crate::group`] or a [`crate::span`] (IPv4); prefixes longer than /64 lie below, ask the `LONG6` map (IPv6) |
+/// | 29 | the value is the number of a child block |
+/// | 28 | the value is the number of the first word of a node: a [`Single`] (IPv4) or a [`Skip`] (IPv6) |
+/// | 0–27 | the value; without bits 29 and 28 it is the leaf: a class |
+///
+/// What is rare is on top, so that what a cell is shows by comparing it.
 pub mod cell {
-    /// The value is a child block's number.
-    pub const BLOCK: u32 = 1 << 31;
-    /// The value is a node's number.
-    pub const NODE: u32 = 1 << 30;
     /// Hosts lie below this root cell.
-    pub const HOSTS: u32 = 1 << 29;
+    pub const HOSTS: u32 = 1 << 31;
     /// Prefixes of /65 to /127 lie below this IPv6 root cell.
-    pub const LONG: u32 = 1 << 28;
+    pub const LONG: u32 = 1 << 30;
     /// The value of this IPv4 root cell is that of a group or a span.
     pub const LINES: u32 = LONG;
+    /// The value is a child block's number.
+    pub const BLOCK: u32 = 1 << 29;
+    /// The value is a node's number.
+    pub const NODE: u32 = 1 << 28;
     /// The value's bits.
-    pub const VALUE: u32 = LONG - 1;
+    pub const VALUE: u32 = NODE - 1;
+    /// All but what only root cells have.
+    pub const TRIE: u32 = BLOCK | NODE | VALUE;
 }
 
 /// The one prefix below a root cell of an IPv4 trie, where there is no other: 16 bytes instead of a block of 1,024, so that a small table stays in the first cache.
@@ -177,7 +181,7 @@ pub struct Root {
 }
 const _: () = assert!(size_of::<Root>() == 4 * 4 * 65_536 + 2 * PORT_CELLS + 48 + 4 * INLINE_WORDS);
 
-/// The policies that a packet may be judged by, and their index in `ROOTS`.
+/// The policies that a packet may be judged by, and their index in [`Net::roots`].
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PolicyId {
@@ -188,7 +192,7 @@ pub enum PolicyId {
     /// Connections from outside whose replies may pass.
     Inbound = 2,
 }
-/// Elements of `ROOTS`.
+/// How many there are.
 pub const POLICIES: usize = 3;
 
 /// Cells of a host bucket; with 8 bytes each, a bucket is one cache line.

@@ -109,7 +109,7 @@ impl Tries for NetTries<'_> {
     }
 
     #[inline(always)]
-    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]> {
-        Some(maps::node(&self.0.words, (index as usize * NODE_WORDS) & (NET_WORDS - NODE_WORDS)))
+    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]> {
+        Some(maps::node(&self.0.words, first as usize & (NET_WORDS - NODE_WORDS)))
     }
 }

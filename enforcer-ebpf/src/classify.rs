@@ -4,7 +4,7 @@ use crate::{
     abi::{
         ADMITTED, BLOCK_WORDS, Block, Layout, LongKey, OverflowKey, PORT_CELLS, PolicyId, ROW_UNIT, Root, STANDS,
         Verdict, Words6,
-        cell::{BLOCK, HOSTS, LINES, LONG, NODE, VALUE},
+        cell::{BLOCK, HOSTS, LINES, LONG, NODE, TRIE, VALUE},
     },
     bounded::bounded,
     group::{self, LINE_CELLS},
@@ -13,33 +13,33 @@ use crate::{
     span,
 };
 
-/// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8; or the single prefix below the first 16.
+/// Leaf of an IPv4 stride trie: 16 bits, then 8, then 8; or the single prefix below the first 16. The root cell comes without flags of its own ([`TRIE`]).
 #[inline(always)]
 pub fn walk4(root: u32, address: u32, tries: &impl Tries) -> Option<u32> {
     let mut cell = root;
-    if cell & BLOCK != 0 {
+    if cell >= BLOCK {
         cell = tries.word((cell & VALUE) << 8 | address >> 8 & 0xff)?;
-        if cell & BLOCK != 0 {
+        if cell >= BLOCK {
             cell = tries.word((cell & VALUE) << 8 | address & 0xff)?;
         }
-    } else if cell & NODE != 0 {
+    } else if cell >= NODE {
         let [wanted, mask, hit, miss] = tries.node(cell & VALUE)?;
         cell = if (address ^ wanted) & mask == 0 { hit } else { miss };
     }
-    Some(cell & VALUE)
+    Some(cell)
 }
 
-/// Leaf of an IPv6 stride trie: 16 bits, then six strides of 8; nodes take several at once.
+/// Leaf of an IPv6 stride trie: 16 bits, then six strides of 8; nodes take several at once. The root cell as for [`walk4`].
 #[inline(always)]
 pub fn walk6(root: u32, address: &Words6, tries: &impl Tries) -> Option<u32> {
     let mut cell = root;
     // Bits 16 to 63, the next byte on top.
     let mut rest = u64::from(address[0]) << 48 | u64::from(address[1]) << 16;
     for _ in 0..6 {
-        if cell & BLOCK != 0 {
+        if cell >= BLOCK {
             cell = tries.word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
             rest <<= 8;
-        } else if cell & NODE != 0 {
+        } else if cell >= NODE {
             let [high, low, hit, miss] = tries.node(cell & VALUE)?;
             let bits = low & 63;
             let wanted = u64::from(high) << 32 | u64::from(low);
@@ -53,7 +53,7 @@ pub fn walk6(root: u32, address: &Words6, tries: &impl Tries) -> Option<u32> {
             break;
         }
     }
-    Some(cell & VALUE)
+    Some(cell)
 }
 
 /// Beside a destination's class: its host's cell is to be stamped.
@@ -63,22 +63,28 @@ const STAMP: u32 = 1 << 31;
 // Here and below, no `Option` outlives the branch that makes it: of a `None`, the compiler copies the unset value, which the verifier refuses.
 #[inline(always)]
 pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32, port: u32) -> Option<Verdict> {
-    let root = maps.root(policy)?;
+    let root = maps.root(policy);
     let tries = &PolicyTries(maps, root);
-    let cell = maps::cell(&root.dst4[(destination >> 16) as usize]);
+    let mut cell = maps::cell(&root.dst4[bounded::<0xffff>((destination >> 16) as usize)]);
     let class = 'class: {
-        if cell & HOSTS != 0
-            && let Some(found) = host4(maps, policy, &root.layout, destination, port)
-        {
-            break 'class found;
+        // One question for what most have none of.
+        if cell & (HOSTS | LINES) != 0 {
+            if cell & HOSTS != 0
+                && let Some(found) = host4(maps, policy, &root.layout, destination, port)
+            {
+                break 'class found;
+            }
+            cell = below4(&root.layout, cell, destination, |element| maps.block(element))?;
         }
-        walk4(below4(&root.layout, cell, destination, |element| maps.block(element))?, destination, tries)?
+        walk4(cell, destination, tries)?
     };
-    let mut leaf = 0;
+    let row = (class & !STAMP) * ROW_UNIT;
+    let mut table = maps::word(maps, root, row)?;
     if maps::cell(&root.layout.source_classes) > 1 {
-        leaf = walk4(maps::cell(&root.src4[(source >> 16) as usize]), source, tries)?;
+        let leaf = walk4(maps::cell(&root.src4[bounded::<0xffff>((source >> 16) as usize)]), source, tries)?;
+        table = table_of(maps, root, table, leaf, port)?;
     }
-    let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;
+    let verdict = conclude(maps, root, row, table, port)?;
     if class & STAMP != 0 && verdict.action().passes() {
         let place = maps.noted();
         maps.touch4(place >> 3, place as usize & 7, maps.epoch());
@@ -90,9 +96,9 @@ pub fn judge4(maps: &impl Maps, policy: PolicyId, source: u32, destination: u32,
 /// table: the few that are longer than /64 are in the LPM map, too.
 #[inline(always)]
 pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict> {
-    let root = maps.root(policy)?;
+    let root = maps.root(policy);
     let tries = &PolicyTries(maps, root);
-    let cell = maps::cell(&root.dst6[(destination[0] >> 16) as usize]);
+    let cell = maps::cell(&root.dst6[bounded::<0xffff>((destination[0] >> 16) as usize)]);
     let class = 'class: {
         if cell & HOSTS != 0
             && let Some(found) = host6(maps, policy, &root.layout, destination, port)
@@ -104,21 +110,23 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
         {
             break 'class class;
         }
-        walk6(cell, destination, tries)?
+        walk6(cell & TRIE, destination, tries)?
     };
-    let mut leaf = 0;
+    let row = (class & !STAMP) * ROW_UNIT;
+    let mut table = maps::word(maps, root, row)?;
     if maps::cell(&root.layout.source_classes) > 1 {
-        let cell = maps::cell(&root.src6[(source[0] >> 16) as usize]);
-        leaf = 'leaf: {
+        let cell = maps::cell(&root.src6[bounded::<0xffff>((source[0] >> 16) as usize)]);
+        let leaf = 'leaf: {
             if cell & LONG != 0
                 && let Some(leaf) = maps.long6(policy as u32 + SOURCE_SPACE, source)
             {
                 break 'leaf leaf;
             }
-            walk6(cell, source, tries)?
+            walk6(cell & TRIE, source, tries)?
         };
+        table = table_of(maps, root, table, leaf, port)?;
     }
-    let verdict = conclude(maps, root, class & !STAMP, leaf, port)?;
+    let verdict = conclude(maps, root, row, table, port)?;
     if class & STAMP != 0 && verdict.action().passes() {
         let place = maps.noted();
         maps.touch6(place >> 3, place as usize & 7, maps.epoch());
@@ -126,28 +134,28 @@ pub fn judge6(maps: &impl Maps, policy: PolicyId, source: &Words6, destination: 
     Some(verdict)
 }
 
-/// From classes to the verdict.
+/// The table for packets of a source's class, from the word in the row that stands for it where there are several.
 #[inline(always)]
-fn conclude(maps: &impl Maps, root: &Root, class: u32, source: u32, port: u32) -> Option<Verdict> {
-    let word = |index| maps::word(maps, root, index);
-    let row = class * ROW_UNIT;
-    let port_class = u32::from(root.ports[bounded::<{ PORT_CELLS - 1 }>(port as usize)]);
-    let mut table = word(row)?;
-    if maps::cell(&root.layout.source_classes) > 1 {
-        let mut part = maps::cell(&root.layout.moment) + source;
-        let admitted = maps::cell(&root.layout.admitted);
-        if admitted != 0 && (port & ADMITTED != 0 || maps.admitted()) {
-            part += admitted;
-        }
-        table = word(table + part)?;
+fn table_of(maps: &impl Maps, root: &Root, tables: u32, leaf: u32, port: u32) -> Option<u32> {
+    let mut part = maps::cell(&root.layout.moment) + leaf;
+    let admitted = maps::cell(&root.layout.admitted);
+    if admitted != 0 && (port & ADMITTED != 0 || maps.admitted()) {
+        part += admitted;
     }
-    Some(match word(table + port_class)? {
+    maps::word(maps, root, tables + part)
+}
+
+/// The verdict where a row's table has it for the port.
+#[inline(always)]
+fn conclude(maps: &impl Maps, root: &Root, row: u32, table: u32, port: u32) -> Option<Verdict> {
+    let port_class = u32::from(root.ports[bounded::<{ PORT_CELLS - 1 }>(port as usize & (PORT_CELLS - 1))]);
+    Some(match maps::word(maps, root, table + port_class)? {
         0 => root.layout.default,
-        clause => Verdict(word(row + clause)?),
+        clause => Verdict(maps::word(maps, root, row + clause)?),
     })
 }
 
-/// The cell to begin with at an IPv4 destination below a root cell that may be a group's or a span's; `block` gives elements of `BLOCKS`.
+/// The cell to begin with at an IPv4 destination below a root cell that may be a group's or a span's, and has no flags of roots any more; `block` gives elements of `BLOCKS`.
 #[inline(always)]
 pub fn below4<'a>(
     layout: &Layout,
@@ -157,7 +165,7 @@ pub fn below4<'a>(
 ) -> Option<u32> {
     const PER_BLOCK: u32 = (BLOCK_WORDS / LINE_CELLS) as u32;
     if cell & LINES == 0 {
-        return Some(cell);
+        return Some(cell & TRIE);
     }
     let is_span = group::lines(cell) == span::MARK;
     let (line, start) =

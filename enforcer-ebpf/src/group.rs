@@ -8,7 +8,7 @@
 //! wrapping round. The first cell of each line, the header, is not among those: it is what the root cell would be without the group, for addresses that are none of its
 //! hosts. User space gives a group so many lines that none is overfull.
 
-use crate::abi::cell::{BLOCK, NODE, VALUE};
+use crate::abi::cell::{TRIE, VALUE};
 
 /// Cells of a line; with 4 bytes each, it is a cache line.
 pub const LINE_CELLS: usize = 16;
@@ -23,7 +23,7 @@ const LINES_BITS: u32 = 4;
 /// Marks a host's cell.
 const HOST: u32 = 1 << 31;
 /// Marks a header, which is never empty so that no probe ends there.
-const HEADER: u32 = 1 << 28;
+const HEADER: u32 = 1 << 30;
 
 /// The value of a group's root cell: its first line, and as a power of two how many there are.
 #[must_use]
@@ -65,7 +65,7 @@ pub const fn host(address: u32, class: u32) -> u32 {
 /// The header of a group's lines; a root cell's flags are no part of it.
 #[must_use]
 pub const fn header(cell: u32) -> u32 {
-    HEADER | cell & (NODE | VALUE) | (cell & BLOCK) >> 2
+    HEADER | cell & TRIE
 }
 
 /// Looks for an address from its first cell on: the cell of a trie that says what it is, a leaf if it is one of the hosts.
@@ -82,7 +82,7 @@ pub fn find(line: &Line, address: u32, start: usize) -> u32 {
             break;
         }
     }
-    line[0] & (NODE | VALUE) | (line[0] << 2 & BLOCK)
+    line[0] & TRIE
 }
 
 #[cfg(test)]
@@ -92,6 +92,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::abi::cell::{BLOCK, NODE};
 
     #[test]
     fn addresses_are_spread_evenly_one_to_one() {

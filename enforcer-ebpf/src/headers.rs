@@ -200,29 +200,22 @@ pub struct Transports {
     pub behind: [u8; 2],
 }
 
-/// A network header with a transport header right behind it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Start<N> {
-    network: N,
-    transport: Transports,
+/// Headers of untagged frames without options or extensions: each ends at the same place in all of them.
+pub trait Fixed {
+    /// Bytes from the frame's start to the end of this header.
+    const END: usize;
 }
-// SAFETY: both parts are plain data whose alignments and sizes are multiples of each other: there is no padding.
-unsafe impl Zeroable for Start<Ipv4> {}
-// SAFETY: as above.
-unsafe impl Pod for Start<Ipv4> {}
-// SAFETY: as above.
-unsafe impl Zeroable for Start<Ipv6> {}
-// SAFETY: as above.
-unsafe impl Pod for Start<Ipv6> {}
-const _: () = assert!(size_of::<Start<Ipv4>>() == 36 && size_of::<Start<Ipv6>>() == 56);
 
-impl<N> Start<N> {
-    /// Both headers.
-    #[inline(always)]
-    pub fn parts(self) -> (N, Transports) {
-        (self.network, self.transport)
-    }
+impl Fixed for Ethernet {
+    const END: usize = size_of::<Self>();
+}
+
+impl Fixed for Ipv4 {
+    const END: usize = Ethernet::END + size_of::<Self>();
+}
+
+impl Fixed for Ipv6 {
+    const END: usize = Ethernet::END + size_of::<Self>();
 }
 
 /// The first 8 bytes of ICMP and ICMPv6.

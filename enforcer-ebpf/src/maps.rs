@@ -1,5 +1,7 @@
 //! The data plane's memory, as its pure code sees it.
 
+use core::hint;
+
 use crate::abi::{
     BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, NODE_WORDS, OverflowKey, PolicyId,
     Root, Verdict, Words6,
@@ -10,7 +12,7 @@ use crate::bounded::bounded;
 /// [`crate::abi::pseudo::FAULT`].
 pub trait Maps {
     /// A policy's roots.
-    fn root(&self, policy: PolicyId) -> Option<&Root>;
+    fn root(&self, policy: PolicyId) -> &Root;
     /// An element of `BLOCKS`: policies' blocks beyond those in their roots.
     fn block(&self, element: u32) -> Option<&Block>;
     /// The epoch that host cells are stamped with.
@@ -49,12 +51,12 @@ pub trait Maps {
     fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict>;
 }
 
-/// What tries are made of: words of their blocks, and nodes of [`NODE_WORDS`] words, by their number. `None` only if there is no such block.
+/// What tries are made of: words of their blocks, and nodes of [`NODE_WORDS`] words, by the number of their first. `None` only if there is no such block.
 pub trait Tries {
     /// A word.
     fn word(&self, index: u32) -> Option<u32>;
     /// A node. Its words are stored before a cell leads to it, and no others for as long as one does.
-    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]>;
+    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]>;
 }
 
 /// Tables of user space, which look for each word by itself.
@@ -63,8 +65,7 @@ impl<F: Fn(u32) -> Option<u32>> Tries for F {
         self(index)
     }
 
-    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]> {
-        let first = index * NODE_WORDS as u32;
+    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]> {
         Some([self(first)?, self(first + 1)?, self(first + 2)?, self(first + 3)?])
     }
 }
@@ -79,15 +80,15 @@ impl<M: Maps> Tries for PolicyTries<'_, M> {
     }
 
     #[inline(always)]
-    fn node(&self, index: u32) -> Option<[u32; NODE_WORDS]> {
+    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]> {
         const INLINE: u32 = INLINE_WORDS as u32;
         let Self(maps, root) = self;
-        let first = index * NODE_WORDS as u32;
-        if first < INLINE {
-            return Some(node(&root.words, bounded::<{ INLINE_WORDS - NODE_WORDS }>(first as usize)));
+        if first >= INLINE {
+            hint::cold_path();
+            let element = cell(&root.layout.blocks) + (first - INLINE) / BLOCK_WORDS as u32;
+            return Some(node(maps.block(element)?, first as usize & (BLOCK_WORDS - NODE_WORDS)));
         }
-        let element = cell(&root.layout.blocks) + (first - INLINE) / BLOCK_WORDS as u32;
-        Some(node(maps.block(element)?, first as usize & (BLOCK_WORDS - NODE_WORDS)))
+        Some(node(&root.words, bounded::<{ INLINE_WORDS - NODE_WORDS }>(first as usize)))
     }
 }
 
@@ -109,12 +110,13 @@ pub fn part<const WORDS: usize, const PART: usize>(words: &[u32; WORDS], first: 
 #[inline(always)]
 pub fn word(maps: &impl Maps, root: &Root, index: u32) -> Option<u32> {
     const INLINE: u32 = INLINE_WORDS as u32;
-    if index < INLINE {
-        // The compiler knows the bound from the comparison, the verifier may not: it compared another register.
-        return Some(cell(&root.words[bounded::<{ INLINE_WORDS - 1 }>(index as usize)]));
+    if index >= INLINE {
+        hint::cold_path();
+        let element = cell(&root.layout.blocks) + (index - INLINE) / BLOCK_WORDS as u32;
+        return Some(cell(&maps.block(element)?[index as usize % BLOCK_WORDS]));
     }
-    let element = cell(&root.layout.blocks) + (index - INLINE) / BLOCK_WORDS as u32;
-    Some(cell(&maps.block(element)?[index as usize % BLOCK_WORDS]))
+    // The compiler knows the bound from the comparison, the verifier may not: it compared another register.
+    Some(cell(&root.words[bounded::<{ INLINE_WORDS - 1 }>(index as usize)]))
 }
 
 /// Reads a cell that user space may be storing to.

@@ -355,7 +355,8 @@ fn transport(
 /// [`STANDS`] for TCP packets that open nothing.
 #[inline(always)]
 pub const fn tcp_stands(flags: u8) -> u32 {
-    if flags & tcp::SYN == 0 { STANDS } else { 0 }
+    // Not by a branch.
+    (!flags & tcp::SYN) as u32 * (STANDS / tcp::SYN as u32)
 }
 
 /// [`STANDS`] for packets to QUIC's port whose first byte begins a short header: the form bit is off, the fixed bit on (RFC 9000, 17.3).

@@ -1,76 +1,123 @@
-//! The short way for what nearly every packet is: TCP or UDP in one piece, without options or extension headers. Its bounds are checked once and its
+//! The short way for what nearly every packet is: TCP or UDP in one piece, in an untagged frame, without options or extension headers. Its bounds are checked once and its
 //! fields read where they must lie.
+
+use core::mem::offset_of;
 
 use crate::{
     abi::{Words6, slot},
-    bytes::Bytes,
-    headers::{Ipv4, Ipv6, Start, Transports, protocol},
+    bytes::{Direct, Head},
+    headers::{Ethernet, Fixed, Ipv4, Ipv6, Ports, Transports, ethertype, protocol},
     parse::{Fragment, Packet, quic_stands, tcp_stands},
 };
 
-/// A usual IPv4 packet from its network header on; nothing if it is not one or malformed: [`crate::parse::network`] finds out which.
+/// The usual IPv4 packet in a frame; nothing if it is not one or malformed: [`crate::parse::ethernet`] finds out which.
 #[inline(always)]
-pub fn ipv4(frame: &impl Bytes, offset: usize) -> Option<Packet<u32>> {
-    let (header, start) = frame.read::<Start<Ipv4>>(offset)?.parts();
-    let length = usize::from(u16::from_be(header.total_length));
-    if header.version_length != 0x45 || header.fragment & 0x3fff_u16.to_be() != 0 || offset + length > frame.size() {
+pub fn ipv4(frame: &impl Direct) -> Option<Packet<u32>> {
+    let head = frame.head::<{ Ipv4::END + size_of::<Transports>() }>()?;
+    if head.half::<Start, { offset_of!(Ethernet, kind) }>() != ethertype::IPV4.to_be()
+        || head.byte::<Ethernet, { offset_of!(Ipv4, version_length) }>() != 0x45
+        || head.half::<Ethernet, { offset_of!(Ipv4, fragment) }>() & 0x3fff_u16.to_be() != 0
+    {
         return None;
     }
-    let port = start.port(header.protocol, length.checked_sub(size_of::<Ipv4>())?)?;
-    Some(start.packet(u32::from_be(header.source), u32::from_be(header.destination), header.protocol, port))
-}
-
-/// A usual IPv6 packet, likewise.
-#[inline(always)]
-pub fn ipv6(frame: &impl Bytes, offset: usize) -> Option<Packet<Words6>> {
-    let (header, start) = frame.read::<Start<Ipv6>>(offset)?.parts();
-    let length = usize::from(u16::from_be(header.payload_length));
-    if u32::from_be(header.version) >> 28 != 6 || offset + size_of::<Ipv6>() + length > frame.size() {
+    let length = usize::from(u16::from_be(head.half::<Ethernet, { offset_of!(Ipv4, total_length) }>()));
+    if Ethernet::END + length > frame.size() {
         return None;
     }
-    let port = start.port(header.next, length)?;
-    Some(start.packet(header.source.map(u32::from_be), header.destination.map(u32::from_be), header.next, port))
+    let length = length.checked_sub(size_of::<Ipv4>())?;
+    let transport = transport::<Ipv4>(head, head.byte::<Ethernet, { offset_of!(Ipv4, protocol) }>(), length)?;
+    let source = u32::from_be(head.word::<Ethernet, { offset_of!(Ipv4, source) }>());
+    Some(transport.between(source, u32::from_be(head.word::<Ethernet, { offset_of!(Ipv4, destination) }>())))
 }
 
-impl Transports {
-    /// The port cell, if this is a whole header whose lengths fit `length` bytes of header and payload.
-    #[inline(always)]
-    fn port(&self, protocol: u8, length: usize) -> Option<u32> {
-        let (slot, least, claimed) = match protocol {
-            protocol::TCP => (slot::TCP, 20, usize::from(self.tcp_offset >> 4) * 4),
-            protocol::UDP => (slot::UDP, 8, usize::from(u16::from_be(self.udp_length))),
-            _ => return None,
-        };
-        (claimed >= least && claimed <= length).then(|| slot << 16 | u32::from(u16::from_be(self.ports.destination)))
+/// The usual IPv6 packet in a frame, likewise.
+#[inline(always)]
+pub fn ipv6(frame: &impl Direct) -> Option<Packet<Words6>> {
+    let head = frame.head::<{ Ipv6::END + size_of::<Transports>() }>()?;
+    let length = usize::from(u16::from_be(head.half::<Ethernet, { offset_of!(Ipv6, payload_length) }>()));
+    if head.half::<Start, { offset_of!(Ethernet, kind) }>() != ethertype::IPV6.to_be()
+        || head.byte::<Ethernet, { offset_of!(Ipv6, version) }>() >> 4 != 6
+        || Ipv6::END + length > frame.size()
+    {
+        return None;
     }
+    let transport = transport::<Ipv6>(head, head.byte::<Ethernet, { offset_of!(Ipv6, next) }>(), length)?;
+    let source = words(
+        head.double::<Ethernet, { offset_of!(Ipv6, source) }>(),
+        head.double::<Ethernet, { offset_of!(Ipv6, source) + 8 }>(),
+    );
+    let destination = words(
+        head.double::<Ethernet, { offset_of!(Ipv6, destination) }>(),
+        head.double::<Ethernet, { offset_of!(Ipv6, destination) + 8 }>(),
+    );
+    Some(transport.between(source, destination))
+}
 
+/// Nothing in front.
+struct Start;
+
+impl Fixed for Start {
+    const END: usize = 0;
+}
+
+/// An address from its halves, as the frame has them.
+#[inline(always)]
+fn words(high: u64, low: u64) -> Words6 {
+    let (high, low) = (u64::from_be(high), u64::from_be(low));
+    [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
+}
+
+/// A packet but for its addresses.
+type Transport = Packet<()>;
+
+impl Transport {
     #[inline(always)]
-    fn stands(&self, protocol: u8) -> u32 {
-        if protocol == protocol::TCP {
-            return tcp_stands(self.tcp_flags);
+    fn between<A>(self, source: A, destination: A) -> Packet<A> {
+        let Self { protocol, port, source_port, destination_port, tcp_flags, stands, fragment, .. } = self;
+        Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment }
+    }
+}
+
+/// What follows the network header, if it is a whole TCP or UDP header whose lengths fit `length` bytes of header and payload.
+#[inline(always)]
+fn transport<N: Fixed>(head: impl Head, protocol: u8, length: usize) -> Option<Transport> {
+    let (slot, tcp_flags) = match protocol {
+        protocol::TCP => {
+            let header = usize::from(head.byte::<N, { offset_of!(Transports, tcp_offset) }>() >> 4) * 4;
+            if header < 20 || header > length {
+                return None;
+            }
+            (slot::TCP, head.byte::<N, { offset_of!(Transports, tcp_flags) }>())
         }
+        protocol::UDP => {
+            let claimed = usize::from(u16::from_be(head.half::<N, { offset_of!(Transports, udp_length) }>()));
+            if claimed < 8 || claimed > length {
+                return None;
+            }
+            (slot::UDP, 0)
+        }
+        _ => return None,
+    };
+    let destination_port = u16::from_be(head.half::<N, { offset_of!(Ports, destination) }>());
+    let stands = if slot == slot::TCP {
+        tcp_stands(tcp_flags)
+    } else if u16::from_be(head.half::<N, { offset_of!(Transports, udp_length) }>()) > 8 {
+        quic_stands(destination_port, head.byte::<N, { offset_of!(Transports, udp_payload) }>())
+    } else {
         // A datagram without payload may be padded with anything.
-        if u16::from_be(self.udp_length) <= 8 {
-            return 0;
-        }
-        quic_stands(u16::from_be(self.ports.destination), self.udp_payload)
-    }
-
-    #[inline(always)]
-    fn packet<A>(&self, source: A, destination: A, protocol: u8, port: u32) -> Packet<A> {
-        let ports = self.ports;
-        Packet {
-            source,
-            destination,
-            protocol,
-            port,
-            source_port: u16::from_be(ports.source),
-            destination_port: u16::from_be(ports.destination),
-            tcp_flags: if protocol == protocol::TCP { self.tcp_flags } else { 0 },
-            stands: self.stands(protocol),
-            fragment: Fragment::NONE,
-        }
-    }
+        0
+    };
+    Some(Packet {
+        source: (),
+        destination: (),
+        protocol,
+        port: slot << 16 | u32::from(destination_port),
+        source_port: u16::from_be(head.half::<N, { offset_of!(Ports, source) }>()),
+        destination_port,
+        tcp_flags,
+        stands,
+        fragment: Fragment::NONE,
+    })
 }
 
 #[cfg(test)]
@@ -143,23 +190,21 @@ mod tests {
             (kind, packet) in packet(), cut in prop_oneof![4 => Just(0), 1 => 0..50_usize],
         ) {
             let packet = &packet[..packet.len().saturating_sub(cut)];
-            let found = match kind {
-                ethertype::IPV4 => ipv4(&packet, 0).map(|packet| Seen.ip(&packet)),
-                _ => ipv6(&packet, 0).map(|packet| Seen.ip(&packet)),
-            };
+            let frame = &[&[0; 12], &kind.to_be_bytes()[..], packet].concat()[..];
+            let found = ipv4(&frame).map(|packet| Seen.ip(&packet)).or_else(|| ipv6(&frame).map(|packet| Seen.ip(&packet)));
             if let Some(found) = found {
-                prop_assert_eq!(found, parse::network(&packet, kind, 0, Seen));
+                prop_assert_eq!(found, parse::ethernet(&frame, Seen));
             }
         }
     }
 
     #[test]
     fn usual_packets_take_it() {
-        let mut tcp = [0; 40];
-        (tcp[0], tcp[3], tcp[9], tcp[32]) = (0x45, 40, 6, 0x50);
-        assert!(ipv4(&&tcp[..], 0).is_some());
-        let mut udp = [0; 60];
-        (udp[0], udp[5], udp[6], udp[45]) = (0x60, 20, 17, 20);
-        assert!(ipv6(&&udp[..], 0).is_some());
+        let mut tcp = [0; 54];
+        (tcp[12], tcp[14], tcp[17], tcp[23], tcp[46]) = (8, 0x45, 40, 6, 0x50);
+        assert!(ipv4(&&tcp[..]).is_some());
+        let mut udp = [0; 74];
+        (udp[12], udp[13], udp[14], udp[19], udp[20], udp[59]) = (0x86, 0xdd, 0x60, 20, 17, 20);
+        assert!(ipv6(&&udp[..]).is_some());
     }
 }

@@ -1,9 +1,11 @@
 //! The way from a frame to its verdict.
 
+use core::hint;
+
 use crate::{
     abi::{
-        ADMITTED, Action, FlowKey, FragmentHead, FragmentKey, INTERFACES, Interface, Net, PolicyId, Verdict, place,
-        pseudo, slot,
+        ADMITTED, Action, FlowKey, FragmentHead, FragmentKey, INTERFACES, Net, PolicyId, Role, Verdict, place, pseudo,
+        slot,
     },
     address::Address,
     headers::{ethertype, protocol},
@@ -33,6 +35,8 @@ pub struct Judge<'a, M> {
     pub origin: Origin,
     /// That the portal has admitted the sender, unless the tables know by themselves.
     pub admitted: bool,
+    /// Whether to look for the connection from outside that a denied packet may be a reply to; if not, the caller does ([`is_reply`]).
+    pub replies: bool,
 }
 
 impl<M: Maps> Sink for Judge<'_, M> {
@@ -40,7 +44,7 @@ impl<M: Maps> Sink for Judge<'_, M> {
 
     #[inline(always)]
     fn ip<A: Address>(self, packet: &Packet<A>) -> Verdict {
-        ip(self.maps, self.net, self.origin, self.admitted, packet).unwrap_or(FAULT)
+        ip(&self, packet).unwrap_or(FAULT)
     }
 
     #[inline(always)]
@@ -73,7 +77,8 @@ fn keeps_lan_alive(kind: u16) -> bool {
 }
 
 #[inline(always)]
-fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, admitted: bool, packet: &Packet<A>) -> Option<Verdict> {
+fn ip<A: Address>(judge: &Judge<'_, impl Maps>, packet: &Packet<A>) -> Option<Verdict> {
+    let &Judge { maps, net, origin, admitted, replies } = judge;
     let destination = destination_place(maps, net, packet)?;
     if let Origin::Lan(zone) = origin
         && maps::cell(&net.strict_sources) != 0
@@ -81,9 +86,7 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, admitted: bool, p
     {
         return Some(word(net, pseudo::SOURCE));
     }
-    // A neighbour on the LAN may be the end of a tunnel; the gateway, at its address or in a group, only where a rule says so.
-    let ends_tunnels = destination & place::OWN != 0 || destination & place::ZONE == 0;
-    if destination & (place::LOCAL | place::OWN) != 0 && !(ends_tunnels && is_tunnel(packet)) {
+    if destination != 0 && is_exempt(destination, packet) {
         return Some(Verdict::new(Action::Allow, pseudo::LOCAL));
     }
     let policy = match origin {
@@ -99,11 +102,8 @@ fn ip<A: Address>(maps: &impl Maps, net: &Net, origin: Origin, admitted: bool, p
     }
     let port = packet.port | packet.stands | if admitted { ADMITTED } else { 0 };
     let mut verdict = A::judge(maps, policy, packet.source, packet.destination, port)?;
-    if verdict.action() != Action::Allow
-        && maps::cell(&net.replies) != 0
-        && maps.reply(&reply_key(packet), packet.tcp_flags)
-    {
-        verdict = Verdict::new(Action::Allow, pseudo::REPLY);
+    if replies && verdict.action() != Action::Allow && is_reply(maps, net, packet) {
+        verdict = REPLY;
     }
     if packet.fragment.is_part() && verdict.action().passes() {
         let head = FragmentHead { verdict, end: packet.fragment.end, generation: maps::cell(&net.generation) };
@@ -133,6 +133,15 @@ pub fn inbound<A: Address>(maps: &impl Maps, packet: &Packet<A>) -> Option<FlowK
         outside_port: packet.source_port,
         protocol: u32::from(packet.protocol),
     })
+}
+
+/// What a reply to a connection from outside becomes.
+pub const REPLY: Verdict = Verdict::new(Action::Allow, pseudo::REPLY);
+
+/// Whether a packet that the rules deny is a reply to a connection from outside.
+#[inline(always)]
+pub fn is_reply<A: Address>(maps: &impl Maps, net: &Net, packet: &Packet<A>) -> bool {
+    maps::cell(&net.replies) != 0 && maps.reply(&reply_key(packet), packet.tcp_flags)
 }
 
 /// The connection from outside that a packet from inside would be a reply of.
@@ -172,6 +181,14 @@ fn fragment_key<A: Address>(packet: &Packet<A>) -> FragmentKey {
     }
 }
 
+/// Whether a packet stays where no rule need name it.
+#[inline(always)]
+fn is_exempt<A>(destination: u32, packet: &Packet<A>) -> bool {
+    // A neighbour on the LAN may be the end of a tunnel; the gateway, at its address or in a group, only where a rule says so.
+    let ends_tunnels = destination & place::OWN != 0 || destination & place::ZONE == 0;
+    destination & (place::LOCAL | place::OWN) != 0 && !(ends_tunnels && is_tunnel(packet))
+}
+
 /// Tunnels that would carry anything through the gateway under the local exemption.
 #[inline(always)]
 fn is_tunnel<A>(packet: &Packet<A>) -> bool {
@@ -204,21 +221,31 @@ fn source_belongs<A: Address>(
     destination: u32,
 ) -> Option<bool> {
     let source = packet.source.place(maps, net, place::ZONES_BELOW)?;
+    let zone = u32::from(zone);
+    if zone != 0 && source & (place::OWN | place::ZONE) == zone {
+        return Some(true);
+    }
+    hint::cold_path();
     // In the gateway's own name, or a broadcast address's.
     if source & place::OWN != 0 {
         return Some(false);
-    }
-    if source & place::ZONE == u32::from(zone) && zone != 0 {
-        return Some(true);
     }
     let unspecified = packet.source == A::UNSPECIFIED;
     Some((source & place::LINK_LOCAL != 0 || unspecified) && destination & (place::LOCAL | place::OWN) != 0)
 }
 
-/// What is known of an interface; zeros if nothing is.
+/// What is known of an interface, but for its address; zeros if nothing is.
 #[inline(always)]
 #[must_use]
-pub fn interface(net: &Net, index: u32) -> Interface {
-    let cell = net.interfaces[index as usize % INTERFACES];
-    if cell.index == index { cell } else { Interface::default() }
+pub fn interface(net: &Net, index: u32) -> Role {
+    let role = net.interfaces[index as usize % INTERFACES].role();
+    if role.index == index { role } else { Role::default() }
+}
+
+/// An interface's link-layer address, in network byte order; zero if it has none or nothing is known of it.
+#[inline(always)]
+#[must_use]
+pub fn mac(net: &Net, index: u32) -> [u16; 3] {
+    let cell = &net.interfaces[index as usize % INTERFACES];
+    if cell.role.index == index { cell.mac } else { [0; 3] }
 }

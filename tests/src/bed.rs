@@ -77,7 +77,7 @@ impl Bed {
         };
         let counters = object.counters().sums().len() * aya::util::nr_cpus().map_err(|(_, error)| error)?;
         Ok(Self {
-            roots: Mapped::new(Map::Array(map("ROOTS")?), "ROOTS", POLICIES as u32)?,
+            roots: Mapped::within(Map::Array(map("NET")?), "NET", offset_of!(Net, roots), POLICIES as u32)?,
             blocks: Mapped::new(Map::Array(map("BLOCKS")?), "BLOCKS", ROOM as u32)?,
             hosts4: Mapped::new(Map::Array(map("HOSTS4")?), "HOSTS4", ROOM as u32)?,
             hosts6: Mapped::new(Map::Array(map("HOSTS6")?), "HOSTS6", ROOM as u32)?,

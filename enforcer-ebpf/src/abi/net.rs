@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{NET_WORDS, flow, pseudo};
+use super::{Layout, NET_WORDS, POLICIES, Root, flow, pseudo};
 
 /// Leaf of the network tries: what the gateway knows of an address from its own interfaces and routes.
 pub mod place {
@@ -26,26 +26,45 @@ pub mod place {
 pub const INTERFACES: usize = 4096;
 
 /// One interface's cell in `NET`.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Interface {
-    /// The whole interface index; 0 is an empty cell.
-    pub index: u32,
-    /// The LAN it belongs to, 1 to 255; 0 for a WAN.
-    pub zone: u8,
-    /// 1 if frames carry no link-layer header (ppp, tun, WireGuard).
-    pub layer3: u8,
-    /// 1 if whatever comes in by it has been judged: a program is on it, or on every port of it.
-    pub judged: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// What it is.
+    pub role: Role,
     /// Its link-layer address, in network byte order; zero if it has none.
     pub mac: [u16; 3],
     /// Zero.
     pub padding: u16,
 }
 
-/// What follows the gateway's interfaces, addresses and routes as they change, apart from any policy.
+impl Interface {
+    /// [`Self::role`], by one load: field by field, each has an address of its own.
+    #[must_use]
+    #[inline(always)]
+    pub fn role(&self) -> Role {
+        // SAFETY: the first field is eight plain bytes, aligned as their whole.
+        bytemuck::cast(unsafe { core::ptr::from_ref(self).cast::<u64>().read_volatile() })
+    }
+}
+
+/// What an interface is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Role {
+    /// The whole interface index; 0 is an empty cell.
+    pub index: u32,
+    /// Zero.
+    pub reserved: u8,
+    /// 1 if frames carry no link-layer header (ppp, tun, WireGuard).
+    pub layer3: u8,
+    /// 1 if whatever comes in by it has been judged: a program is on it, or on every port of it.
+    pub judged: u8,
+    /// The LAN it belongs to, 1 to 255; 0 for a WAN. Last, as its place in a register tells it from the others by a shift alone.
+    pub zone: u8,
+}
+
+/// The one value of `NET`: whatever is found by its place, so that a packet's way begins with a single look-up. The policies' roots are a policy's; all else
+/// follows the gateway's interfaces, addresses and routes as they change.
 ///
 /// What is asked for most lies in the first 32 KiB, or begins there: such a place is part of the load's instruction, any other is added before.
 #[repr(C)]
@@ -69,6 +88,8 @@ pub struct Net {
     pub local6: [u32; 1 << 11],
     /// A bit per hash of a single IPv6 address that `PLACES6` knows: most clients' addresses are told from it without a search.
     pub hosts6: [u32; 64],
+    /// Roots by [`super::PolicyId`]; the clients' comes first, as most packets are theirs.
+    pub roots: [Root; POLICIES],
     /// Blocks of the tries.
     pub words: [u32; NET_WORDS],
     /// IPv4 places by the upper 16 bits; blocks are in `words`.
@@ -78,4 +99,4 @@ pub struct Net {
     /// Interfaces by index modulo [`INTERFACES`].
     pub interfaces: [Interface; INTERFACES],
 }
-const _: () = assert!(pseudo::COUNT <= 16 && core::mem::offset_of!(Net, words) + 12 < 1 << 15);
+const _: () = assert!(pseudo::COUNT <= 16 && core::mem::offset_of!(Net, roots) + size_of::<Layout>() + 12 < 1 << 15);

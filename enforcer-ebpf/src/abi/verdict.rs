@@ -65,6 +65,13 @@ impl Verdict {
         self.0 >> 26
     }
 
+    /// Whether it is allowed and makes no event: what nearly every packet's is.
+    #[must_use]
+    #[inline(always)]
+    pub const fn passes_unseen(self) -> bool {
+        self.0 <= Self::MAX_COUNTER
+    }
+
     /// The counter to add to.
     #[must_use]
     #[inline(always)]

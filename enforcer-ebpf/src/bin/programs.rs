@@ -14,7 +14,6 @@ use enforcer_ebpf::{
     abi::{Action, Net, Verdict, hook, place, pseudo},
     address::Address,
     bytes::Bytes as _,
-    headers::{Ethernet, ethertype},
     kernel::{
         self, Frame, UNTAGGED, answer,
         budget::Budget,
@@ -136,22 +135,23 @@ pub fn wan_ingress(ctx: TcContext) -> i32 {
 }
 
 /// Remembers packets from outside that the inbound policy allows.
-struct Remember<'a> {
-    net: &'a Net,
+struct Remember {
+    net: &'static Net,
     /// Only those to the gateway's own addresses.
     own: bool,
 }
 
-impl Sink for Remember<'_> {
+impl Sink for Remember {
     type Output = ();
 
     #[inline(always)]
     fn ip<A: Address>(self, packet: &Packet<A>) {
         let own = || {
-            verdict::destination_place(&whole::CALLED, self.net, packet).is_some_and(|found| found & place::OWN != 0)
+            verdict::destination_place(&tables::Tables::<false>(self.net), self.net, packet)
+                .is_some_and(|found| found & place::OWN != 0)
         };
         if (!self.own || own())
-            && let Some(flow) = verdict::inbound(&whole::CALLED, packet)
+            && let Some(flow) = verdict::inbound(&tables::Tables::<false>(self.net), packet)
         {
             kernel::remember_flow(&flow, packet.tcp_flags);
         }
@@ -235,11 +235,14 @@ fn usual4_skb(skb: *mut __sk_buff, zone: u32) -> u32 {
     let Some(net) = kernel::net() else { return NONE };
     // SAFETY: the context is the program's own; nothing moves packet memory while this frame is in use.
     let frame = unsafe { Frame::skb(skb) };
-    let verdict = match frame.read::<Ethernet>(0) {
-        Some(link) if link.kind == ethertype::IPV4.to_be() => kernel::usual4(&frame, net, origin_of(zone)),
-        _ => None,
-    };
-    verdict.map_or(NONE, |verdict| verdict.0)
+    kernel::usual4(&frame, net, origin_of(zone), || is_reply_skb(skb)).map_or(NONE, |verdict| verdict.0)
+}
+
+/// Whether a usual frame with IPv4 in it, that the rules deny, is a reply to a connection from outside.
+#[inline(never)]
+fn is_reply_skb(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context is the program's own; nothing here moves packet memory.
+    kernel::is_reply4(&unsafe { Frame::skb(skb) })
 }
 
 /// Whether the portal has admitted the sender of a frame, whose headers are pulled into its linear part for that.
@@ -264,7 +267,7 @@ fn is_admitted_skb(skb: *mut __sk_buff, layer3: bool) -> bool {
 fn unusual_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> Verdict {
     let Some(net) = kernel::net() else { return verdict::FAULT };
     let ctx = &TcContext::new(skb);
-    parse_skb(ctx, layer3, whole::judge(ctx, net, origin_of(zone)))
+    parse_skb(ctx, layer3, whole::judge(ctx, &tables::Tables(net), origin_of(zone)))
 }
 
 /// [`error_xdp`] for an skb, whose headers the parser has pulled.

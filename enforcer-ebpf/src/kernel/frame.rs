@@ -5,7 +5,10 @@ use core::{arch::asm, mem::offset_of};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use bytemuck::Pod;
 
-use crate::bytes::Bytes;
+use crate::{
+    bytes::{Bytes, Direct, Head},
+    headers::Fixed,
+};
 
 /// The directly readable part of a frame.
 #[derive(Clone, Copy)]
@@ -99,10 +102,46 @@ impl Bytes for Frame {
                 })*
             };
         }
-        const { assert!(size_of::<T>() <= 56 && size_of::<T>() % 4 != 3) };
-        words!(0 4 8 12 16 20 24 28 32 36 40 44 48 52);
+        const { assert!(size_of::<T>() <= 48 && size_of::<T>() % 4 != 3) };
+        words!(0 4 8 12 16 20 24 28 32 36 40 44);
         Some(value)
     }
+}
+
+impl Direct for Frame {
+    #[inline(always)]
+    fn head<const SIZE: usize>(&self) -> Option<impl Head> {
+        (self.data + SIZE <= self.end).then_some(Start(self.data))
+    }
+}
+
+/// Where a frame begins.
+#[derive(Clone, Copy)]
+struct Start(usize);
+
+macro_rules! fields {
+    ($($name:ident, $value:ty, $size:literal;)*) => {
+        $(#[inline(always)]
+        fn $name<Behind: Fixed, const AT: usize>(self) -> $value {
+            let value: u64;
+            // SAFETY: the caller has checked the bounds, as the verifier checks again; the load has no other effect, and fills the register up with zeros.
+            unsafe {
+                asm!(
+                    concat!("{0} = *(", $size, " *)({1} + {2})"),
+                    out(reg) value,
+                    in(reg) self.0,
+                    const Behind::END + AT,
+                    options(pure, readonly, nostack, preserves_flags)
+                );
+                core::hint::assert_unchecked(value <= u64::from(<$value>::MAX));
+            }
+            value as $value
+        })*
+    };
+}
+
+impl Head for Start {
+    fields! { byte, u8, "u8"; half, u16, "u16"; word, u32, "u32"; double, u64, "u64"; }
 }
 
 /// A bound of the packet, which a context holds in 32 bits. Loaded by hand: the compiler takes it for a number, and may save 32 bits of it on the

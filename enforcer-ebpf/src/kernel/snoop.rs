@@ -200,7 +200,7 @@ const OPENED: u8 = tcp::SYN | tcp::ACK;
 /// Whether a packet in a resolver's name comes from where the resolver is: the gateway, if it is its own address; else a WAN, or the gateway, which answers for
 /// resolvers whose queries it takes to itself (redirection).
 #[inline(always)]
-fn comes_from_there(net: &Net, carrier: &Carrier, ingress: u32) -> Option<bool> {
+fn comes_from_there(net: &'static Net, carrier: &Carrier, ingress: u32) -> Option<bool> {
     if ingress == 0 {
         return Some(true);
     }
@@ -208,7 +208,7 @@ fn comes_from_there(net: &Net, carrier: &Carrier, ingress: u32) -> Option<bool> 
     if from.index != ingress || from.zone != 0 {
         return Some(false);
     }
-    let tables = Tables::<false>;
+    let tables = Tables::<false>(net);
     let place = if carrier.is_v4 {
         carrier.source[3].place(&tables, net, place::BELOW)
     } else {

@@ -12,8 +12,8 @@ use aya_ebpf::{
 
 use crate::{
     abi::{
-        Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
-        PolicyId, Root, Verdict, Words6,
+        Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, PolicyId,
+        Root, Verdict, Words6,
     },
     classify,
     flow::Sender,
@@ -21,8 +21,6 @@ use crate::{
     verdict::FAULT,
 };
 
-#[map]
-static ROOTS: Array<Root> = Array::with_max_entries(POLICIES as u32, BPF_F_MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -90,9 +88,9 @@ fn part() -> Option<&'static mut Part> {
     unsafe { PART.get_ptr_mut(0)?.as_mut() }
 }
 
-/// The maps of the loaded object. `INLINE` tells whether the classifier becomes part of the program that asks: on the usual packets' short way it
+/// The maps of the loaded object, the first of them looked up already. `INLINE` tells whether the classifier becomes part of the program that asks: on the usual packets' short way it
 /// does; elsewhere it is called, for the verifier's sake.
-pub struct Tables<const INLINE: bool>;
+pub struct Tables<const INLINE: bool>(pub &'static Net);
 
 /// Notes whether the portal has admitted a packet's sender, until the packet's verdict.
 #[inline(always)]
@@ -107,8 +105,9 @@ pub fn note_admitted(admitted: bool) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn enforcer_judge4(policy: u32, source: u32, destination: u32, port: u32) -> u32 {
+    let Some(net) = net() else { return FAULT.0 };
     let policy = policy_of(policy);
-    classify::judge4(&Tables::<true>, policy, source, destination, port).unwrap_or(FAULT).0
+    classify::judge4(&Tables::<true>(net), policy, source, destination, port).unwrap_or(FAULT).0
 }
 
 /// [`classify::judge6`], likewise; addresses come in halves, as a function has five scalar arguments.
@@ -121,10 +120,11 @@ extern "C" fn enforcer_judge6(
     destination_high: u64,
     destination_low: u64,
 ) -> u32 {
+    let Some(net) = net() else { return FAULT.0 };
     let policy = policy_of((policy_port >> 32) as u32);
     let (source, destination) = (words(source_high, source_low), words(destination_high, destination_low));
     let port = policy_port as u32;
-    classify::judge6(&Tables::<true>, policy, &source, &destination, port).unwrap_or(FAULT).0
+    classify::judge6(&Tables::<true>(net), policy, &source, &destination, port).unwrap_or(FAULT).0
 }
 
 /// Half an IPv6 address.
@@ -245,8 +245,8 @@ pub fn remember_flow(key: &FlowKey, tcp_flags: u8) {
 
 impl<const INLINE: bool> Maps for Tables<INLINE> {
     #[inline(always)]
-    fn root(&self, policy: PolicyId) -> Option<&Root> {
-        ROOTS.get(policy as u32)
+    fn root(&self, policy: PolicyId) -> &Root {
+        &self.0.roots[policy as usize]
     }
 
     #[inline(always)]
@@ -256,7 +256,7 @@ impl<const INLINE: bool> Maps for Tables<INLINE> {
 
     #[inline(always)]
     fn epoch(&self) -> u16 {
-        net().map_or(0, |net| maps::cell(&net.epoch) as u16)
+        maps::cell(&self.0.epoch) as u16
     }
 
     #[inline(always)]

@@ -5,19 +5,16 @@ use aya_log_ebpf::debug;
 
 use super::Tables;
 use crate::{
-    abi::{Net, Verdict},
+    abi::Verdict,
     address::Address,
     parse::{Malformed, Packet, Sink},
     verdict::{Judge, Origin},
 };
 
-/// The tables for the whole parser, behind which the classifier is called.
-pub const CALLED: Tables<false> = Tables;
-
 /// What judges what the whole parser finds.
 #[inline(always)]
-pub fn judge<C: EbpfContext>(ctx: &C, net: &Net, origin: Origin) -> impl Sink<Output = Verdict> {
-    Diagnosed { ctx, sink: Judge { maps: &CALLED, net, origin, admitted: false } }
+pub fn judge<C: EbpfContext>(ctx: &C, tables: &Tables<false>, origin: Origin) -> impl Sink<Output = Verdict> {
+    Diagnosed { ctx, sink: Judge { maps: tables, net: tables.0, origin, admitted: false, replies: true } }
 }
 
 /// Tells why a frame is malformed while somebody looks for the cause; not in the program at all unless the log level asks for it.

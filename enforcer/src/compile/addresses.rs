@@ -253,7 +253,7 @@ fn covering(tables: &impl Tables, policy: PolicyId, address: IpAddr) -> u32 {
             let address = words6(address.to_bits());
             let root = root.dst6[(address[0] >> 16) as usize];
             let long = if root & cell::LONG == 0 { None } else { tables.long6(policy as u32, &address) };
-            long.or_else(|| classify::walk6(root, &address, &word))
+            long.or_else(|| classify::walk6(root & cell::TRIE, &address, &word))
         }
     };
     class.expect("tables that the compiler made are whole")

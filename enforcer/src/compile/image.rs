@@ -144,8 +144,8 @@ impl Tables for Image {
 
 /// The image read where it is, by the code that the kernel runs: no network facts, no state, nothing stamped.
 impl Maps for Image {
-    fn root(&self, policy: PolicyId) -> Option<&Root> {
-        self.roots.get(policy as usize)
+    fn root(&self, policy: PolicyId) -> &Root {
+        &self.roots[policy as usize]
     }
 
     fn block(&self, index: u32) -> Option<&Block> {

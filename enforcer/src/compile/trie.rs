@@ -58,7 +58,10 @@ impl Blocks {
         };
         self.nodes = Some((block, used + 1));
         self.blocks[block][used * NODE_WORDS..][..NODE_WORDS].copy_from_slice(bytemuck::cast_slice(&[node]));
-        cell::NODE | ((self.first + block as u32) * PER_BLOCK as u32 + used as u32)
+        let first = (self.first + block as u32) * BLOCK_WORDS as u32 + (used * NODE_WORDS) as u32;
+        // A cell can count the words of a million blocks; `Limits` allows 650,000.
+        debug_assert!(first <= cell::VALUE, "word {first}");
+        cell::NODE | first
     }
 }
 

@@ -58,7 +58,6 @@ pub fn pin_program(name: &str, program: &mut Program, set: &Path) -> Result<(), 
 
 /// The product's own maps; the benchmark's object has more.
 const MAPS: &[&str] = &[
-    "ROOTS",
     "BLOCKS",
     "HOSTS4",
     "HOSTS6",

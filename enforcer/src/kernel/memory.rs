@@ -17,9 +17,11 @@ use super::KernelError;
 
 /// All elements of a mapped array map whose values are `T`.
 pub struct Mapped<T> {
+    /// Where the mapping begins, and its length.
+    whole: (NonNull<u8>, usize),
+    /// The first element that is wanted of it.
     start: NonNull<T>,
     elements: usize,
-    bytes: usize,
     // Keeps the map, though the mapping alone would do.
     _map: MapData,
     values: PhantomData<T>,
@@ -39,11 +41,23 @@ impl<T: Pod> Mapped<T> {
     /// # Panics
     /// Never for the ABI's types: their sizes are multiples of 8, which the kernel's element size is rounded up to.
     pub fn new(map: Map, name: &'static str, elements: u32) -> Result<Self, KernelError> {
+        Self::within(map, name, 0, elements)
+    }
+
+    /// Maps `elements` values that begin so many bytes behind the start of an array map: a field of its one value.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    ///
+    /// # Panics
+    /// If they would not be aligned.
+    pub fn within(map: Map, name: &'static str, offset: usize, elements: u32) -> Result<Self, KernelError> {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
+        assert!(offset.is_multiple_of(align_of::<T>()), "values at {offset}");
         let Map::Array(data) = map else {
             return Err(KernelError::Map { name, source: aya::maps::MapError::InvalidMapType { map_type: 0 } });
         };
-        let bytes = elements as usize * size_of::<T>();
+        let bytes = offset + elements as usize * size_of::<T>();
         // SAFETY: a new shared mapping of a file descriptor that is open; the kernel checks its length against the map.
         let start = unsafe {
             libc::mmap(
@@ -58,12 +72,14 @@ impl<T: Pod> Mapped<T> {
         if start == libc::MAP_FAILED {
             return Err(KernelError::Memory { name, bytes, source: std::io::Error::last_os_error() });
         }
-        let start = NonNull::new(start.cast()).ok_or_else(|| KernelError::Memory {
+        let whole: NonNull<u8> = NonNull::new(start.cast()).ok_or_else(|| KernelError::Memory {
             name,
             bytes,
             source: std::io::Error::from_raw_os_error(libc::ENOMEM),
         })?;
-        Ok(Self { start, elements: elements as usize, bytes, _map: data, values: PhantomData })
+        // SAFETY: the mapping is so long.
+        let start = unsafe { whole.add(offset) }.cast();
+        Ok(Self { whole: (whole, bytes), start, elements: elements as usize, _map: data, values: PhantomData })
     }
 
     /// Copies values into the first elements, before any program uses them.
@@ -82,7 +98,7 @@ impl<T: Pod> Mapped<T> {
     /// If they do not fit.
     pub fn store_changed(&self, offset: usize, words: &[u32]) {
         assert!(
-            offset.is_multiple_of(4) && offset + words.len() * 4 <= self.bytes,
+            offset.is_multiple_of(4) && offset + words.len() * 4 <= self.bytes(),
             "{} words at {offset}",
             words.len()
         );
@@ -99,7 +115,7 @@ impl<T: Pod> Mapped<T> {
     /// # Panics
     /// If they do not fit.
     pub fn store_cell(&self, offset: usize, value: u64) {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes, "a cell at {offset}");
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes(), "a cell at {offset}");
         // SAFETY: within the mapping, as just checked, which is page-aligned; concurrent accesses are atomic or by the kernel.
         let cell = unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(offset / 8)) };
         cell.store(value, Ordering::Release);
@@ -133,6 +149,11 @@ impl<T: Pod> Mapped<T> {
         unsafe { self.start.as_ptr().add(index).read_volatile() }
     }
 
+    /// Bytes of the elements.
+    const fn bytes(&self) -> usize {
+        self.elements * size_of::<T>()
+    }
+
     fn word(&self, index: usize) -> &AtomicU32 {
         // SAFETY: the callers have checked the bounds; mappings are page-aligned; concurrent accesses are atomic or by the kernel.
         unsafe { AtomicU32::from_ptr(self.start.as_ptr().cast::<u32>().add(index)) }
@@ -142,6 +163,6 @@ impl<T: Pod> Mapped<T> {
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and no reference into it outlives it.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        unsafe { libc::munmap(self.whole.0.as_ptr().cast(), self.whole.1) };
     }
 }

@@ -8,7 +8,7 @@ use aya::{
     programs::{Program, ProgramError, SchedClassifier, Xdp},
     util::nr_cpus,
 };
-use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, POLICIES, Root, dns, pseudo};
+use enforcer_ebpf::abi::{Block, Bucket, Counter, Keys6, LongKey, Net, OverflowKey, POLICIES, dns, pseudo};
 
 use super::{
     KernelError,
@@ -195,7 +195,7 @@ impl Object {
         }
 
         let mapped = Take(&ebpf);
-        let mut roots = mapped.array::<Root>("ROOTS", size(image.roots.len()))?;
+        let mut roots = mapped.roots()?;
         roots.fill(&image.roots);
         let mut words = mapped.array::<Block>("BLOCKS", blocks)?;
         words.fill(&image.blocks);

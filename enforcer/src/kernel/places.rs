@@ -49,10 +49,9 @@ impl Places {
         let half = first * BLOCK_WORDS..(first + HALF) * BLOCK_WORDS;
         self.net.store_changed(offset_of!(Net, words) + half.start * 4, &root.words[half]);
         let all: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&*root));
-        let words = offset_of!(Net, words) / 4;
-        let behind = words + root.words.len();
+        let behind = offset_of!(Net, words) / 4 + root.words.len();
         self.net.store_changed(behind * 4, &all[behind..]);
-        self.net.store_changed(0, &all[..words]);
+        self.net.store_changed(0, &all[..offset_of!(Net, roots) / 4]);
         self.spare_half ^= 1;
         let same = |a: &Key<Words6>, b: &Key<Words6>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
         let present: Vec<_> = self.places6.keys().filter_map(Result::ok).collect();

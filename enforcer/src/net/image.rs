@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use enforcer_ebpf::{
-    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Verdict, flow, place},
+    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Role, Verdict, flow, place},
     address::host_bit,
 };
 use ipnet::IpNet;
@@ -136,7 +136,7 @@ impl NetImage {
             let zone = zone.unwrap_or(0);
             let judged = is_judged(facts, roles, interface).into();
             let (index, layer3, mac) = (interface.index, interface.layer3.into(), bytemuck::cast(interface.mac));
-            let cell = Cell { index, zone, layer3, judged, mac, ..Cell::default() };
+            let cell = Cell { role: Role { index, layer3, judged, zone, reserved: 0 }, mac, padding: 0 };
             cells.push((interface, cell));
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -195,7 +195,7 @@ impl NetImage {
             net.hosts6[bit / 32] |= 1 << (bit % 32);
         }
         for cell in &self.interfaces {
-            net.interfaces[cell.index as usize % INTERFACES] = *cell;
+            net.interfaces[cell.role.index as usize % INTERFACES] = *cell;
         }
         net.strict_sources = self.words.strict_sources.into();
         net.replies = self.words.replies.into();

@@ -160,8 +160,8 @@ fn the_ports_of_a_bridge_share_its_zone_and_together_judge_for_it() {
     let facts = bridged();
     assert_eq!(problems(&facts, &roles(&[5, 6])), []);
     let net = NetImage::new(&facts, &roles(&[5, 6]), WORDS).expect("one LAN").at(0, NET_BLOCKS).expect("room");
-    assert_eq!([5, 6, 2, 3].map(|index: usize| net.interfaces[index].zone), [1, 1, 1, 0]);
-    assert_eq!([5, 6, 2, 3].map(|index: usize| net.interfaces[index].judged), [1, 1, 1, 0]);
+    assert_eq!([5, 6, 2, 3].map(|index: usize| net.interfaces[index].role.zone), [1, 1, 1, 0]);
+    assert_eq!([5, 6, 2, 3].map(|index: usize| net.interfaces[index].role.judged), [1, 1, 1, 0]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_bridge_with_an_open_port_is_a_problem_and_not_trusted() {
     let facts = bridged();
     assert_eq!(problems(&facts, &roles(&[5])), [NetError::OpenPorts("lan0".into(), "port2".into())]);
     let net = NetImage::new(&facts, &roles(&[5]), WORDS).expect("one LAN").at(0, NET_BLOCKS).expect("room");
-    assert_eq!((net.interfaces[5].judged, net.interfaces[2].judged), (1, 0));
+    assert_eq!((net.interfaces[5].role.judged, net.interfaces[2].role.judged), (1, 0));
     assert_eq!(problems(&facts, &roles(&[2])), []);
 }
 

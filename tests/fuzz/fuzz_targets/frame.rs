@@ -57,8 +57,8 @@ fuzz_target!(|frame: &[u8]| {
         return;
     };
     let (short, own_length) = match kind {
-        ethertype::IPV4 => (usual::ipv4(&frame, offset).map(|packet| Finder.ip(&packet)), 0),
-        ethertype::IPV6 => (usual::ipv6(&frame, offset).map(|packet| Finder.ip(&packet)), 40),
+        ethertype::IPV4 => (usual::ipv4(&frame).map(|packet| Finder.ip(&packet)), 0),
+        ethertype::IPV6 => (usual::ipv6(&frame).map(|packet| Finder.ip(&packet)), 40),
         _ => return assert_eq!(found, Found::NonIp(kind)),
     };
     if let Some(short) = short {
