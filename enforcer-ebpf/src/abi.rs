@@ -57,7 +57,7 @@ pub mod cell {
     pub const LINES: u32 = LONG;
     /// The value is a child block's number.
     pub const BLOCK: u32 = 1 << 29;
-    /// The value is a node's number.
+    /// The value is the number of a node's first word.
     pub const NODE: u32 = 1 << 28;
     /// The value's bits.
     pub const VALUE: u32 = NODE - 1;

@@ -92,6 +92,13 @@ impl Address for Words6 {
     }
 }
 
+/// An IPv6 address from its halves.
+#[inline(always)]
+#[must_use]
+pub const fn words(high: u64, low: u64) -> Words6 {
+    [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
+}
+
 /// An address's bit in [`Net::hosts6`], by the half that tells it from its neighbours.
 #[inline(always)]
 #[must_use]

@@ -15,12 +15,12 @@ pub trait Bytes {
 /// A frame whose bytes are in memory.
 pub trait Direct: Bytes {
     /// Its first bytes, if so many can be read.
-    fn head<const SIZE: usize>(&self) -> Option<impl Head>;
+    fn fields<const SIZE: usize>(&self) -> Option<impl Fields>;
 }
 
-/// The first bytes of a frame, whose bound was checked once. A field is named by the header in front of it and its offset behind that; beyond the bound, in programs the verifier
-/// refuses it, elsewhere it panics.
-pub trait Head: Copy {
+/// The first bytes of a frame, whose bound was checked once. A field is named by the header in front of it and its offset behind that; one beyond the bound does not compile, or
+/// panics where bytes are a slice.
+pub trait Fields: Copy {
     /// A byte.
     fn byte<Behind: Fixed, const AT: usize>(self) -> u8;
     /// 16 bits, as the frame has them (network byte order).
@@ -42,12 +42,12 @@ impl Bytes for &[u8] {
 }
 
 impl Direct for &[u8] {
-    fn head<const SIZE: usize>(&self) -> Option<impl Head> {
+    fn fields<const SIZE: usize>(&self) -> Option<impl Fields> {
         self.get(..SIZE)
     }
 }
 
-impl Head for &[u8] {
+impl Fields for &[u8] {
     fn byte<Behind: Fixed, const AT: usize>(self) -> u8 {
         self[Behind::END + AT]
     }

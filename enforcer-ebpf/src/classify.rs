@@ -148,6 +148,7 @@ fn table_of(maps: &impl Maps, root: &Root, tables: u32, leaf: u32, port: u32) ->
 /// The verdict where a row's table has it for the port.
 #[inline(always)]
 fn conclude(maps: &impl Maps, root: &Root, row: u32, table: u32, port: u32) -> Option<Verdict> {
+    // By the plain mask, the compiler drops what else is beside the index; the other one is the verifier's.
     let port_class = u32::from(root.ports[bounded::<{ PORT_CELLS - 1 }>(port as usize & (PORT_CELLS - 1))]);
     Some(match maps::word(maps, root, table + port_class)? {
         0 => root.layout.default,

@@ -206,6 +206,11 @@ pub trait Fixed {
     const END: usize;
 }
 
+/// Nothing, in front of the first header.
+impl Fixed for () {
+    const END: usize = 0;
+}
+
 impl Fixed for Ethernet {
     const END: usize = size_of::<Self>();
 }

@@ -1,6 +1,6 @@
 //! The data plane as plain code: what the kernel programs run on every packet, compiled for any target.
 //!
-//! A packet's way: [`usual`] or [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`group`], [`span`], [`hosts`]. Bytes and tables are the traits [`bytes::Bytes`]
+//! A packet's way: [`usual`] or [`parse`] → [`verdict`] (places, fragments, replies) → [`classify`] → [`group`], [`span`], [`hosts`]. Bytes and tables are the traits of [`bytes`]
 //! and [`maps::Maps`]; the kernel gives packet memory and maps, user space gives slices, so that `explain` and property tests run
 //! the very same code.
 #![cfg_attr(not(test), no_std)]

@@ -107,6 +107,7 @@ pub fn part<const WORDS: usize, const PART: usize>(words: &[u32; WORDS], first: 
 }
 
 /// A word of a policy's class tables and trie blocks.
+// Which branches are marked cold was tried: each mark moves code, and the verifier goes through it in another order, at up to thrice the cost.
 #[inline(always)]
 pub fn word(maps: &impl Maps, root: &Root, index: u32) -> Option<u32> {
     const INLINE: u32 = INLINE_WORDS as u32;

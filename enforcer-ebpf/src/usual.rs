@@ -5,72 +5,57 @@ use core::mem::offset_of;
 
 use crate::{
     abi::{Words6, slot},
-    bytes::{Direct, Head},
-    headers::{Ethernet, Fixed, Ipv4, Ipv6, Ports, Transports, ethertype, protocol},
+    address::words,
+    bytes::{Direct, Fields},
+    headers::{Ethernet, Fixed, Ipv4, Ipv6, Transports, ethertype, protocol},
     parse::{Fragment, Packet, quic_stands, tcp_stands},
 };
 
 /// The usual IPv4 packet in a frame; nothing if it is not one or malformed: [`crate::parse::ethernet`] finds out which.
 #[inline(always)]
 pub fn ipv4(frame: &impl Direct) -> Option<Packet<u32>> {
-    let head = frame.head::<{ Ipv4::END + size_of::<Transports>() }>()?;
-    if head.half::<Start, { offset_of!(Ethernet, kind) }>() != ethertype::IPV4.to_be()
-        || head.byte::<Ethernet, { offset_of!(Ipv4, version_length) }>() != 0x45
-        || head.half::<Ethernet, { offset_of!(Ipv4, fragment) }>() & 0x3fff_u16.to_be() != 0
+    let fields = frame.fields::<{ Ipv4::END + size_of::<Transports>() }>()?;
+    if fields.half::<(), { offset_of!(Ethernet, kind) }>() != ethertype::IPV4.to_be()
+        || fields.byte::<Ethernet, { offset_of!(Ipv4, version_length) }>() != 0x45
+        || fields.half::<Ethernet, { offset_of!(Ipv4, fragment) }>() & 0x3fff_u16.to_be() != 0
     {
         return None;
     }
-    let length = usize::from(u16::from_be(head.half::<Ethernet, { offset_of!(Ipv4, total_length) }>()));
+    let length = usize::from(u16::from_be(fields.half::<Ethernet, { offset_of!(Ipv4, total_length) }>()));
     if Ethernet::END + length > frame.size() {
         return None;
     }
     let length = length.checked_sub(size_of::<Ipv4>())?;
-    let transport = transport::<Ipv4>(head, head.byte::<Ethernet, { offset_of!(Ipv4, protocol) }>(), length)?;
-    let source = u32::from_be(head.word::<Ethernet, { offset_of!(Ipv4, source) }>());
-    Some(transport.between(source, u32::from_be(head.word::<Ethernet, { offset_of!(Ipv4, destination) }>())))
+    let transport = transport::<Ipv4>(fields, fields.byte::<Ethernet, { offset_of!(Ipv4, protocol) }>(), length)?;
+    let source = u32::from_be(fields.word::<Ethernet, { offset_of!(Ipv4, source) }>());
+    Some(transport.between(source, u32::from_be(fields.word::<Ethernet, { offset_of!(Ipv4, destination) }>())))
 }
 
 /// The usual IPv6 packet in a frame, likewise.
 #[inline(always)]
 pub fn ipv6(frame: &impl Direct) -> Option<Packet<Words6>> {
-    let head = frame.head::<{ Ipv6::END + size_of::<Transports>() }>()?;
-    let length = usize::from(u16::from_be(head.half::<Ethernet, { offset_of!(Ipv6, payload_length) }>()));
-    if head.half::<Start, { offset_of!(Ethernet, kind) }>() != ethertype::IPV6.to_be()
-        || head.byte::<Ethernet, { offset_of!(Ipv6, version) }>() >> 4 != 6
+    let fields = frame.fields::<{ Ipv6::END + size_of::<Transports>() }>()?;
+    let length = usize::from(u16::from_be(fields.half::<Ethernet, { offset_of!(Ipv6, payload_length) }>()));
+    if fields.half::<(), { offset_of!(Ethernet, kind) }>() != ethertype::IPV6.to_be()
+        || fields.byte::<Ethernet, { offset_of!(Ipv6, version) }>() >> 4 != 6
         || Ipv6::END + length > frame.size()
     {
         return None;
     }
-    let transport = transport::<Ipv6>(head, head.byte::<Ethernet, { offset_of!(Ipv6, next) }>(), length)?;
+    let transport = transport::<Ipv6>(fields, fields.byte::<Ethernet, { offset_of!(Ipv6, next) }>(), length)?;
     let source = words(
-        head.double::<Ethernet, { offset_of!(Ipv6, source) }>(),
-        head.double::<Ethernet, { offset_of!(Ipv6, source) + 8 }>(),
+        u64::from_be(fields.double::<Ethernet, { offset_of!(Ipv6, source) }>()),
+        u64::from_be(fields.double::<Ethernet, { offset_of!(Ipv6, source) + 8 }>()),
     );
     let destination = words(
-        head.double::<Ethernet, { offset_of!(Ipv6, destination) }>(),
-        head.double::<Ethernet, { offset_of!(Ipv6, destination) + 8 }>(),
+        u64::from_be(fields.double::<Ethernet, { offset_of!(Ipv6, destination) }>()),
+        u64::from_be(fields.double::<Ethernet, { offset_of!(Ipv6, destination) + 8 }>()),
     );
     Some(transport.between(source, destination))
 }
 
-/// Nothing in front.
-struct Start;
-
-impl Fixed for Start {
-    const END: usize = 0;
-}
-
-/// An address from its halves, as the frame has them.
-#[inline(always)]
-fn words(high: u64, low: u64) -> Words6 {
-    let (high, low) = (u64::from_be(high), u64::from_be(low));
-    [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
-}
-
-/// A packet but for its addresses.
-type Transport = Packet<()>;
-
-impl Transport {
+impl Packet<()> {
+    /// With its addresses.
     #[inline(always)]
     fn between<A>(self, source: A, destination: A) -> Packet<A> {
         let Self { protocol, port, source_port, destination_port, tcp_flags, stands, fragment, .. } = self;
@@ -80,17 +65,17 @@ impl Transport {
 
 /// What follows the network header, if it is a whole TCP or UDP header whose lengths fit `length` bytes of header and payload.
 #[inline(always)]
-fn transport<N: Fixed>(head: impl Head, protocol: u8, length: usize) -> Option<Transport> {
+fn transport<N: Fixed>(fields: impl Fields, protocol: u8, length: usize) -> Option<Packet<()>> {
     let (slot, tcp_flags) = match protocol {
         protocol::TCP => {
-            let header = usize::from(head.byte::<N, { offset_of!(Transports, tcp_offset) }>() >> 4) * 4;
+            let header = usize::from(fields.byte::<N, { offset_of!(Transports, tcp_offset) }>() >> 4) * 4;
             if header < 20 || header > length {
                 return None;
             }
-            (slot::TCP, head.byte::<N, { offset_of!(Transports, tcp_flags) }>())
+            (slot::TCP, fields.byte::<N, { offset_of!(Transports, tcp_flags) }>())
         }
         protocol::UDP => {
-            let claimed = usize::from(u16::from_be(head.half::<N, { offset_of!(Transports, udp_length) }>()));
+            let claimed = usize::from(u16::from_be(fields.half::<N, { offset_of!(Transports, udp_length) }>()));
             if claimed < 8 || claimed > length {
                 return None;
             }
@@ -98,11 +83,11 @@ fn transport<N: Fixed>(head: impl Head, protocol: u8, length: usize) -> Option<T
         }
         _ => return None,
     };
-    let destination_port = u16::from_be(head.half::<N, { offset_of!(Ports, destination) }>());
+    let destination_port = u16::from_be(fields.half::<N, { offset_of!(Transports, ports.destination) }>());
     let stands = if slot == slot::TCP {
         tcp_stands(tcp_flags)
-    } else if u16::from_be(head.half::<N, { offset_of!(Transports, udp_length) }>()) > 8 {
-        quic_stands(destination_port, head.byte::<N, { offset_of!(Transports, udp_payload) }>())
+    } else if u16::from_be(fields.half::<N, { offset_of!(Transports, udp_length) }>()) > 8 {
+        quic_stands(destination_port, fields.byte::<N, { offset_of!(Transports, udp_payload) }>())
     } else {
         // A datagram without payload may be padded with anything.
         0
@@ -112,7 +97,7 @@ fn transport<N: Fixed>(head: impl Head, protocol: u8, length: usize) -> Option<T
         destination: (),
         protocol,
         port: slot << 16 | u32::from(destination_port),
-        source_port: u16::from_be(head.half::<N, { offset_of!(Ports, source) }>()),
+        source_port: u16::from_be(fields.half::<N, { offset_of!(Transports, ports.source) }>()),
         destination_port,
         tcp_flags,
         stands,
@@ -152,7 +137,8 @@ mod tests {
 
     /// Packets that are nearly usual: right but for a few bits.
     fn packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
-        let kind = prop::sample::select(vec![ethertype::IPV4, ethertype::IPV6]);
+        use ethertype::{ARP, IPV4, IPV6, VLAN};
+        let kind = prop::sample::select(vec![IPV4, IPV4, IPV4, IPV6, IPV6, IPV6, ARP, VLAN]);
         let protocol = prop::sample::select(vec![6, 6, 17, 17, 1, 132]);
         let damage = prop::collection::vec((0..60_usize, 0..8_u8), 0..3);
         (kind, protocol, prop::collection::vec(any::<u8>(), 0..60), damage, 0..6_usize).prop_map(

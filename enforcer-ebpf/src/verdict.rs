@@ -35,7 +35,7 @@ pub struct Judge<'a, M> {
     pub origin: Origin,
     /// That the portal has admitted the sender, unless the tables know by themselves.
     pub admitted: bool,
-    /// Whether to look for the connection from outside that a denied packet may be a reply to; if not, the caller does ([`is_reply`]).
+    /// Whether to look for the connection from outside that a denied packet may be a reply to; if not, the caller does ([`is_reply`]), who may of whole packets alone: a head that is denied here is not remembered.
     pub replies: bool,
 }
 

@@ -17,8 +17,8 @@ use enforcer::{
     policy::{Policy, RuleId, ServiceId},
 };
 use enforcer_ebpf::abi::{
-    Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, POLICIES,
-    PolicyId, Root, pseudo,
+    Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, PolicyId, Root,
+    pseudo,
 };
 use jiff::Timestamp;
 
@@ -77,7 +77,7 @@ impl Bed {
         };
         let counters = object.counters().sums().len() * aya::util::nr_cpus().map_err(|(_, error)| error)?;
         Ok(Self {
-            roots: Mapped::within(Map::Array(map("NET")?), "NET", offset_of!(Net, roots), POLICIES as u32)?,
+            roots: Mapped::roots(Map::Array(map("NET")?))?,
             blocks: Mapped::new(Map::Array(map("BLOCKS")?), "BLOCKS", ROOM as u32)?,
             hosts4: Mapped::new(Map::Array(map("HOSTS4")?), "HOSTS4", ROOM as u32)?,
             hosts6: Mapped::new(Map::Array(map("HOSTS6")?), "HOSTS6", ROOM as u32)?,

@@ -1,4 +1,4 @@
-//! What the gateway knows of interfaces and addresses, apart from any policy.
+//! What is found by its place alone: what the gateway knows of interfaces and addresses, with the policies' roots among it.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -63,8 +63,8 @@ pub struct Role {
     pub zone: u8,
 }
 
-/// The one value of `NET`: whatever is found by its place, so that a packet's way begins with a single look-up. The policies' roots are a policy's; all else
-/// follows the gateway's interfaces, addresses and routes as they change.
+/// The one value of `NET`: whatever is found by its place, so that a packet's way begins with a single look-up. Words and roots are the policies'; all that is
+/// said of interfaces and addresses follows them as they change.
 ///
 /// What is asked for most lies in the first 32 KiB, or begins there: such a place is part of the load's instruction, any other is added before.
 #[repr(C)]

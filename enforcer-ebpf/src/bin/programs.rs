@@ -270,7 +270,7 @@ fn unusual_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> Verdict {
     parse_skb(ctx, layer3, whole::judge(ctx, &tables::Tables(net), origin_of(zone)))
 }
 
-/// [`error_xdp`] for an skb, whose headers the parser has pulled.
+/// Whether a denied packet, whose headers the parser has pulled, is an ICMP error that passes all the same.
 #[inline(never)]
 fn error_skb(skb: *mut __sk_buff, layer3: bool, zone: u32) -> bool {
     // SAFETY: the context is the program's own; nothing here moves packet memory.

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use bytemuck::Pod;
 
 use crate::{
-    bytes::{Bytes, Direct, Head},
+    bytes::{Bytes, Direct, Fields},
     headers::Fixed,
 };
 
@@ -110,21 +110,22 @@ impl Bytes for Frame {
 
 impl Direct for Frame {
     #[inline(always)]
-    fn head<const SIZE: usize>(&self) -> Option<impl Head> {
-        (self.data + SIZE <= self.end).then_some(Start(self.data))
+    fn fields<const SIZE: usize>(&self) -> Option<impl Fields> {
+        (self.data + SIZE <= self.end).then_some(First::<SIZE>(self.data))
     }
 }
 
-/// Where a frame begins.
+/// Where a frame begins that has so many bytes at least.
 #[derive(Clone, Copy)]
-struct Start(usize);
+struct First<const SIZE: usize>(usize);
 
 macro_rules! fields {
     ($($name:ident, $value:ty, $size:literal;)*) => {
         $(#[inline(always)]
         fn $name<Behind: Fixed, const AT: usize>(self) -> $value {
+            const { assert!(Behind::END + AT + size_of::<$value>() <= SIZE) };
             let value: u64;
-            // SAFETY: the caller has checked the bounds, as the verifier checks again; the load has no other effect, and fills the register up with zeros.
+            // SAFETY: within the bytes that are there; the load has no other effect, and fills the register up with zeros.
             unsafe {
                 asm!(
                     concat!("{0} = *(", $size, " *)({1} + {2})"),
@@ -140,7 +141,7 @@ macro_rules! fields {
     };
 }
 
-impl Head for Start {
+impl<const SIZE: usize> Fields for First<SIZE> {
     fields! { byte, u8, "u8"; half, u16, "u16"; word, u32, "u32"; double, u64, "u64"; }
 }
 

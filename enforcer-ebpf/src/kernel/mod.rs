@@ -17,7 +17,7 @@ use core::hint;
 
 use crate::{
     abi::{Action, Net, Verdict, pseudo},
-    headers::{Ethernet, ethertype},
+    headers::{Ethernet, Fixed as _, ethertype},
     icmp_error, maps,
     parse::Sink as _,
     usual,
@@ -39,7 +39,7 @@ pub fn is_passing_error(frame: &Frame, kind: u16, offset: usize, origin: Origin)
 }
 
 /// Where the network header begins behind an untagged Ethernet header.
-pub const UNTAGGED: usize = size_of::<Ethernet>();
+pub const UNTAGGED: usize = Ethernet::END;
 
 /// The verdict on a usual frame with IPv4 in it ([`usual::ipv4`]). `replies` asks [`is_reply4`] of the frame: what only this needs is read again, not kept until the verdict.
 #[inline(always)]

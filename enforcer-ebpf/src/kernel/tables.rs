@@ -15,6 +15,7 @@ use crate::{
         Block, Bucket, Counter, Flow, FlowKey, FragmentHead, FragmentKey, Keys6, LongKey, Net, OverflowKey, PolicyId,
         Root, Verdict, Words6,
     },
+    address::words,
     classify,
     flow::Sender,
     maps::{self, Maps},
@@ -131,11 +132,6 @@ extern "C" fn enforcer_judge6(
 #[inline(always)]
 fn half(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
-}
-
-#[inline(always)]
-fn words(high: u64, low: u64) -> Words6 {
-    [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32]
 }
 
 /// Seconds of the kernel's monotonic clock.

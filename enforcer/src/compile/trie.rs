@@ -18,7 +18,9 @@ impl Blocks {
     /// No blocks yet; the first will have this number. Beyond the limit there is one more, that all share: the tries mean nothing then.
     #[must_use]
     pub const fn from(first: u32, limit: usize) -> Self {
-        Self { blocks: Vec::new(), first, limit, nodes: None }
+        // A cell has no room for the numbers of more words; one more block is the shared one.
+        let room = ((cell::VALUE as usize + 1) / BLOCK_WORDS).saturating_sub(first as usize + 1);
+        Self { blocks: Vec::new(), first, limit: if limit < room { limit } else { room }, nodes: None }
     }
 
     /// Whether more would have been needed than the limit.
@@ -58,10 +60,7 @@ impl Blocks {
         };
         self.nodes = Some((block, used + 1));
         self.blocks[block][used * NODE_WORDS..][..NODE_WORDS].copy_from_slice(bytemuck::cast_slice(&[node]));
-        let first = (self.first + block as u32) * BLOCK_WORDS as u32 + (used * NODE_WORDS) as u32;
-        // A cell can count the words of a million blocks; `Limits` allows 650,000.
-        debug_assert!(first <= cell::VALUE, "word {first}");
-        cell::NODE | first
+        cell::NODE | ((self.first + block as u32) * BLOCK_WORDS as u32 + (used * NODE_WORDS) as u32)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     marker::PhantomData,
+    mem::offset_of,
     os::fd::{AsFd, AsRawFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -12,10 +13,11 @@ use std::{
 
 use aya::maps::{Map, MapData};
 use bytemuck::Pod;
+use enforcer_ebpf::abi::{Net, POLICIES, Root};
 
 use super::KernelError;
 
-/// All elements of a mapped array map whose values are `T`.
+/// Elements of a mapped array map whose values are `T`, or of an array in its one value.
 pub struct Mapped<T> {
     /// Where the mapping begins, and its length.
     whole: (NonNull<u8>, usize),
@@ -31,6 +33,16 @@ pub struct Mapped<T> {
 unsafe impl<T: Send> Send for Mapped<T> {}
 // SAFETY: as above; reads through `&self` are copies of plain data.
 unsafe impl<T: Sync> Sync for Mapped<T> {}
+
+impl Mapped<Root> {
+    /// The policies' roots, in the one value of `NET`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn roots(net: Map) -> Result<Self, KernelError> {
+        Self::within(net, "NET", offset_of!(Net, roots), POLICIES as u32)
+    }
+}
 
 impl<T: Pod> Mapped<T> {
     /// Maps an array map with `elements` values.
@@ -50,10 +62,10 @@ impl<T: Pod> Mapped<T> {
     /// As [`Self::new`].
     ///
     /// # Panics
-    /// If they would not be aligned.
-    pub fn within(map: Map, name: &'static str, offset: usize, elements: u32) -> Result<Self, KernelError> {
+    /// If they would not begin at a multiple of eight bytes, as cells of that size are stored whole.
+    fn within(map: Map, name: &'static str, offset: usize, elements: u32) -> Result<Self, KernelError> {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
-        assert!(offset.is_multiple_of(align_of::<T>()), "values at {offset}");
+        assert!(offset.is_multiple_of(align_of::<T>().max(8)), "values at {offset}");
         let Map::Array(data) = map else {
             return Err(KernelError::Map { name, source: aya::maps::MapError::InvalidMapType { map_type: 0 } });
         };
@@ -116,7 +128,7 @@ impl<T: Pod> Mapped<T> {
     /// If they do not fit.
     pub fn store_cell(&self, offset: usize, value: u64) {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes(), "a cell at {offset}");
-        // SAFETY: within the mapping, as just checked, which is page-aligned; concurrent accesses are atomic or by the kernel.
+        // SAFETY: within the mapping, as just checked, and a multiple of 8 from its page-aligned start; concurrent accesses are atomic or by the kernel.
         let cell = unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(offset / 8)) };
         cell.store(value, Ordering::Release);
     }
@@ -155,7 +167,7 @@ impl<T: Pod> Mapped<T> {
     }
 
     fn word(&self, index: usize) -> &AtomicU32 {
-        // SAFETY: the callers have checked the bounds; mappings are page-aligned; concurrent accesses are atomic or by the kernel.
+        // SAFETY: the callers have checked the bounds; elements begin a multiple of 8 behind a page; concurrent accesses are atomic or by the kernel.
         unsafe { AtomicU32::from_ptr(self.start.as_ptr().cast::<u32>().add(index)) }
     }
 }

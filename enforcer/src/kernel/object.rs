@@ -18,6 +18,7 @@ use super::{
     events::{Events, Lost},
     hosts::Memory,
     load,
+    memory::Mapped,
     pins::Pins,
     places::{PLACES6, Places},
     shared,
@@ -195,7 +196,7 @@ impl Object {
         }
 
         let mapped = Take(&ebpf);
-        let mut roots = mapped.roots()?;
+        let mut roots = Mapped::roots(mapped.raw("NET")?)?;
         roots.fill(&image.roots);
         let mut words = mapped.array::<Block>("BLOCKS", blocks)?;
         words.fill(&image.blocks);

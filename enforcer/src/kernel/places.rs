@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
-use enforcer_ebpf::abi::{BLOCK_WORDS, NET_BLOCKS, Net, Words6};
+use enforcer_ebpf::abi::{BLOCK_WORDS, NET_BLOCKS, Net, POLICIES, Root, Words6};
 
 use super::{KernelError, memory::Mapped};
 use crate::net::image::{NetError, NetImage};
@@ -49,6 +49,8 @@ impl Places {
         let half = first * BLOCK_WORDS..(first + HALF) * BLOCK_WORDS;
         self.net.store_changed(offset_of!(Net, words) + half.start * 4, &root.words[half]);
         let all: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&*root));
+        // The roots between are the policies' ([`super::hosts::Memory`]), and never stored from here.
+        const { assert!(offset_of!(Net, roots) + size_of::<[Root; POLICIES]>() == offset_of!(Net, words)) };
         let behind = offset_of!(Net, words) / 4 + root.words.len();
         self.net.store_changed(behind * 4, &all[behind..]);
         self.net.store_changed(0, &all[..offset_of!(Net, roots) / 4]);

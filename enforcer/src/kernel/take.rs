@@ -1,12 +1,11 @@
 //! Maps of a loaded object, by their names.
 
-use std::{mem::offset_of, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use aya::{
     Ebpf,
     maps::{Map, MapData, MapError},
 };
-use enforcer_ebpf::abi::{Net, POLICIES, Root};
 
 use super::{KernelError, memory::Mapped};
 
@@ -32,11 +31,6 @@ impl Take<'_> {
 
     pub fn array<T: bytemuck::Pod>(&self, name: &'static str, elements: u32) -> Result<Mapped<T>, KernelError> {
         Mapped::new(self.raw(name)?, name, elements)
-    }
-
-    /// The policies' roots, in the one value of `NET`.
-    pub fn roots(&self) -> Result<Mapped<Root>, KernelError> {
-        Mapped::within(self.raw("NET")?, "NET", offset_of!(Net, roots), POLICIES as u32)
     }
 
     pub fn map<M: TryFrom<Map, Error = MapError>>(&self, name: &'static str) -> Result<M, KernelError> {

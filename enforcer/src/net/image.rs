@@ -168,7 +168,7 @@ impl NetImage {
         self.long6.iter().map(|prefix| (prefix.address, prefix.length, prefix.value))
     }
 
-    /// The tables, with the tries' blocks from number `first` on; nothing else of `words` is filled.
+    /// The tables, with the tries' blocks from number `first` on; nothing else of `words` is filled, and the policies' roots are zero.
     ///
     /// # Errors
     /// If there are more than `limit` blocks.

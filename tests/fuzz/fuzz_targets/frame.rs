@@ -56,14 +56,15 @@ fuzz_target!(|frame: &[u8]| {
         assert!(matches!(found, Found::Malformed(_)));
         return;
     };
-    let (short, own_length) = match kind {
-        ethertype::IPV4 => (usual::ipv4(&frame).map(|packet| Finder.ip(&packet)), 0),
-        ethertype::IPV6 => (usual::ipv6(&frame).map(|packet| Finder.ip(&packet)), 40),
-        _ => return assert_eq!(found, Found::NonIp(kind)),
-    };
-    if let Some(short) = short {
+    let short = usual::ipv4(&frame).map(|packet| Finder.ip(&packet));
+    if let Some(short) = short.or_else(|| usual::ipv6(&frame).map(|packet| Finder.ip(&packet))) {
         assert_eq!(short, found);
     }
+    let own_length = match kind {
+        ethertype::IPV4 => 0,
+        ethertype::IPV6 => 40,
+        _ => return assert_eq!(found, Found::NonIp(kind)),
+    };
     if own_length == 0 {
         icmp_error::ipv4(&frame, offset);
     } else {
