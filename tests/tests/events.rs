@@ -92,13 +92,21 @@ fn tells(lab: &Lab, lan: &str, wan_word: &str) -> Result<()> {
             format!("allow lan {wan_word} logged web - from 10.1.0.2 to 17.1.2.3 443 by 6"),
         ]
     );
-    // As many as were counted.
-    let counters = enforcer.counters()?;
-    let of = |rule: &str| events.iter().filter(|event| event["rule"] == rule).count() as u64;
-    assert_eq!(counters["watched/games"], of("watched"));
-    assert_eq!(counters["logged/web"], of("logged"));
+    // As many as were counted, once the connections' last packets have come.
+    let of = |service: &str| -> Result<u64> {
+        Ok(enforcer.ask(&format!("events --json --service {service}"))?.lines().count() as u64)
+    };
+    let both = || -> Result<_> { Ok(([of("games")?, of("web")?], enforcer.counters()?)) };
+    let (mut events, mut counters) = both()?;
+    for _ in 0..100 {
+        if events == [counters["watched/games"], counters["logged/web"]] {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+        (events, counters) = both()?;
+    }
+    assert_eq!(events, [counters["watched/games"], counters["logged/web"]]);
     let games = enforcer.ask("events --json --service games")?;
-    assert_eq!(games.lines().count() as u64, of("watched"));
     assert!(games.lines().all(|line| line.contains(r#""service":"games""#)));
     let text = enforcer.ask("events --service web")?;
     let line = text.lines().next().context("no event")?;
