@@ -355,7 +355,7 @@ fn transport(
 /// [`STANDS`] for TCP packets that open nothing.
 #[inline(always)]
 pub const fn tcp_stands(flags: u8) -> u32 {
-    const { assert!(STANDS % tcp::SYN as u32 == 0 && tcp::SYN.is_power_of_two()) };
+    const { assert!(STANDS.is_multiple_of(tcp::SYN as u32) && tcp::SYN.is_power_of_two()) };
     // Not by a branch.
     (!flags & tcp::SYN) as u32 * (STANDS / tcp::SYN as u32)
 }
