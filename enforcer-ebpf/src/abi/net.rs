@@ -37,6 +37,9 @@ pub struct Interface {
     pub padding: u16,
 }
 
+const _: () =
+    assert!(size_of::<Interface>() == 16 && size_of::<Role>() == 8 && core::mem::offset_of!(Interface, role) == 0);
+
 impl Interface {
     /// [`Self::role`], by one load: field by field, each has an address of its own.
     #[must_use]

@@ -10,6 +10,23 @@ use crate::{
     headers::Fixed,
 };
 
+/// One load of a size, so many bytes behind an address of any alignment. In Rust a misaligned read must be made of bytes; the instruction
+/// itself needs no alignment on packet memory: the verifier refuses it where the machine does. (LLVM's own option for misaligned
+/// accesses makes such of the stack's as well, which the verifier always refuses.)
+macro_rules! load_from {
+    ($size:literal, $address:expr, $offset:expr) => {{
+        let value: u64;
+        asm!(
+            concat!("{0} = *(", $size, " *)({1} + {2})"),
+            out(reg) value,
+            in(reg) $address,
+            const $offset,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+        value
+    }};
+}
+
 /// The directly readable part of a frame.
 #[derive(Clone, Copy)]
 pub struct Frame {
@@ -124,19 +141,12 @@ macro_rules! fields {
         $(#[inline(always)]
         fn $name<Behind: Fixed, const AT: usize>(self) -> $value {
             const { assert!(Behind::END + AT + size_of::<$value>() <= SIZE) };
-            let value: u64;
-            // SAFETY: within the bytes that are there; the load has no other effect, and fills the register up with zeros.
+            // SAFETY: within the bytes that are there; the load fills the register up with zeros.
             unsafe {
-                asm!(
-                    concat!("{0} = *(", $size, " *)({1} + {2})"),
-                    out(reg) value,
-                    in(reg) self.0,
-                    const Behind::END + AT,
-                    options(pure, readonly, nostack, preserves_flags)
-                );
+                let value = load_from!($size, self.0, Behind::END + AT);
                 core::hint::assert_unchecked(value <= u64::from(<$value>::MAX));
+                value as $value
             }
-            value as $value
         })*
     };
 }
@@ -182,25 +192,13 @@ fn advance(mut address: usize, offset: usize) -> usize {
     unsafe { asm!("{0} += {1}", inout(reg) address, in(reg) offset, options(pure, nomem, nostack, preserves_flags)) };
     address
 }
+
 macro_rules! load {
     ($name:ident, $value:ty, $size:literal) => {
-        /// One load of this size, `AT` bytes behind an address of any alignment. In Rust a misaligned read must be made of bytes; the instruction
-        /// itself needs no alignment on packet memory: the verifier refuses it where the machine does. (LLVM's own option for misaligned
-        /// accesses makes such of the stack's as well, which the verifier always refuses.)
         #[inline(always)]
         fn $name<const AT: i32>(address: usize) -> $value {
-            let value: u64;
             // SAFETY: the caller has checked the bounds, as the verifier checks again; the load has no other effect.
-            unsafe {
-                asm!(
-                    concat!("{0} = *(", $size, " *)({1} + {2})"),
-                    out(reg) value,
-                    in(reg) address,
-                    const AT,
-                    options(pure, readonly, nostack, preserves_flags)
-                );
-            }
-            value as $value
+            (unsafe { load_from!($size, address, AT) }) as $value
         }
     };
 }

@@ -192,6 +192,24 @@ mod tests {
         Some(blocks.get((index / 256 - first) as usize)?[index as usize % 256])
     }
 
+    #[test]
+    fn blocks_whose_words_no_cell_can_count_are_refused() {
+        /// Where two blocks are left, besides the shared one.
+        const LAST: u32 = (1 << 20) - 3;
+        // A block below a root cell, and one below each cell of that one.
+        let exceeded = |cells: u32| {
+            let prefixes: Vec<_> = (0..cells).map(|cell| Prefix { address: cell << 8, length: 32, value: 1 }).collect();
+            let mut blocks = Blocks::from(LAST, usize::MAX);
+            let mut root = bytemuck::zeroed_box();
+            build4(&mut root, &prefixes, 0, &mut blocks, None);
+            if !blocks.exceeded() {
+                assert_eq!(classify::walk4(root[0], 0, &|index| word(&blocks.blocks, LAST, index)), Some(1));
+            }
+            blocks.exceeded()
+        };
+        assert_eq!([1, 2].map(exceeded), [false, true]);
+    }
+
     /// Addresses that share most bits, with a few flipped, so that prefixes nest, split skips and end at stride boundaries.
     fn near6() -> impl Strategy<Value = u128> {
         prop::collection::vec(0..72_u32, 0..4).prop_map(|flips| {
