@@ -17,8 +17,8 @@ pub trait Address: Copy + Eq {
     fn root(self) -> usize;
     /// As a key of tables that both families share: IPv4 in the last word.
     fn words(self) -> Words6;
-    /// Bits of the roots below which something is local.
-    fn local_bits(net: &Net) -> &[u32; 1 << 11];
+    /// Whether something local shares its upper bits: a question that most destinations end with.
+    fn is_near(self, net: &Net) -> bool;
     /// What is known of it (bits of [`crate::abi::place`]); `below` says which IPv6 prefixes beyond /64 matter.
     fn place(self, maps: &impl Maps, net: &Net, below: u32) -> Option<u32>;
     /// What a policy says of a packet with these addresses and port cell.
@@ -40,8 +40,8 @@ impl Address for u32 {
     }
 
     #[inline(always)]
-    fn local_bits(net: &Net) -> &[Self; 1 << 11] {
-        &net.local4
+    fn is_near(self, net: &Net) -> bool {
+        maps::cell(&net.near4[(self >> 24) as usize]) != 0
     }
 
     #[inline(always)]
@@ -70,8 +70,9 @@ impl Address for Words6 {
     }
 
     #[inline(always)]
-    fn local_bits(net: &Net) -> &[u32; 1 << 11] {
-        &net.local6
+    fn is_near(self, net: &Net) -> bool {
+        let root = self.root();
+        maps::cell(&net.near6[root >> 5]) >> (root & 31) & 1 != 0
     }
 
     #[inline(always)]
@@ -116,7 +117,7 @@ impl Tries for NetTries<'_> {
     }
 
     #[inline(always)]
-    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]> {
-        Some(maps::node(&self.0.words, first as usize & (NET_WORDS - NODE_WORDS)))
+    fn node(&self, cell: u32) -> Option<[u32; NODE_WORDS]> {
+        Some(maps::node(&self.0.words, cell as usize & (NET_WORDS - NODE_WORDS)))
     }
 }

@@ -23,7 +23,7 @@ pub fn walk4(root: u32, address: u32, tries: &impl Tries) -> Option<u32> {
             cell = tries.word((cell & VALUE) << 8 | address & 0xff)?;
         }
     } else if cell >= NODE {
-        let [wanted, mask, hit, miss] = tries.node(cell & VALUE)?;
+        let [wanted, mask, hit, miss] = tries.node(cell)?;
         cell = if (address ^ wanted) & mask == 0 { hit } else { miss };
     }
     Some(cell)
@@ -40,7 +40,7 @@ pub fn walk6(root: u32, address: &Words6, tries: &impl Tries) -> Option<u32> {
             cell = tries.word((cell & VALUE) << 8 | (rest >> 56) as u32)?;
             rest <<= 8;
         } else if cell >= NODE {
-            let [high, low, hit, miss] = tries.node(cell & VALUE)?;
+            let [high, low, hit, miss] = tries.node(cell)?;
             let bits = low & 63;
             let wanted = u64::from(high) << 32 | u64::from(low);
             if (rest ^ wanted) >> ((64 - bits) & 63) != 0 {

@@ -2,9 +2,12 @@
 
 use core::hint;
 
+use bytemuck::Pod;
+
 use crate::abi::{
     BLOCK_WORDS, Block, Bucket, FlowKey, FragmentHead, FragmentKey, INLINE_WORDS, NODE_WORDS, OverflowKey, PolicyId,
     Root, Verdict, Words6,
+    cell::{NODE, VALUE},
 };
 use crate::bounded::bounded;
 
@@ -55,8 +58,8 @@ pub trait Maps {
 pub trait Tries {
     /// A word.
     fn word(&self, index: u32) -> Option<u32>;
-    /// A node. Its words are stored before a cell leads to it, and no others for as long as one does.
-    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]>;
+    /// The node that a cell leads to. Its words are stored before the cell is, and no others for as long as it does.
+    fn node(&self, cell: u32) -> Option<[u32; NODE_WORDS]>;
 }
 
 /// Tables of user space, which look for each word by itself.
@@ -65,7 +68,8 @@ impl<F: Fn(u32) -> Option<u32>> Tries for F {
         self(index)
     }
 
-    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]> {
+    fn node(&self, cell: u32) -> Option<[u32; NODE_WORDS]> {
+        let first = cell & VALUE;
         Some([self(first)?, self(first + 1)?, self(first + 2)?, self(first + 3)?])
     }
 }
@@ -80,12 +84,13 @@ impl<M: Maps> Tries for PolicyTries<'_, M> {
     }
 
     #[inline(always)]
-    fn node(&self, first: u32) -> Option<[u32; NODE_WORDS]> {
-        const INLINE: u32 = INLINE_WORDS as u32;
-        let Self(maps, root) = self;
-        if first >= INLINE {
+    fn node(&self, to: u32) -> Option<[u32; NODE_WORDS]> {
+        // With the flag, as the compiler would compare a copy without it.
+        const INLINE: u32 = NODE | INLINE_WORDS as u32;
+        let (Self(maps, root), first) = (self, to & VALUE);
+        if to >= INLINE {
             hint::cold_path();
-            let element = cell(&root.layout.blocks) + (first - INLINE) / BLOCK_WORDS as u32;
+            let element = cell(&root.layout.blocks) + (to - INLINE) / BLOCK_WORDS as u32;
             return Some(node(maps.block(element)?, first as usize & (BLOCK_WORDS - NODE_WORDS)));
         }
         Some(node(&root.words, bounded::<{ INLINE_WORDS - NODE_WORDS }>(first as usize)))
@@ -120,9 +125,9 @@ pub fn word(maps: &impl Maps, root: &Root, index: u32) -> Option<u32> {
     Some(cell(&root.words[bounded::<{ INLINE_WORDS - 1 }>(index as usize)]))
 }
 
-/// Reads a cell that user space may be storing to.
+/// Reads a cell, of eight bytes at most, that user space may be storing to.
 #[inline(always)]
-pub fn cell(cell: &u32) -> u32 {
+pub fn cell<T: Pod>(cell: &T) -> T {
     // SAFETY: a reference is valid for reads and aligned; volatile, so that the cell is read once.
     unsafe { core::ptr::read_volatile(cell) }
 }

@@ -4,10 +4,11 @@ use core::hint;
 
 use crate::{
     abi::{
-        ADMITTED, Action, FlowKey, FragmentHead, FragmentKey, INTERFACES, Net, PolicyId, Role, Verdict, place, pseudo,
-        slot,
+        ADMITTED, Action, FlowKey, FragmentHead, FragmentKey, INTERFACES, Net, PolicyId, Role, Verdict, ZONES,
+        is_in_run, place, pseudo, slot,
     },
     address::Address,
+    bounded::bounded,
     headers::{ethertype, protocol},
     maps::{self, Maps},
     parse::{self, Malformed, Packet, Sink},
@@ -33,6 +34,8 @@ pub struct Judge<'a, M> {
     pub net: &'a Net,
     /// Where the frame was seen.
     pub origin: Origin,
+    /// That the source belongs where it came from, unless the tables are to be asked ([`is_plain_source`]).
+    pub believed: bool,
     /// That the portal has admitted the sender, unless the tables know by themselves.
     pub admitted: bool,
     /// Whether to look for the connection from outside that a denied packet may be a reply to; if not, the caller does ([`is_reply`]), who may of whole packets alone: a head that is denied here is not remembered.
@@ -78,9 +81,10 @@ fn keeps_lan_alive(kind: u16) -> bool {
 
 #[inline(always)]
 fn ip<A: Address>(judge: &Judge<'_, impl Maps>, packet: &Packet<A>) -> Option<Verdict> {
-    let &Judge { maps, net, origin, admitted, replies } = judge;
+    let &Judge { maps, net, origin, believed, admitted, replies } = judge;
     let destination = destination_place(maps, net, packet)?;
     if let Origin::Lan(zone) = origin
+        && !believed
         && maps::cell(&net.strict_sources) != 0
         && !source_belongs(maps, net, packet, zone, destination)?
     {
@@ -116,7 +120,7 @@ fn ip<A: Address>(judge: &Judge<'_, impl Maps>, packet: &Packet<A>) -> Option<Ve
 #[inline(always)]
 #[must_use]
 pub fn has_portal(net: &Net) -> bool {
-    word(net, pseudo::UNADMITTED).action() != Action::Allow
+    !word(net, pseudo::UNADMITTED).passes_unseen()
 }
 
 /// The connection whose replies may pass, if the inbound policy allows this packet from outside.
@@ -200,14 +204,22 @@ fn is_tunnel<A>(packet: &Packet<A>) -> bool {
         || matches!(packet.port, VXLAN | LINUX_VXLAN | GENEVE)
 }
 
-/// Place of the destination, or 0 if nothing local shares its upper 16 bits: one bit is asked first, as most are not.
+/// Place of the destination, or 0 if nothing local is near.
 #[inline(always)]
 pub fn destination_place<A: Address>(maps: &impl Maps, net: &Net, packet: &Packet<A>) -> Option<u32> {
-    let root = packet.destination.root();
-    if maps::cell(&A::local_bits(net)[root >> 5]) >> (root & 31) & 1 == 0 {
+    if !packet.destination.is_near(net) {
         return Some(0);
     }
     packet.destination.place(maps, net, place::BELOW)
+}
+
+/// Whether an IPv4 source is one of those of its zone that are known without a search.
+// Not asked of all packets: where the whole parser has been, it would double the verifier's ways.
+#[inline(always)]
+#[must_use]
+pub fn is_plain_source(net: &Net, origin: Origin, source: u32) -> bool {
+    let Origin::Lan(zone) = origin else { return false };
+    is_in_run(maps::cell(&net.sources4[bounded::<{ ZONES - 1 }>(zone.into())]), source)
 }
 
 /// Strict reverse path: the routing table leads back to the source by the interface it came from. Link-local and unspecified sources (DHCP,
@@ -240,6 +252,18 @@ fn source_belongs<A: Address>(
 pub fn interface(net: &Net, index: u32) -> Role {
     let role = net.interfaces[index as usize % INTERFACES].role();
     if role.index == index { role } else { Role::default() }
+}
+
+/// The LAN that an interface belongs to; 0 if none, or if nothing is known of it.
+#[inline(always)]
+#[must_use]
+pub fn zone(net: &Net, index: u32) -> u8 {
+    let role = net.interfaces[index as usize % INTERFACES].role();
+    if role.index != index {
+        hint::cold_path();
+        return 0;
+    }
+    role.zone
 }
 
 /// An interface's link-layer address, in network byte order; zero if it has none or nothing is known of it.

@@ -211,8 +211,8 @@ fn ask<A: Address>(image: &Image, question: &Question, source: A, destination: A
     let (tcp_flags, stands) = (0, 0);
     let packet =
         Packet { source, destination, protocol, port, source_port, destination_port, tcp_flags, stands, fragment };
-    Ok(Judge { maps: image, net: &net, origin, admitted: question.admitted == Admitted::Yes, replies: true }
-        .ip(&packet))
+    let admitted = question.admitted == Admitted::Yes;
+    Ok(Judge { maps: image, net: &net, origin, believed: false, admitted, replies: true }.ip(&packet))
 }
 
 /// Protocol and port cell of the one kind of packet that a word names.

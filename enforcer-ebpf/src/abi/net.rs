@@ -22,6 +22,23 @@ pub mod place {
     pub const HOSTS_BELOW: u32 = 1 << 13;
 }
 
+/// Zones, with that of no LAN.
+pub const ZONES: usize = 1 << 8;
+
+/// A run of addresses in one cell, so that it is read at once: the first one in the lower half, in the upper how many.
+#[must_use]
+#[inline(always)]
+pub const fn run_of(first: u32, count: u32) -> u64 {
+    (count as u64) << 32 | first as u64
+}
+
+/// Whether a run ([`run_of`]) has an address.
+#[must_use]
+#[inline(always)]
+pub const fn is_in_run(run: u64, address: u32) -> bool {
+    address.wrapping_sub(run as u32) < (run >> 32) as u32
+}
+
 /// Interfaces that `NET` can describe; an interface's cell is its index modulo this.
 pub const INTERFACES: usize = 4096;
 
@@ -85,10 +102,12 @@ pub struct Net {
     pub epoch: u32,
     /// Verdict words by pseudo rule: the policy's word on what no rule names.
     pub pseudo: [u32; 16],
-    /// A bit per upper 16 bits of an IPv4 destination: a local or own address lies below.
-    pub local4: [u32; 1 << 11],
-    /// The same for IPv6.
-    pub local6: [u32; 1 << 11],
+    /// By the upper 8 bits of an IPv4 destination: 1 if a local or own address lies below. Few, so that they stay in the first cache.
+    pub near4: [u8; 1 << 8],
+    /// A bit per upper 16 bits of an IPv6 destination, likewise.
+    pub near6: [u32; 1 << 11],
+    /// By zone: the longest run ([`run_of`]) of IPv4 sources that belong there. Of all others, the trie knows.
+    pub sources4: [u64; ZONES],
     /// A bit per hash of a single IPv6 address that `PLACES6` knows: most clients' addresses are told from it without a search.
     pub hosts6: [u32; 64],
     /// Roots by [`super::PolicyId`]; the clients' comes first, as most packets are theirs.

@@ -93,7 +93,7 @@ pub fn lan_egress(ctx: TcContext) -> i32 {
     if let Some(net) = kernel::net()
         && maps::cell(&net.replies) != 0
         && ingress != 0
-        && interface(net, ingress).zone == 0
+        && verdict::zone(net, ingress) == 0
     {
         parse_skb(&ctx, interface(net, ifindex(&ctx)).layer3 != 0, Remember { net, own: false });
     }

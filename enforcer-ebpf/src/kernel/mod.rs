@@ -46,8 +46,10 @@ pub const UNTAGGED: usize = Ethernet::END;
 #[must_use]
 pub fn usual4(frame: &Frame, net: &'static Net, origin: Origin, replies: impl FnOnce() -> bool) -> Option<Verdict> {
     let packet = usual::ipv4(frame)?;
-    let verdict = Judge { maps: &Tables::<true>(net), net, origin, admitted: false, replies: false }.ip(&packet);
-    if verdict.action() != Action::Allow && maps::cell(&net.replies) != 0 && is_rule(verdict) {
+    let believed = verdict::is_plain_source(net, origin, packet.source);
+    let judge = Judge { maps: &Tables::<true>(net), net, origin, believed, admitted: false, replies: false };
+    let verdict = judge.ip(&packet);
+    if !verdict.passes_unseen() && maps::cell(&net.replies) != 0 && is_rule(verdict) {
         hint::cold_path();
         if replies() {
             return Some(verdict::REPLY);
@@ -69,7 +71,7 @@ pub fn is_reply4(frame: &Frame) -> bool {
 #[must_use]
 pub fn usual6(frame: &Frame, net: &'static Net, origin: Origin) -> Option<Verdict> {
     let packet = usual::ipv6(frame)?;
-    Some(Judge { maps: &Tables::<true>(net), net, origin, admitted: false, replies: true }.ip(&packet))
+    Some(Judge { maps: &Tables::<true>(net), net, origin, believed: false, admitted: false, replies: true }.ip(&packet))
 }
 
 /// Whether it was the rules, or their default, that denied a packet: what was refused before them stays refused.

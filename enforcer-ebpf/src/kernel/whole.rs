@@ -14,7 +14,10 @@ use crate::{
 /// What judges what the whole parser finds.
 #[inline(always)]
 pub fn judge<C: EbpfContext>(ctx: &C, tables: &Tables<false>, origin: Origin) -> impl Sink<Output = Verdict> {
-    Diagnosed { ctx, sink: Judge { maps: tables, net: tables.0, origin, admitted: false, replies: true } }
+    Diagnosed {
+        ctx,
+        sink: Judge { maps: tables, net: tables.0, origin, believed: false, admitted: false, replies: true },
+    }
 }
 
 /// Tells why a frame is malformed while somebody looks for the cause; not in the program at all unless the log level asks for it.

@@ -53,6 +53,10 @@ impl Places {
         const { assert!(offset_of!(Net, roots) + size_of::<[Root; POLICIES]>() == offset_of!(Net, words)) };
         let behind = offset_of!(Net, words) / 4 + root.words.len();
         self.net.store_changed(behind * 4, &all[behind..]);
+        // Whole, or a client of another LAN might pass by half of each.
+        for (zone, &sources) in root.sources4.iter().enumerate() {
+            self.net.store_cell(offset_of!(Net, sources4) + zone * 8, sources);
+        }
         self.net.store_changed(0, &all[..offset_of!(Net, roots) / 4]);
         self.spare_half ^= 1;
         let same = |a: &Key<Words6>, b: &Key<Words6>| a.prefix_len() == b.prefix_len() && a.data() == b.data();

@@ -1,10 +1,14 @@
 //! Facts to tables: zones of sources, local destinations, interfaces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use enforcer_ebpf::{
-    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Role, Verdict, flow, place},
+    abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Role, Verdict, ZONES, flow, place, run_of},
     address::host_bit,
+    classify,
 };
 use ipnet::IpNet;
 use thiserror::Error;
@@ -185,15 +189,17 @@ impl NetImage {
         }
         let local = |value: u32| value & (place::LOCAL | place::OWN) != 0;
         for prefix in self.places4.iter().filter(|prefix| local(prefix.value)) {
-            mark(&mut net.local4, (prefix.address >> 16) as usize, prefix.length);
+            let first = (prefix.address >> 24) as usize;
+            net.near4[first..first + (1 << 8_u8.saturating_sub(prefix.length))].fill(1);
         }
         for prefix in self.places6.iter().chain(&self.long6).filter(|prefix| local(prefix.value)) {
-            mark(&mut net.local6, (prefix.address >> 112) as usize, prefix.length);
+            mark(&mut net.near6, (prefix.address >> 112) as usize, prefix.length);
         }
         for prefix in self.long6.iter().filter(|prefix| prefix.length == 128) {
             let bit = host_bit(&[96, 64, 32, 0].map(|shift| (prefix.address >> shift) as u32));
             net.hosts6[bit / 32] |= 1 << (bit % 32);
         }
+        net.sources4 = sources(&net, &self.places4);
         for cell in &self.interfaces {
             net.interfaces[cell.role.index as usize % INTERFACES] = *cell;
         }
@@ -203,6 +209,31 @@ impl NetImage {
         net.pseudo = self.words.pseudo.map(|verdict| verdict.0);
         Ok(net)
     }
+}
+
+/// By zone, the longest run of IPv4 addresses that are its sources, as the trie has it.
+fn sources(net: &Net, places: &[Prefix<u32>]) -> [u64; ZONES] {
+    let zone = |address: u64| {
+        let (address, word) = (address as u32, |index: u32| net.words.get(index as usize).copied());
+        let place = classify::walk4(net.place4[(address >> 16) as usize], address, &word).unwrap_or(0);
+        if place & place::OWN == 0 { place & place::ZONE } else { 0 }
+    };
+    let first = |prefix: &Prefix<u32>| u64::from(prefix.address);
+    let mut ends: Vec<u64> =
+        places.iter().flat_map(|prefix| [first(prefix), first(prefix) + (1 << (32 - prefix.length))]).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let parts: Vec<_> = ends.windows(2).map(|part| (part[0]..part[1], zone(part[0]))).collect();
+    let mut sources = [0; ZONES];
+    for same in parts.chunk_by(|(_, zone), (_, next)| zone == next) {
+        let (Range { start, .. }, zone) = same[0].clone();
+        let count = same.last().map_or(0, |(part, _)| part.end - start).min(u32::MAX.into());
+        let longest = &mut sources[zone as usize];
+        if zone != 0 && count > *longest >> 32 {
+            *longest = run_of(start as u32, count as u32);
+        }
+    }
+    sources
 }
 
 /// Sets the bits of the /16s that a prefix touches.

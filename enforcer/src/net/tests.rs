@@ -1,11 +1,15 @@
 //! What the tables say of sources and destinations, from made-up networks.
 
+use std::net::Ipv4Addr;
+
 use enforcer_ebpf::{
     abi::{NET_BLOCKS, NET_WORDS, Net, Verdict, place},
-    address::host_bit,
+    address::{Address as _, host_bit},
     classify,
+    verdict::{Origin, is_plain_source},
 };
 use ipnet::IpNet;
+use proptest::prelude::*;
 
 use super::{
     Facts, NetImage,
@@ -90,6 +94,61 @@ fn clients_own_addresses_and_the_rest_of_the_world_are_told_apart() {
     };
     assert_eq!((bit(0xfd00_0001 << 96 | 1), bit(0xfd00_0001 << 96 | 2)), (1, 0));
     assert_ne!(place_of(&image, &net, "fd00:1::1") & place::OWN, 0);
+}
+
+/// Whether a source is one of a zone's that are known without a search.
+fn is_plain(net: &Net, zone: u8, address: &str) -> bool {
+    is_plain_source(net, Origin::Lan(zone), address.parse::<Ipv4Addr>().expect("an address").into())
+}
+
+#[test]
+fn most_clients_of_a_lan_are_known_without_a_search() {
+    let mut facts = facts();
+    let net = image(&facts).at(0, NET_BLOCKS).expect("room");
+    let plain =
+        ["10.1.0.2", "10.1.0.254", "10.1.0.1", "10.1.0.255", "10.1.1.1"].map(|source| is_plain(&net, 1, source));
+    assert_eq!(plain, [true, true, false, false, false]);
+    assert!(!is_plain(&net, 0, "10.1.0.2") && !is_plain(&net, 2, "10.1.0.2"));
+    // The whole of a routed network is more.
+    add_route(&mut facts, "10.7.0.0/16", 2);
+    let net = image(&facts).at(0, NET_BLOCKS).expect("room");
+    assert!(is_plain(&net, 1, "10.7.255.255") && !is_plain(&net, 1, "10.1.0.2"));
+}
+
+proptest! {
+    #[test]
+    fn what_is_known_without_a_search_is_what_the_trie_says(
+        nets in prop::collection::vec((any::<u32>(), 0..=32_u8, 2..=4_u32), 0..12),
+        own in prop::collection::vec((any::<u32>(), 8..=30_u8, 2..=4_u32), 0..3),
+        more in prop::collection::vec(any::<u32>(), 20),
+    ) {
+        // Close together, so that they overlap.
+        let net = |address: u32, length| {
+            ipnet::Ipv4Net::new(Ipv4Addr::from(address & 0x0f03_03ff), length).expect("a length")
+        };
+        let mut facts = facts();
+        facts.interfaces.push(Interface { index: 4, name: "lan1".into(), ..Interface::default() });
+        for &(address, length, interface) in &own {
+            add_address(&mut facts, interface, &net(address, length).to_string());
+        }
+        let nets: Vec<_> = nets.iter().map(|&(address, length, interface)| (net(address, length).trunc(), interface)).collect();
+        facts.routes.extend(nets.iter().map(|&(to, interface)| Route { to: to.into(), interface }));
+        let image = NetImage::new(&facts, &roles(&[2, 4]), WORDS).expect("two LANs");
+        let net = image.at(0, NET_BLOCKS).expect("room");
+        let ends = facts.routes.iter().filter_map(|route| match route.to {
+            IpNet::V4(net) => Some([u32::from(net.network()), u32::from(net.broadcast())]),
+            IpNet::V6(_) => None,
+        });
+        let asked = ends.flatten().flat_map(|end| [end.wrapping_sub(1), end, end.wrapping_add(1)]);
+        for address in asked.chain(more.iter().map(|more| more & 0x0f03_03ff)) {
+            let place = place_of(&image, &net, &Ipv4Addr::from(address).to_string());
+            for zone in [0, 1, 2, 3] {
+                let belongs = zone != 0 && place & (place::OWN | place::ZONE) == u32::from(zone);
+                prop_assert!(belongs || !is_plain_source(&net, Origin::Lan(zone), address), "{} in {zone}", Ipv4Addr::from(address));
+            }
+            prop_assert!(address.is_near(&net) || place & (place::LOCAL | place::OWN) == 0);
+        }
+    }
 }
 
 #[test]
@@ -185,7 +244,7 @@ fn a_lan_that_carries_other_interfaces_is_a_problem() {
 fn the_routes_of_a_whole_internet_by_way_of_the_wan_take_no_memory() {
     let mut facts = facts();
     for n in 0..100_000_u32 {
-        let net = std::net::Ipv4Addr::from(0x1000_0000 + (n << 8));
+        let net = Ipv4Addr::from(0x1000_0000 + (n << 8));
         add_route(&mut facts, &format!("{net}/24"), 3);
     }
     assert!(image(&facts).at(0, 16).is_ok());
