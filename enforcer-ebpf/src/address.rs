@@ -41,6 +41,7 @@ impl Address for u32 {
 
     #[inline(always)]
     fn is_near(self, net: &Net) -> bool {
+        // The shift is the bound, which the verifier sees.
         maps::cell(&net.near4[(self >> 24) as usize]) != 0
     }
 

@@ -54,11 +54,11 @@ pub trait Maps {
     fn judge6(&self, policy: PolicyId, source: &Words6, destination: &Words6, port: u32) -> Option<Verdict>;
 }
 
-/// What tries are made of: words of their blocks, and nodes of [`NODE_WORDS`] words, by the number of their first. `None` only if there is no such block.
+/// What tries are made of: words of their blocks, and nodes of [`NODE_WORDS`] words. `None` only if there is no such block.
 pub trait Tries {
     /// A word.
     fn word(&self, index: u32) -> Option<u32>;
-    /// The node that a cell leads to. Its words are stored before the cell is, and no others for as long as it does.
+    /// The node that a cell leads to which has [`NODE`] and no flag above it. Its words are stored before the cell is, and no others for as long as it does.
     fn node(&self, cell: u32) -> Option<[u32; NODE_WORDS]>;
 }
 
@@ -69,6 +69,7 @@ impl<F: Fn(u32) -> Option<u32>> Tries for F {
     }
 
     fn node(&self, cell: u32) -> Option<[u32; NODE_WORDS]> {
+        debug_assert_eq!(cell & !VALUE, NODE, "a cell of no node");
         let first = cell & VALUE;
         Some([self(first)?, self(first + 1)?, self(first + 2)?, self(first + 3)?])
     }
@@ -85,7 +86,7 @@ impl<M: Maps> Tries for PolicyTries<'_, M> {
 
     #[inline(always)]
     fn node(&self, to: u32) -> Option<[u32; NODE_WORDS]> {
-        // With the flag, as the compiler would compare a copy without it.
+        // With the flag: without it, there would be a copy of the cell to compare.
         const INLINE: u32 = NODE | INLINE_WORDS as u32;
         let (Self(maps, root), first) = (self, to & VALUE);
         if to >= INLINE {
@@ -125,9 +126,11 @@ pub fn word(maps: &impl Maps, root: &Root, index: u32) -> Option<u32> {
     Some(cell(&root.words[bounded::<{ INLINE_WORDS - 1 }>(index as usize)]))
 }
 
-/// Reads a cell, of eight bytes at most, that user space may be storing to.
+/// Reads a cell that user space may be storing to.
 #[inline(always)]
 pub fn cell<T: Pod>(cell: &T) -> T {
+    // What several fields are is read field by field.
+    const { assert!(size_of::<T>() <= 8 && align_of::<T>() == size_of::<T>()) };
     // SAFETY: a reference is valid for reads and aligned; volatile, so that the cell is read once.
     unsafe { core::ptr::read_volatile(cell) }
 }

@@ -34,7 +34,7 @@ pub struct Judge<'a, M> {
     pub net: &'a Net,
     /// Where the frame was seen.
     pub origin: Origin,
-    /// That the source belongs where it came from, unless the tables are to be asked ([`is_plain_source`]).
+    /// That the source is known to belong where it came from ([`is_plain_source`]); else the trie is asked.
     pub believed: bool,
     /// That the portal has admitted the sender, unless the tables know by themselves.
     pub admitted: bool,
@@ -116,7 +116,7 @@ fn ip<A: Address>(judge: &Judge<'_, impl Maps>, packet: &Packet<A>) -> Option<Ve
     Some(verdict)
 }
 
-/// Whether the policy has a portal.
+/// Whether the policy has a portal: its word is another than to let pass unseen.
 #[inline(always)]
 #[must_use]
 pub fn has_portal(net: &Net) -> bool {
@@ -214,7 +214,7 @@ pub fn destination_place<A: Address>(maps: &impl Maps, net: &Net, packet: &Packe
 }
 
 /// Whether an IPv4 source is one of those of its zone that are known without a search.
-// Not asked of all packets: where the whole parser has been, it would double the verifier's ways.
+// Not asked of all packets: where the whole parser has been, it would multiply what the verifier goes through.
 #[inline(always)]
 #[must_use]
 pub fn is_plain_source(net: &Net, origin: Origin, source: u32) -> bool {

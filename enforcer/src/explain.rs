@@ -199,7 +199,7 @@ fn judge(image: &Image, question: &Question) -> Result<Verdict, NoAnswer> {
     }
 }
 
-/// Judges the packet on a gateway without interfaces, where every source is believed.
+/// Judges the packet on a gateway without interfaces, where no source is checked.
 fn ask<A: Address>(image: &Image, question: &Question, source: A, destination: A) -> Result<Verdict, NoAnswer> {
     let words = Words { strict_sources: false, ..image.words };
     let nowhere = NetImage::new(&Facts::default(), &Roles::default(), words).map_err(|_| NoAnswer::Fault)?;

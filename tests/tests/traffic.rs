@@ -152,7 +152,7 @@ fn fragments_follow_their_allowed_head_and_orphans_do_not_pass() -> Result<()> {
 #[test]
 fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Result<()> {
     let lab = Lab::new()?;
-    let _servers = Servers::start(&lab.internet, &[443], &[])?;
+    let _servers = Servers::start(&lab.internet, &[], &[123])?;
     // The client is a layer-3 core, too: a LAN lies behind it.
     lab.client.run("ip addr add 10.7.0.1/24 dev lo")?;
     lab.client.run("ip addr add 10.8.0.1/24 dev lo")?;
@@ -160,19 +160,45 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
     lab.internet.run("ip route add 10.7.0.0/24 via 198.51.100.1")?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
     let ping_from = |source: &str| lab.client.run(&format!("ping -c1 -W1 -I {source} 17.1.2.3")).is_ok();
+    let time_from = |source: &str| probe::echo(&lab.client, source, "17.253.4.5", 123, 8);
     assert!(ping_from("10.7.0.1"));
+    assert_eq!((time_from("10.7.0.1")?, time_from("10.1.0.2")?), (Answered, Answered));
     assert_eq!(enforcer.counters()?["source"], 0);
     assert!(!ping_from("10.8.0.1"));
-    assert_eq!(enforcer.counters()?["source"], 1);
+    assert_eq!(time_from("10.8.0.1")?, Silence);
+    assert_eq!(enforcer.counters()?["source"], 2);
     // In the gateway's own name.
     lab.client.run("ip addr add fd00:1::1/128 dev lo nodad")?;
     assert!(lab.client.run("ping -c1 -W1 -I fd00:1::1 2620:149::5").is_err());
-    assert_eq!(enforcer.counters()?["source"], 2);
-    // A route that comes while the controller runs is followed.
+    assert_eq!(enforcer.counters()?["source"], 3);
+    // Routes that come and go while the controller runs are followed.
     lab.gateway.run("ip route add 10.8.0.0/24 via 10.1.0.2")?;
     lab.internet.run("ip route add 10.8.0.0/24 via 198.51.100.1")?;
+    lab.gateway.run("ip route del 10.7.0.0/24")?;
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(ping_from("10.8.0.1"));
+    assert_eq!((time_from("10.8.0.1")?, time_from("10.1.0.2")?, time_from("10.7.0.1")?), (Answered, Answered, Silence));
+    assert_eq!(enforcer.counters()?["source"], 4);
+    enforcer.stop()
+}
+
+#[test]
+fn clients_of_one_lan_cannot_speak_as_those_of_another() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[], &[123])?;
+    // The client is in both.
+    lab.gateway.run(&format!("ip link add lan1 type veth peer name client1 netns {}", lab.client.name()))?;
+    lab.gateway.run("ip addr add 10.2.0.1/24 dev lan1")?;
+    lab.gateway.run("ip link set lan1 up")?;
+    lab.client.run("ip addr add 10.2.0.2/24 dev client1")?;
+    lab.client.run("ip link set client1 up")?;
+    lab.internet.run("ip route add 10.2.0.0/24 via 198.51.100.1")?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --lan lan1 --wan wan0")?;
+    let time_from = |source: &str| probe::echo(&lab.client, source, "17.253.4.5", 123, 8);
+    assert_eq!((time_from("10.1.0.2")?, time_from("10.2.0.2")?), (Answered, Silence));
+    lab.client.run("ip route add 17.253.4.5 via 10.2.0.1")?;
+    assert_eq!((time_from("10.1.0.2")?, time_from("10.2.0.2")?), (Silence, Answered));
+    assert_eq!(enforcer.counters()?["source"], 2);
     enforcer.stop()
 }
 

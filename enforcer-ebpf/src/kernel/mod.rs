@@ -49,6 +49,7 @@ pub fn usual4(frame: &Frame, net: &'static Net, origin: Origin, replies: impl Fn
     let believed = verdict::is_plain_source(net, origin, packet.source);
     let judge = Judge { maps: &Tables::<true>(net), net, origin, believed, admitted: false, replies: false };
     let verdict = judge.ip(&packet);
+    // The caller asks the same, which makes it one comparison.
     if !verdict.passes_unseen() && maps::cell(&net.replies) != 0 && is_rule(verdict) {
         hint::cold_path();
         if replies() {

@@ -19,7 +19,7 @@ use crate::{
     bytes::Bytes as _,
     headers::{Ethernet, ethertype},
     parse,
-    verdict::{self, Origin, mac, zone},
+    verdict::{self, Origin, mac},
 };
 
 /// Not a usual frame: there is no such sampling.
@@ -32,7 +32,7 @@ pub fn client(ctx: &XdpContext, length: Option<usize>) -> u32 {
     let Some(net) = net() else { return xdp_action::XDP_ABORTED };
     // SAFETY: the context is the program's own; nothing here moves packet memory.
     let frame = unsafe { Frame::xdp(ctx.ctx, length) };
-    let zone = zone(net, ctx.ingress_ifindex() as u32);
+    let zone = verdict::zone(net, ctx.ingress_ifindex() as u32);
     if verdict::has_portal(net) {
         tables::note_admitted(is_admitted(ctx.ctx, frame.size()));
     }

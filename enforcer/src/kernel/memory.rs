@@ -122,15 +122,31 @@ impl<T: Pod> Mapped<T> {
         }
     }
 
-    /// Stores eight bytes at once, given by their byte offset: a host's cell.
+    /// Likewise where fields of eight bytes are among them, each of which is stored whole.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn store_changed_cells(&self, offset: usize, cells: &[u64]) {
+        for (index, &value) in cells.iter().enumerate() {
+            let cell = self.cell(offset + index * 8);
+            if cell.load(Ordering::Relaxed) != value {
+                cell.store(value, Ordering::Release);
+            }
+        }
+    }
+
+    /// Stores eight bytes at once, given by their byte offset.
     ///
     /// # Panics
     /// If they do not fit.
     pub fn store_cell(&self, offset: usize, value: u64) {
+        self.cell(offset).store(value, Ordering::Release);
+    }
+
+    fn cell(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes(), "a cell at {offset}");
-        // SAFETY: within the mapping, as just checked, and a multiple of 8 from its page-aligned start; concurrent accesses are atomic or by the kernel.
-        let cell = unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(offset / 8)) };
-        cell.store(value, Ordering::Release);
+        // SAFETY: within the mapping, as just checked, and a multiple of 8 from its start, which is one, too; concurrent accesses are atomic or by the kernel.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast::<u64>().add(offset / 8)) }
     }
 
     /// An element where it is; only of maps to which no program stores.

@@ -1,9 +1,9 @@
 //! What packets are told by of the gateway's interfaces, addresses and routes, in the kernel.
 
-use std::mem::offset_of;
+use std::{mem::offset_of, ops::Range};
 
 use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
-use enforcer_ebpf::abi::{BLOCK_WORDS, NET_BLOCKS, Net, POLICIES, Root, Words6};
+use enforcer_ebpf::abi::{Block, NET_BLOCKS, Net, POLICIES, Root, Words6};
 
 use super::{KernelError, memory::Mapped};
 use crate::net::image::{NetError, NetImage};
@@ -25,7 +25,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Longer prefixes and new blocks first, the blocks in the half that no root cell points into, then the root cells one by one.
+    /// Longer prefixes and new blocks first, the blocks in the half that no root cell points into. Runs of sources that change are taken back before
+    /// the root cells are stored one by one, and are last: a run says no more than the trie, which decides meanwhile.
     pub fn update(&mut self, net: &NetImage) -> Result<(), KernelError> {
         let first = self.spare_half * HALF;
         let mut root = net.at(first, HALF)?;
@@ -46,18 +47,21 @@ impl Places {
         for (key, value) in &wanted {
             self.places6.insert(key, value, 0).map_err(refused)?;
         }
-        let half = first * BLOCK_WORDS..(first + HALF) * BLOCK_WORDS;
-        self.net.store_changed(offset_of!(Net, words) + half.start * 4, &root.words[half]);
-        let all: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&*root));
+        let all: &[u64] = bytemuck::cast_slice(std::slice::from_ref(&*root));
+        let store =
+            |bytes: Range<usize>| self.net.store_changed_cells(bytes.start, &all[bytes.start / 8..bytes.end / 8]);
+        let words = offset_of!(Net, words);
+        let half = words + first * size_of::<Block>();
+        store(half..half + HALF * size_of::<Block>());
+        for (zone, &run) in root.sources4.iter().enumerate() {
+            if self.net.get(0).sources4[zone] != run {
+                self.net.store_cell(offset_of!(Net, sources4) + zone * 8, 0);
+            }
+        }
         // The roots between are the policies' ([`super::hosts::Memory`]), and never stored from here.
         const { assert!(offset_of!(Net, roots) + size_of::<[Root; POLICIES]>() == offset_of!(Net, words)) };
-        let behind = offset_of!(Net, words) / 4 + root.words.len();
-        self.net.store_changed(behind * 4, &all[behind..]);
-        // Whole, or a client of another LAN might pass by half of each.
-        for (zone, &sources) in root.sources4.iter().enumerate() {
-            self.net.store_cell(offset_of!(Net, sources4) + zone * 8, sources);
-        }
-        self.net.store_changed(0, &all[..offset_of!(Net, roots) / 4]);
+        store(words + size_of_val(&root.words)..size_of::<Net>());
+        store(0..offset_of!(Net, roots));
         self.spare_half ^= 1;
         let same = |a: &Key<Words6>, b: &Key<Words6>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
         let present: Vec<_> = self.places6.keys().filter_map(Result::ok).collect();

@@ -1,9 +1,6 @@
 //! Facts to tables: zones of sources, local destinations, interfaces.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use enforcer_ebpf::{
     abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Role, Verdict, ZONES, flow, place, run_of},
@@ -213,30 +210,33 @@ impl NetImage {
 
 /// By zone, the longest run of IPv4 addresses that are its sources, as the trie has it.
 fn sources(net: &Net, places: &[Prefix<u32>]) -> [u64; ZONES] {
-    let zone = |address: u64| {
-        let (address, word) = (address as u32, |index: u32| net.words.get(index as usize).copied());
+    let zone_of = |address: u32| {
+        let word = |index: u32| net.words.get(index as usize).copied();
         let place = classify::walk4(net.place4[(address >> 16) as usize], address, &word).unwrap_or(0);
-        if place & place::OWN == 0 { place & place::ZONE } else { 0 }
+        if place & place::OWN == 0 { (place & place::ZONE) as usize } else { 0 }
     };
-    let first = |prefix: &Prefix<u32>| u64::from(prefix.address);
-    let mut ends: Vec<u64> =
-        places.iter().flat_map(|prefix| [first(prefix), first(prefix) + (1 << (32 - prefix.length))]).collect();
+    let both_ends = |prefix: &Prefix<u32>| {
+        let first = u64::from(prefix.address);
+        [first, first + (1 << (32 - prefix.length))]
+    };
+    let mut ends: Vec<u64> = places.iter().flat_map(both_ends).collect();
     ends.sort_unstable();
     ends.dedup();
-    let parts: Vec<_> = ends.windows(2).map(|part| (part[0]..part[1], zone(part[0]))).collect();
-    let mut sources = [0; ZONES];
-    for same in parts.chunk_by(|(_, zone), (_, next)| zone == next) {
-        let (Range { start, .. }, zone) = same[0].clone();
-        let count = same.last().map_or(0, |(part, _)| part.end - start).min(u32::MAX.into());
-        let longest = &mut sources[zone as usize];
-        if zone != 0 && count > *longest >> 32 {
-            *longest = run_of(start as u32, count as u32);
+    // Between two ends that follow each other, all addresses are in the same prefixes.
+    let parts: Vec<_> = ends.windows(2).map(|ends| (ends[0], ends[1], zone_of(ends[0] as u32))).collect();
+    let mut runs = [0; ZONES];
+    for run in parts.chunk_by(|(.., zone), (.., next)| zone == next) {
+        let ((first, _, zone), (_, end, _)) = (run[0], run[run.len() - 1]);
+        // A run of all addresses leaves out the last one, which the trie knows.
+        let count = (end - first).min(u32::MAX.into());
+        if zone != 0 && count > runs[zone] >> 32 {
+            runs[zone] = run_of(first as u32, count as u32);
         }
     }
-    sources
+    runs
 }
 
-/// Sets the bits of the /16s that a prefix touches.
+/// Sets the bits of the /16s that an IPv6 prefix touches.
 fn mark(bits: &mut [u32; 1 << 11], first: usize, length: u8) {
     for index in first..first + (1_usize << 16_u8.saturating_sub(length)) {
         bits[index / 32] |= 1 << (index % 32);

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 
 use enforcer_ebpf::{
-    abi::{NET_BLOCKS, NET_WORDS, Net, Verdict, place},
+    abi::{NET_BLOCKS, NET_WORDS, Net, Verdict, is_in_run, place, run_of},
     address::{Address as _, host_bit},
     classify,
     verdict::{Origin, is_plain_source},
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 
 use super::{
@@ -109,42 +109,84 @@ fn most_clients_of_a_lan_are_known_without_a_search() {
         ["10.1.0.2", "10.1.0.254", "10.1.0.1", "10.1.0.255", "10.1.1.1"].map(|source| is_plain(&net, 1, source));
     assert_eq!(plain, [true, true, false, false, false]);
     assert!(!is_plain(&net, 0, "10.1.0.2") && !is_plain(&net, 2, "10.1.0.2"));
-    // The whole of a routed network is more.
-    add_route(&mut facts, "10.7.0.0/16", 2);
+    // The longest counts, wherever it is, and whichever half the blocks are in.
+    for route in ["10.0.0.0/28", "10.7.0.0/16", "10.9.0.0/28"] {
+        add_route(&mut facts, route, 2);
+    }
+    for first in [0, NET_BLOCKS / 2] {
+        let net = image(&facts).at(first, NET_BLOCKS / 2).expect("room");
+        assert!(is_plain(&net, 1, "10.7.0.0") && is_plain(&net, 1, "10.7.255.255"));
+        assert!(!["10.0.0.1", "10.1.0.2", "10.9.0.1"].iter().any(|source| is_plain(&net, 1, source)));
+    }
+    // Its own addresses are no sources, though a LAN's route lies among them.
+    facts.own.push("10.7.0.0/18".parse().expect("a prefix"));
+    add_route(&mut facts, "10.7.1.0/24", 2);
     let net = image(&facts).at(0, NET_BLOCKS).expect("room");
-    assert!(is_plain(&net, 1, "10.7.255.255") && !is_plain(&net, 1, "10.1.0.2"));
+    assert!(is_plain(&net, 1, "10.7.64.0") && !is_plain(&net, 1, "10.7.1.1"));
+}
+
+#[test]
+fn a_run_has_its_ends_and_not_their_neighbours() {
+    let has = |(first, count), address| is_in_run(run_of(first, count), address);
+    let ends = (0xffff_ff00, 0x100);
+    assert_eq!([0xffff_feff, 0xffff_ff00, u32::MAX, 0].map(|end| has(ends, end)), [false, true, true, false]);
+    assert_eq!([0, u32::MAX - 1, u32::MAX].map(|end| has((0, u32::MAX), end)), [true, true, false]);
+    assert!(!has((7, 0), 7));
+}
+
+#[test]
+fn only_what_shares_its_first_byte_with_something_local_is_searched_for() {
+    let mut facts = facts();
+    add_address(&mut facts, 2, "100.64.0.1/6");
+    let net = image(&facts).at(0, NET_BLOCKS).expect("room");
+    let near = |first: u32| (first << 24 | 0x01_0203).is_near(&net);
+    let found: Vec<u32> = (0..256).filter(|&first| near(first)).collect();
+    let wanted = [10].into_iter().chain(100..=103).chain([198]).chain(224..=239).chain([255]);
+    assert_eq!(found, wanted.collect::<Vec<u32>>());
 }
 
 proptest! {
     #[test]
     fn what_is_known_without_a_search_is_what_the_trie_says(
         nets in prop::collection::vec((any::<u32>(), 0..=32_u8, 2..=4_u32), 0..12),
-        own in prop::collection::vec((any::<u32>(), 8..=30_u8, 2..=4_u32), 0..3),
+        addresses in prop::collection::vec((any::<u32>(), 8..=30_u8, 2..=4_u32), 0..3),
+        own in prop::collection::vec((any::<u32>(), 20..=32_u8), 0..3),
         more in prop::collection::vec(any::<u32>(), 20),
     ) {
         // Close together, so that they overlap.
         let net = |address: u32, length| {
-            ipnet::Ipv4Net::new(Ipv4Addr::from(address & 0x0f03_03ff), length).expect("a length")
+            Ipv4Net::new(Ipv4Addr::from(address & 0x0f03_03ff), length).expect("a length")
         };
         let mut facts = facts();
         facts.interfaces.push(Interface { index: 4, name: "lan1".into(), ..Interface::default() });
-        for &(address, length, interface) in &own {
+        for &(address, length, interface) in &addresses {
             add_address(&mut facts, interface, &net(address, length).to_string());
         }
-        let nets: Vec<_> = nets.iter().map(|&(address, length, interface)| (net(address, length).trunc(), interface)).collect();
-        facts.routes.extend(nets.iter().map(|&(to, interface)| Route { to: to.into(), interface }));
+        for &(address, length, interface) in &nets {
+            add_route(&mut facts, &net(address, length).trunc().to_string(), interface);
+        }
+        facts.own.extend(own.iter().map(|&(address, length)| IpNet::from(net(address, length).trunc())));
         let image = NetImage::new(&facts, &roles(&[2, 4]), WORDS).expect("two LANs");
         let net = image.at(0, NET_BLOCKS).expect("room");
-        let ends = facts.routes.iter().filter_map(|route| match route.to {
+        let said = facts.routes.iter().map(|route| &route.to).chain(&facts.own);
+        let ends = said.filter_map(|net| match net {
             IpNet::V4(net) => Some([u32::from(net.network()), u32::from(net.broadcast())]),
             IpNet::V6(_) => None,
         });
-        let asked = ends.flatten().flat_map(|end| [end.wrapping_sub(1), end, end.wrapping_add(1)]);
-        for address in asked.chain(more.iter().map(|more| more & 0x0f03_03ff)) {
+        let around = |end: u32| [end.wrapping_sub(1), end, end.wrapping_add(1)];
+        let runs = net.sources4.iter().flat_map(|&run| [run as u32, (run as u32).wrapping_add((run >> 32) as u32)]);
+        let asked = ends.flatten().chain(runs).flat_map(around).chain(more.iter().map(|more| more & 0x0f03_03ff));
+        for address in asked {
             let place = place_of(&image, &net, &Ipv4Addr::from(address).to_string());
-            for zone in [0, 1, 2, 3] {
+            for zone in 0..4 {
                 let belongs = zone != 0 && place & (place::OWN | place::ZONE) == u32::from(zone);
-                prop_assert!(belongs || !is_plain_source(&net, Origin::Lan(zone), address), "{} in {zone}", Ipv4Addr::from(address));
+                let plain = is_plain_source(&net, Origin::Lan(zone), address);
+                prop_assert!(belongs || !plain, "{} in {}", Ipv4Addr::from(address), zone);
+                // A run ends where the zone does, and there is one if there is a source.
+                let run = net.sources4[usize::from(zone)];
+                let (before, behind) = ((run as u32).wrapping_sub(1), (run as u32).wrapping_add((run >> 32) as u32));
+                let ends_early = run == 0 || [before, behind].contains(&address);
+                prop_assert!(!(belongs && ends_early), "{} in {}", Ipv4Addr::from(address), zone);
             }
             prop_assert!(address.is_near(&net) || place & (place::LOCAL | place::OWN) == 0);
         }
