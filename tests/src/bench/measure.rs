@@ -149,24 +149,23 @@ impl Bench {
         Ok(above.into_iter().map(median).zip(returned).collect())
     }
 
-    /// [`Self::time`] for two policies in turn: what a program takes above the floor under each.
-    pub fn time_both(
-        pair: &mut [Self; 2],
+    /// [`Self::time`] for several policies in turn, of one pace: what a program takes above the floor under each.
+    pub fn time_in_turn(
+        benches: &mut [Self],
         floor: &'static str,
         program: &'static str,
         frame: &[u8],
-    ) -> Result<[f64; 2]> {
+    ) -> Result<Vec<f64>> {
         let programs = [floor, program];
-        let [first, second] = &mut *pair;
-        let repeats = [first.all_repeats(&programs, frame)?, second.all_repeats(&programs, frame)?];
-        let rounds = pair[0].pace.rounds;
-        let mut above = [Vec::with_capacity(rounds), Vec::with_capacity(rounds)];
-        for _ in 0..rounds {
-            for ((bench, repeats), samples) in pair.iter_mut().zip(&repeats).zip(&mut above) {
+        let repeats: Vec<_> =
+            benches.iter_mut().map(|bench| bench.all_repeats(&programs, frame)).collect::<Result<_>>()?;
+        let mut above = vec![Vec::new(); benches.len()];
+        for _ in 0..benches.first().map_or(0, |bench| bench.pace.rounds) {
+            for ((bench, repeats), samples) in benches.iter_mut().zip(&repeats).zip(&mut above) {
                 samples.extend(bench.round(&programs, repeats, frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
             }
         }
-        Ok(above.map(median))
+        Ok(above.into_iter().map(median).collect())
     }
 
     /// Nanoseconds of each further program above the first one, and what it returned.

@@ -3,11 +3,12 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
 use clap::Parser;
 use enforcer::policy::{Action, Policy};
@@ -26,9 +27,10 @@ use serde::Serialize;
 /// Time the data plane
 #[derive(Parser)]
 struct Arguments {
-    /// Sizes to measure at
-    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
-    sizes: Vec<usize>,
+    /// Sizes to measure at, each up to a million
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000],
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sizes: Vec<u32>,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -79,6 +81,13 @@ struct Report {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    // Minutes before there is anything to write.
+    if let Some(path) = &arguments.json {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(folder) = &arguments.svg {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     let machine = Machine::here()?;
     println!("{machine}");
     let end_to_end = if end_to_end::NAME.contains(&arguments.only) {
@@ -101,11 +110,14 @@ fn main() -> Result<()> {
     if !report.programs.is_empty() {
         programs::print(&report.programs);
     }
+    let is_empty = report.programs.is_empty() && report.per_packet.is_empty();
+    if is_empty && report.end_to_end.is_empty() && report.control.is_empty() {
+        bail!("no measurement has {:?} in its name; try `--only prefixes`, or --help", arguments.only);
+    }
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
     if let Some(folder) = &arguments.svg {
-        std::fs::create_dir_all(folder)?;
         end_to_end::plot(folder, &report.end_to_end, &report.machine)?;
         plot_packets(folder, &report.per_packet)?;
     }
@@ -173,13 +185,14 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
     };
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
     let wanted = |what: &str| what.contains(&arguments.only);
+    let sizes = || arguments.sizes.iter().map(|&size| size as usize);
     if wanted(kinds::NAME) {
         kinds::measure(Pace::SMALL, &mut rng, |kind, nanoseconds, bench| {
             add(figures(kind, kinds::PREFIXES, bench, [Some(nanoseconds), None, None]));
         })?;
     }
     for v6 in [false, true] {
-        for &size in &arguments.sizes {
+        for size in sizes() {
             let nets = sets::prefixes(&mut rng, size, v6);
             for action in [Action::Allow, Action::Drop] {
                 let policy = sets::one_rule(nets.clone(), action);
@@ -196,7 +209,7 @@ fn per_packet(arguments: &Arguments) -> Result<Vec<Row>> {
             }
         }
     }
-    for &size in &arguments.sizes {
+    for size in sizes() {
         let nets = sets::hosts(&mut rng, size);
         for hit in [true, false] {
             if !wanted(if hit { HIT } else { MISS }) {
@@ -283,18 +296,19 @@ fn hosts(nets: &[IpNet], hit: bool, rng: &mut impl Rng) -> Result<Row> {
     row(what, nets.len(), &mut bench, false, expected, &["lpm4", "hash4"])
 }
 
-/// Few and many rules over the same prefixes, in turn.
-fn rules(rng: &mut impl Rng) -> Result<[Row; 2]> {
-    const COUNTS: [usize; 2] = [10, 10_000];
+/// Few to many rules over the same prefixes, in turn.
+fn rules(rng: &mut impl Rng) -> Result<Vec<Row>> {
+    const COUNTS: [usize; 4] = [10, 100, 1_000, 10_000];
     let nets = sets::prefixes(rng, 100_000, false);
     let mut one = |rules| {
         let mut bench = Bench::new(&sets::many_rules(rng, rules, &nets), Pace::LARGE)?;
         kinds::aim(&mut bench, &nets, rng);
         anyhow::Ok(bench)
     };
-    let mut benches = [one(COUNTS[0])?, one(COUNTS[1])?];
-    let times = Bench::time_both(&mut benches, "rewrite4", "judge4", &frame(false)?)?;
-    Ok([0, 1].map(|index| figures(RULES, COUNTS[index], &benches[index], [Some(times[index]), None, None])))
+    let mut benches = COUNTS.into_iter().map(&mut one).collect::<Result<Vec<_>>>()?;
+    let times = Bench::time_in_turn(&mut benches, "rewrite4", "judge4", &frame(false)?)?;
+    let rows = COUNTS.into_iter().zip(&benches).zip(times);
+    Ok(rows.map(|((count, bench), time)| figures(RULES, count, bench, [Some(time), None, None])).collect())
 }
 
 fn row(what: &str, size: usize, bench: &mut Bench, v6: bool, expected: u32, others: &[&'static str]) -> Result<Row> {
