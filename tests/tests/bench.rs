@@ -1,15 +1,18 @@
 //! The benchmark itself: its programs load, and judge as they should; its counts are exact.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::Result;
 use enforcer::policy::Action;
-use enforcer_tests::bench::{
-    control,
-    end_to_end::{self, Plan},
-    kinds,
-    measure::{Bench, Pace, frame},
-    sets,
+use enforcer_tests::{
+    bench::{
+        control,
+        end_to_end::{self, Plan},
+        kinds,
+        measure::{Bench, Pace, frame},
+        sets,
+    },
+    lab::Namespace,
 };
 
 const BRIEF: Pace = Pace { rounds: 3, warm_ms: 0.02, sample_ms: 0.02 };
@@ -65,5 +68,28 @@ fn every_packet_of_the_flood_is_counted_by_each_filter_and_at_the_end() -> Resul
     }
     let uncounted: Vec<_> = rows.iter().filter(|row| row.counted.is_none()).map(|row| row.filter).collect();
     assert_eq!(uncounted, ["no filter", "empty XDP pass"]);
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_run_has_left_is_removed_by_the_next() -> Result<()> {
+    let run = |line: &str| -> Result<bool> { Ok(Command::new("sh").args(["-c", line]).status()?.success()) };
+    // No process has such a number.
+    let killed = "enf-killed-2000000000-0";
+    assert!(run(&format!("ip netns add {killed} && ip netns exec {killed} sleep 600 & sleep 1"))?);
+    let folder = std::env::temp_dir().join("enforcer-lab-2000000000-0");
+    std::fs::create_dir_all(folder.join("bpf"))?;
+    assert!(run(&format!("mount -t bpf bpf {}/bpf", folder.display()))?);
+    let _namespace = Namespace::new(&format!("enf-next-{}-0", std::process::id()))?;
+    assert!(!run(&format!("ip netns pids {killed}"))? && !folder.exists());
+    // Those of others stay, whatever they are called.
+    let others = ["other-2000000000-0", "enf-of-somebody"];
+    for other in others {
+        assert!(run(&format!("ip netns add {other}"))?);
+    }
+    let _another = Namespace::new(&format!("enf-next-{}-1", std::process::id()))?;
+    for other in others {
+        assert!(run(&format!("ip netns del {other}"))?, "{other}");
+    }
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod forwarder;
 pub mod machine;
 pub mod names;
 pub mod namespace;
+mod orphans;
 pub mod probe;
 pub mod product;
 pub mod resolver;
@@ -111,7 +112,7 @@ impl Lab {
             bail!("the lab makes network namespaces: run it as root (`sudo -E cargo xtask test`)");
         }
         let tag = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(format!("enforcer-lab-{tag}"));
+        let folder = std::env::temp_dir().join(format!("{FOLDER}{tag}"));
         fs::create_dir_all(&folder)?;
         let namespace = |role: &str| Namespace::new(&format!("enf-{role}-{tag}"));
         let mut lab = Self {
@@ -228,13 +229,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // What is pinned goes with its file system.
-        if self.path("bpf").exists() {
-            let _ = command(&format!("umount --lazy {}", self.path("bpf").display()));
-        }
-        let _ = fs::remove_dir_all(&self.folder);
+        orphans::remove_folder(&self.folder);
     }
 }
+
+/// What the names of labs' folders begin with.
+const FOLDER: &str = "enforcer-lab-";
 
 /// Brings an interface up with the LAN's addresses of a host.
 fn numbered(namespace: &Namespace, interface: &str, host: u8) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{fs::File, os::fd::AsRawFd as _, process::Command, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::command;
+use super::{command, orphans};
 
 /// A named network namespace, removed when it is dropped.
 pub struct Namespace {
@@ -12,8 +12,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one with loopback up and without duplicate address detection, which would make every test wait.
+    /// Makes one with loopback up and without duplicate address detection, which would make every test wait. Its name ends with this process's number
+    /// and one more, by which a later run knows that this one was killed.
     pub fn new(name: &str) -> Result<Self> {
+        orphans::remove();
         command(&format!("ip netns add {name}"))?;
         let namespace = Self { name: name.to_owned() };
         namespace.run("ip link set lo up")?;
