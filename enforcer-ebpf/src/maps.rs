@@ -69,7 +69,6 @@ impl<F: Fn(u32) -> Option<u32>> Tries for F {
     }
 
     fn node(&self, cell: u32) -> Option<[u32; NODE_WORDS]> {
-        debug_assert_eq!(cell & !VALUE, NODE, "a cell of no node");
         let first = cell & VALUE;
         Some([self(first)?, self(first + 1)?, self(first + 2)?, self(first + 3)?])
     }

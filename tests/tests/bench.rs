@@ -77,19 +77,22 @@ fn what_a_killed_run_has_left_is_removed_by_the_next() -> Result<()> {
     // No process has such a number.
     let killed = "enf-killed-2000000000-0";
     assert!(run(&format!("ip netns add {killed} && ip netns exec {killed} sleep 600 & sleep 1"))?);
+    let sleeps = Command::new("ip").args(["netns", "pids", killed]).output()?;
+    let sleeps = format!("/proc/{}/exe", String::from_utf8(sleeps.stdout)?.trim());
+    std::fs::read_link(&sleeps)?;
     let folder = std::env::temp_dir().join("enforcer-lab-2000000000-0");
     std::fs::create_dir_all(folder.join("bpf"))?;
     assert!(run(&format!("mount -t bpf bpf {}/bpf", folder.display()))?);
     let _namespace = Namespace::new(&format!("enf-next-{}-0", std::process::id()))?;
     assert!(!run(&format!("ip netns pids {killed}"))? && !folder.exists());
+    // It ends a moment after the signal, and has no executable from then on, whoever waits for it.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(std::fs::read_link(&sleeps).is_err());
     // Those of others stay, whatever they are called.
-    let others = ["other-2000000000-0", "enf-of-somebody"];
-    for other in others {
-        assert!(run(&format!("ip netns add {other}"))?);
-    }
+    let others = [Namespace::new("other-2000000000-0")?, Namespace::new("enf-of-somebody")?];
     let _another = Namespace::new(&format!("enf-next-{}-1", std::process::id()))?;
     for other in others {
-        assert!(run(&format!("ip netns del {other}"))?, "{other}");
+        assert!(run(&format!("ip netns pids {}", other.name()))?, "{}", other.name());
     }
     Ok(())
 }

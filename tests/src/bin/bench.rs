@@ -81,9 +81,13 @@ struct Report {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // Minutes before there is anything to write.
+    // Minutes before there is anything to write; what an earlier run wrote stays until then.
     if let Some(path) = &arguments.json {
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(folder) = &arguments.svg {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -40,7 +41,9 @@ fn orphans(folder: &Path, prefixes: &[&str]) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path()).filter(move |path| {
         let name = path.file_name().and_then(|name| name.to_str());
         let owner = name.and_then(|name| owner(prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?));
-        owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists())
+        // Whoever may write to the folder might lead elsewhere by that name.
+        let is_ours = path.symlink_metadata().is_ok_and(|found| found.uid() == 0);
+        is_ours && owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists())
     })
 }
 
