@@ -179,6 +179,24 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
     assert!(ping_from("10.8.0.1"));
     assert_eq!((time_from("10.8.0.1")?, time_from("10.1.0.2")?, time_from("10.7.0.1")?), (Answered, Answered, Silence));
     assert_eq!(enforcer.counters()?["source"], 4);
+    // The kernel takes none of these for the LAN's, as there are better ones.
+    for worse in ["10.1.0.0/24 via 198.51.100.2 metric 1000", "blackhole 10.8.0.0/24 metric 254"] {
+        lab.gateway.run(&format!("ip route add {worse}"))?;
+    }
+    lab.gateway.run("ip route add unreachable 10.1.0.0/30")?;
+    lab.gateway.run("ip -6 route add blackhole fd00:1::/64 metric 2048")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!((time_from("10.8.0.1")?, time_from("10.1.0.2")?), (Answered, Silence));
+    lab.client.run("ping -c1 -W1 2620:149::5")?;
+    lab.gateway.run("ip route del unreachable 10.1.0.0/30")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(time_from("10.1.0.2")?, Answered);
+    // These would be the kernel's choice as much as the LAN's, which the operator is told.
+    lab.gateway.run("ip route append 10.8.0.0/24 via 198.51.100.2")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let status = enforcer.ask("status")?;
+    assert!(status.contains("lead to 10.8.0.0/24 by several interfaces"), "{status}");
+    assert_eq!(time_from("10.8.0.1")?, Silence);
     enforcer.stop()
 }
 

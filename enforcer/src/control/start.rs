@@ -101,6 +101,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         return Err(problem.into());
     }
     let net = NetImage::new(&facts, &roles, in_force.words)?;
+    let warnings: Vec<String> = net.warnings().inspect(|warning| tracing::warn!("{warning}")).collect();
     for map in pins.fit(!options.dns_snoop.is_empty()) {
         tracing::warn!("{map} begins empty: what an earlier controller has left is laid out otherwise");
     }
@@ -140,7 +141,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             interfaces: Arc::new(names_of(&facts)),
             facts: facts.clone(),
             reader: None,
-            warnings: Vec::new(),
+            warnings,
             pins_lost: false,
             filters_lost: Vec::new(),
             filters_away: Duration::ZERO,

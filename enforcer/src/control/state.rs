@@ -36,7 +36,7 @@ pub struct State {
     pub facts: Facts,
     /// Who takes down the kernel's events.
     pub reader: Option<AbortHandle>,
-    /// What of the network's last change could not be followed.
+    /// What of the network could not be followed, or may not be meant.
     pub warnings: Vec<String>,
     /// Links are not pinned any more.
     pub pins_lost: bool,
@@ -115,9 +115,10 @@ impl State {
         }
     }
 
-    fn update_net(&mut self, facts: &Facts, in_force: &InForce) -> Result<()> {
+    fn update_net(&mut self, facts: &Facts, in_force: &InForce) -> Result<Vec<String>> {
         let net = NetImage::new(facts, &self.hooks.roles(), in_force.words)?;
-        Ok(self.object.update_net(&net)?)
+        self.object.update_net(&net)?;
+        Ok(net.warnings().collect())
     }
 
     /// Tells once if what is enforced would not outlive this process any more.
@@ -141,8 +142,9 @@ impl State {
         }
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
         warnings.extend(net::image::problems(&facts, &self.hooks.roles()).iter().map(ToString::to_string));
-        if let Err(error) = self.update_net(&facts, in_force) {
-            warnings.push(format!("a change of addresses or routes is not followed: {error}"));
+        match self.update_net(&facts, in_force) {
+            Ok(more) => warnings.extend(more),
+            Err(error) => warnings.push(format!("a change of addresses or routes is not followed: {error}")),
         }
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             tracing::warn!("{warning}");

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A network namespace's interfaces, addresses and unicast routes.
+/// A network namespace's interfaces, addresses and routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// By index, in the kernel's order.
     pub interfaces: Vec<Interface>,
     /// All addresses.
     pub addresses: Vec<Address>,
-    /// Main-table unicast routes but the default ones, one entry per next hop.
+    /// Main-table routes but the default ones, one entry per next hop.
     pub routes: Vec<Route>,
     /// What the kernel takes for itself by any table: addresses, local prefixes, broadcast and anycast addresses.
     pub own: Vec<IpNet>,
@@ -58,8 +58,10 @@ pub struct Address {
 pub struct Route {
     /// Destination, never a /0.
     pub to: IpNet,
-    /// Output interface.
-    pub interface: u32,
+    /// Output interface; none where it ends (blackhole, unreachable, prohibit, throw).
+    pub interface: Option<u32>,
+    /// Of several routes to one prefix, the kernel takes that of the smallest.
+    pub metric: u32,
 }
 
 impl Facts {

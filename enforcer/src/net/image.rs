@@ -10,9 +10,12 @@ use enforcer_ebpf::{
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::facts::{Facts, Interface};
+use super::{
+    facts::{Facts, Interface},
+    places::{Places, Said, Word, well_known},
+};
 use crate::compile::{
-    prefixes::{Address, Prefix},
+    prefixes::Prefix,
     trie::{self, Blocks},
 };
 
@@ -85,13 +88,8 @@ pub struct NetImage {
     long6: Vec<Prefix<u128>>,
     interfaces: Vec<Cell>,
     words: Words,
-}
-
-/// What is said of a prefix. The zone of the longest one that names any counts; flags add up.
-struct Said {
-    net: IpNet,
-    zone: Option<u8>,
-    flags: u32,
+    /// Networks that several links have an equal right to, one of them a LAN, and the zone that they count to.
+    shared: Vec<(IpNet, String)>,
 }
 
 impl NetImage {
@@ -107,23 +105,20 @@ impl NetImage {
         };
         let mut said = well_known();
         for route in &facts.routes {
-            said.push(Said { net: route.to, zone: Some(zone(route.interface).unwrap_or(0)), flags: 0 });
+            let zone = route.interface.and_then(zone).unwrap_or(0);
+            said.push(Said { net: route.to, zone: Some((Word::Route(route.metric), zone)), flags: 0 });
         }
         for address in &facts.addresses {
-            let zone = zone(address.interface);
             // What a neighbour's router advertisement made this gateway believe must not widen what is local.
-            if zone.is_some() && !address.advertised {
-                said.push(Said { net: address.net, zone, flags: place::LOCAL });
-                if let Some(broadcast) = address.broadcast {
-                    said.push(Said { net: broadcast.into(), zone: Some(0), flags: place::LOCAL });
-                }
+            if let Some(zone) = zone(address.interface).filter(|_| !address.advertised) {
+                said.push(Said { net: address.net, zone: Some((Word::Address, zone)), flags: place::LOCAL });
+                said.extend(address.broadcast.map(|broadcast| Said::fixed(broadcast.into(), place::LOCAL)));
             }
         }
         // As a source from a LAN, the gateway's own address is forged.
         let addresses = facts.addresses.iter().map(|address| IpNet::from(address.own));
-        for net in addresses.chain(facts.own.iter().copied()).filter(|net| !net.addr().is_loopback()) {
-            said.push(Said { net, zone: Some(0), flags: place::OWN });
-        }
+        let own = addresses.chain(facts.own.iter().copied()).filter(|net| !net.addr().is_loopback());
+        said.extend(own.map(|net| Said::fixed(net, place::OWN)));
         let mut cells: Vec<(&Interface, Cell)> = Vec::new();
         for interface in &facts.interfaces {
             let zone = zone(interface.index);
@@ -140,28 +135,26 @@ impl NetImage {
             let cell = Cell { role: Role { index, layer3, judged, zone, reserved: 0 }, mac, padding: 0 };
             cells.push((interface, cell));
         }
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for said in said {
-            let value = said.flags;
-            match said.net {
-                IpNet::V4(net) => v4.push((net.network().into(), net.prefix_len(), said.zone, value)),
-                IpNet::V6(net) => {
-                    let address = u128::from(net.network());
-                    if net.prefix_len() > 64 {
-                        let zones = match said.zone {
-                            Some(_) if net.prefix_len() == 128 => place::HOSTS_BELOW,
-                            Some(_) => place::ZONES_BELOW,
-                            None => 0,
-                        };
-                        v6.push((address.network(64), 64, None, place::BELOW | zones));
-                    }
-                    v6.push((address, net.prefix_len(), said.zone, value));
-                }
-            }
-        }
         let interfaces = cells.into_iter().map(|(_, cell)| cell).collect();
-        let (places6, long6) = merge::<u128>(v6).into_iter().partition(|prefix| prefix.length <= 64);
-        Ok(Self { places4: merge::<u32>(v4), places6, long6, interfaces, words })
+        let Places { v4, v6, shared } = Places::new(said);
+        let owner = |zone: u8| {
+            let link = zones.iter().find(|&(_, &of)| of == zone).and_then(|(&link, _)| facts.indexed(link));
+            link.map_or("no LAN".into(), |link| link.name.clone())
+        };
+        let shared = shared.into_iter().map(|(net, zone)| (net, owner(zone))).collect();
+        let (places6, long6) = v6.into_iter().partition(|prefix| prefix.length <= 64);
+        Ok(Self { places4: v4, places6, long6, interfaces, words, shared })
+    }
+
+    /// What of the network may not be as the operator means it, though packets are judged by it.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let of = |(net, owner): &(IpNet, String)| {
+            format!(
+                "addresses or routes lead to {net} by several interfaces with equal right: it counts as behind {owner}, and unless the policy says sources = \"any\", \
+                 what it sends by another is refused as forged; give one route a smaller metric, or make one bridge of the LANs"
+            )
+        };
+        self.shared.iter().map(of)
     }
 
     /// Entries of the `PLACES6` map: address, prefix length and place.
@@ -285,48 +278,4 @@ fn zones(facts: &Facts, lans: &[u32]) -> Result<BTreeMap<u32, u8>, NetError> {
         zones.entry(facts.link_of(interface)).or_insert(next);
     }
     Ok(zones)
-}
-
-/// Prefixes that are local wherever the gateway stands.
-fn well_known() -> Vec<Said> {
-    let link_local = place::LOCAL | place::LINK_LOCAL;
-    [
-        ("224.0.0.0/4", place::LOCAL),
-        ("255.255.255.255/32", place::LOCAL),
-        // Not local: Linux forwards it, on a virtual machine even to the host's own services.
-        ("169.254.0.0/16", place::LINK_LOCAL),
-        ("ff00::/8", place::LOCAL),
-        ("fe80::/10", link_local),
-    ]
-    .into_iter()
-    .map(|(net, flags)| Said { net: net.parse().expect("written above"), zone: Some(0), flags })
-    .collect()
-}
-
-/// Nested prefixes with what holds for their addresses.
-fn merge<A: Address>(mut said: Vec<(A, u8, Option<u8>, u32)>) -> Vec<Prefix<A>> {
-    said.sort_unstable_by_key(|&(address, length, ..)| (address, length));
-    let mut places: Vec<Prefix<A>> = Vec::new();
-    let mut around: Vec<Prefix<A>> = Vec::new();
-    for same in said.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        let (address, length, ..) = same[0];
-        while around.last().is_some_and(|outer| address.network(outer.length) != outer.address) {
-            around.pop();
-        }
-        let outer = around.last().map_or(0, |outer| outer.value);
-        // Own addresses and several routes to one prefix: the stricter word, no zone, wins.
-        let zone = same.iter().filter_map(|said| said.2).min().map_or(outer & place::ZONE, u32::from);
-        // A part of the LAN's prefix that is routed elsewhere is not local, unless something else says so.
-        let inherited =
-            if zone == outer & place::ZONE { outer & !place::ZONE } else { outer & !(place::ZONE | place::LOCAL) };
-        let flags = same.iter().fold(inherited, |flags, said| flags | said.3);
-        let value = flags | zone;
-        // Most routes of a router that knows the internet lead to a WAN, which is what an address without a place means.
-        if value != outer {
-            let prefix = Prefix { address, length, value };
-            places.push(prefix);
-            around.push(prefix);
-        }
-    }
-    places
 }

@@ -35,11 +35,15 @@ fn add_address(facts: &mut Facts, interface: u32, net: &str) {
     let broadcast = net.addr().is_ipv4().then(|| net.broadcast());
     let (own, net) = (net.addr(), net.trunc());
     facts.addresses.push(Address { interface, own, net, broadcast, advertised: false });
-    facts.routes.push(Route { to: net, interface });
+    facts.routes.push(Route { to: net, interface: Some(interface), metric: 0 });
 }
 
 fn add_route(facts: &mut Facts, to: &str, interface: u32) {
-    facts.routes.push(Route { to: to.parse().expect("a prefix"), interface });
+    add_route_of(facts, to, Some(interface), 0);
+}
+
+fn add_route_of(facts: &mut Facts, to: &str, interface: Option<u32>, metric: u32) {
+    facts.routes.push(Route { to: to.parse().expect("a prefix"), interface, metric });
 }
 
 fn roles(lans: &[u32]) -> Roles {
@@ -191,6 +195,66 @@ proptest! {
             prop_assert!(address.is_near(&net) || place & (place::LOCAL | place::OWN) == 0);
         }
     }
+}
+
+#[test]
+fn of_several_routes_to_a_prefix_the_best_decides() {
+    let mut facts = facts();
+    add_route_of(&mut facts, "10.1.0.0/24", Some(3), 1000);
+    add_route_of(&mut facts, "10.7.0.0/16", Some(3), 20);
+    add_route_of(&mut facts, "10.7.0.0/16", Some(2), 10);
+    add_route_of(&mut facts, "10.8.0.0/16", Some(3), 10);
+    add_route_of(&mut facts, "10.8.0.0/16", Some(2), 20);
+    let found: Vec<u32> = places(&facts, &["10.1.0.2", "10.7.0.1", "10.8.0.1"]).iter().map(|p| p & FLAGS).collect();
+    assert_eq!(found, [1 | place::LOCAL, 1, 0]);
+    assert_eq!(image(&facts).warnings().next(), None);
+    // Though it has an address in it, the gateway itself would send there by the WAN.
+    facts.routes.retain(|route| route.interface != Some(2));
+    assert_eq!(places(&facts, &["10.1.0.2"])[0] & FLAGS, 0);
+    assert_eq!(image(&facts).warnings().count(), 1);
+}
+
+#[test]
+fn a_prefix_that_several_links_have_an_equal_right_to_counts_as_the_strictest_and_is_told_of() {
+    let mut facts = facts();
+    facts.interfaces.push(Interface { index: 4, name: "lan1".into(), ..Interface::default() });
+    add_address(&mut facts, 4, "10.1.0.9/24");
+    for interface in [2, 3] {
+        add_route(&mut facts, "10.7.0.0/16", interface);
+    }
+    let image = NetImage::new(&facts, &roles(&[2, 4]), WORDS).expect("two LANs");
+    let net = image.at(0, NET_BLOCKS).expect("room");
+    let found = ["10.1.0.2", "10.7.0.1"].map(|address| place_of(&image, &net, address) & FLAGS);
+    assert_eq!(found, [1 | place::LOCAL, 0]);
+    let warnings: Vec<String> = image.warnings().collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("10.1.0.0/24") && warnings[0].contains("behind lan0"), "{}", warnings[0]);
+    assert!(warnings[1].contains("10.7.0.0/16") && warnings[1].contains("behind no LAN"), "{}", warnings[1]);
+}
+
+#[test]
+fn nobody_is_behind_a_route_that_leads_nowhere() {
+    let mut facts = facts();
+    add_route_of(&mut facts, "10.1.0.64/26", None, 0);
+    // As routing daemons keep for what they announce.
+    add_route_of(&mut facts, "10.1.0.0/24", None, 254);
+    add_route_of(&mut facts, "10.0.0.0/8", None, 254);
+    let found: Vec<u32> = places(&facts, &["10.1.0.2", "10.1.0.65"]).iter().map(|p| p & FLAGS).collect();
+    assert_eq!(found, [1 | place::LOCAL, 0]);
+}
+
+#[test]
+fn no_lan_has_clients_in_addresses_that_are_nobodys() {
+    let mut facts = facts();
+    for route in ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"] {
+        add_route(&mut facts, route, 2);
+    }
+    let nobodys = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"];
+    let nobodys6 = ["::", "::1", "::ffff:10.1.0.2", "fe80::1", "ff02::1"];
+    for place in places(&facts, &[&nobodys[..], &nobodys6].concat()) {
+        assert_eq!(place & place::ZONE, 0);
+    }
+    assert_eq!(places(&facts, &["126.0.0.1", "64:ff9b::1"]), [1, 1]);
 }
 
 #[test]

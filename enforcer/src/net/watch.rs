@@ -158,7 +158,7 @@ impl Follower<'_> {
                                 let changed = known.interfaces != interfaces || known.addresses != addresses;
                                 let are_here: HashSet<u32> = interfaces.iter().map(|interface| interface.index).collect();
                                 // With an interface its routes have gone.
-                                known.routes.retain(|route| are_here.contains(&route.interface));
+                                known.routes.retain(|route| route.interface.is_none_or(|index| are_here.contains(&index)));
                                 (known.interfaces, known.addresses) = (interfaces, addresses);
                                 changed
                             });
@@ -317,22 +317,31 @@ fn destination(message: &RouteMessage) -> Option<IpNet> {
     IpNet::new(to, message.header.destination_prefix_length).ok().map(|net| net.trunc())
 }
 
-/// A main-table unicast route by its next hops; nothing for others, and for default routes.
+/// A main-table route by its next hops, or as one that leads nowhere; nothing for others, and for default routes.
 fn hops(message: &RouteMessage) -> Vec<Route> {
     let header = &message.header;
-    let mut table = u32::from(header.table);
+    let (mut table, mut metric) = (u32::from(header.table), 0);
     let mut interfaces = Vec::new();
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Oif(index) => interfaces.push(*index),
-            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
+            RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::Oif(index) => interfaces.push(Some(*index)),
+            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| Some(hop.interface_index))),
             _ => {}
         }
     }
-    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN) && header.kind == RouteType::Unicast;
+    match header.kind {
+        RouteType::Unicast => {}
+        // IPv6 names loopback as their interface.
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => {
+            interfaces = vec![None];
+        }
+        _ => return Vec::new(),
+    }
+    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
     match destination(message).filter(|to| main && to.prefix_len() > 0) {
-        Some(to) => interfaces.into_iter().map(|interface| Route { to, interface }).collect(),
+        Some(to) => interfaces.into_iter().map(|interface| Route { to, interface, metric }).collect(),
         None => Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ use enforcer::{
     kernel::{memory::Mapped, object::Object},
     net::{
         Facts, NetImage,
-        facts::{Address, Interface},
+        facts::{Address, Interface, Route},
         image::{Roles, Words},
     },
     policy::Policy,
@@ -83,8 +83,8 @@ pub fn lab_net(words: Words) -> Result<NetImage> {
         interfaces: vec![Interface { index: 1, name: "lo".into(), ..Interface::default() }],
         addresses: vec![address("10.1.0.1/24")?, address("fd00:1::1/64")?],
         routes: vec![
-            enforcer::net::facts::Route { to: "10.1.0.0/24".parse()?, interface: 1 },
-            enforcer::net::facts::Route { to: "fd00:1::/64".parse()?, interface: 1 },
+            Route { to: "10.1.0.0/24".parse()?, interface: Some(1), metric: 0 },
+            Route { to: "fd00:1::/64".parse()?, interface: Some(1), metric: 256 },
         ],
         own: Vec::new(),
     };
