@@ -10,7 +10,7 @@ use enforcer_tests::{
         end_to_end::{self, Plan},
         kinds,
         measure::{Bench, Pace, frame},
-        sets,
+        packets, sets,
     },
     lab::Namespace,
 };
@@ -36,6 +36,23 @@ fn each_kind_of_packet_gets_its_verdict() -> Result<()> {
     let mut kinds = 0;
     kinds::measure(BRIEF, &mut rng, |_, _, _| kinds += 1)?;
     assert_eq!(kinds, 14);
+    Ok(())
+}
+
+#[test]
+fn sizes_are_measured_and_drawn_by_name() -> Result<()> {
+    let plan = packets::Plan { sizes: vec![10], seed: 1, only: "IPv4 hosts".into() };
+    let packets = packets::measure(&plan)?;
+    let names: Vec<&str> = packets.sizes.iter().map(|row| &*row.what).collect();
+    assert_eq!(names, packets::HOSTS);
+    assert!(packets.kinds.is_empty() && packets.sizes.iter().all(|row| row.hash.is_some()), "{packets:?}");
+    let folder = std::env::temp_dir().join(format!("enforcer-bench-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let drawn = packets::plot(&folder, &packets);
+    let picture = std::fs::read_to_string(folder.join("ipv4-hosts-miss.svg"));
+    std::fs::remove_dir_all(&folder)?;
+    drawn?;
+    assert!(picture?.contains("kernel hash"));
     Ok(())
 }
 
@@ -67,7 +84,9 @@ fn every_packet_of_the_flood_is_counted_by_each_filter_and_at_the_end() -> Resul
         assert_eq!(row.received, if row.fate == "forwarded" { row.sent } else { 0 }, "{row:?}");
     }
     let uncounted: Vec<_> = rows.iter().filter(|row| row.counted.is_none()).map(|row| row.filter).collect();
-    assert_eq!(uncounted, ["no filter", "empty XDP pass"]);
+    assert_eq!(uncounted, ["the generator alone", "no filter", "empty XDP pass", "empty XDP and TC pass"]);
+    // Frames that go nowhere cost less than those that do.
+    assert!(rows[1].rate > rows[0].rate, "{rows:?}");
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! What the benchmark times: each program first writes the next destination into its packet, so that no two packets in a row are alike.
+//! What the benchmark times: each program first writes the next destination, and a random client's source, into its packet, so that no two packets in a row
+//! are alike.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -27,8 +28,8 @@ const TARGET_WORDS: u32 = 1 << 20;
 struct Cursor {
     /// The next word of `TARGETS`.
     next: u64,
-    /// Bytes from the frame's start to the destination, fewer than 64.
-    destination: u64,
+    /// Bytes from the frame's start to its addresses, the source's first; fewer than 64.
+    addresses: u64,
 }
 
 #[map]
@@ -99,31 +100,40 @@ fn found(value: Option<&u32>) -> u32 {
     if value.is_some() { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
 }
 
-/// Writes the next IPv4 destination (network byte order in the table) and returns it.
+/// Writes the next IPv4 destination (network byte order in the table) and returns it; and a source from 10.1.0.2 to 10.1.0.254.
 #[inline(always)]
 fn next4(ctx: &XdpContext) -> Option<u32> {
-    let (target, destination) = targets(1)?;
+    let (target, addresses) = targets(1)?;
     let target = maps::cell(&target[0]);
-    let start = ctx.data() + destination;
-    if start + 4 > ctx.data_end() {
+    let start = ctx.data() + addresses;
+    if start + 8 > ctx.data_end() {
         return None;
     }
-    store32(start, target);
+    let host = 2 + (u64::from(scattered(target)) * 253 >> 32) as u32;
+    store32(start, (0x0a01_0000 | host).to_be());
+    store32(start + 4, target);
     Some(target)
 }
 
-/// Writes the next IPv6 destination and returns it.
+/// Writes the next IPv6 destination and returns it; and the last 32 bits of a source.
 #[inline(always)]
 fn next6(ctx: &XdpContext) -> Option<Words6> {
-    let (target, destination) = targets(4)?;
-    let start = ctx.data() + destination;
-    if start + 16 > ctx.data_end() {
+    let (target, addresses) = targets(4)?;
+    let start = ctx.data() + addresses;
+    if start + 32 > ctx.data_end() {
         return None;
     }
+    store32(start + 12, scattered(target[3]));
     for (index, &word) in target.iter().enumerate() {
-        store32(start + 4 * index, word);
+        store32(start + 16 + 4 * index, word);
     }
     Some(target)
+}
+
+/// Other random bits of random ones: by the golden ratio (Knuth, The Art of Computer Programming, volume 3, 6.4).
+#[inline(always)]
+const fn scattered(bits: u32) -> u32 {
+    bits.wrapping_mul(0x9e37_79b1)
 }
 
 /// One store at any alignment. Put together from bytes, the address would not be forwarded to the parser's load, and every packet would wait for
@@ -139,10 +149,10 @@ fn store32(address: usize, value: u32) {
 fn targets(words: u32) -> Option<(Words6, usize)> {
     let cursor = CURSOR.get_ptr_mut(0)?;
     // SAFETY: the benchmark runs on one CPU at a time.
-    let (at, destination) = unsafe {
+    let (at, addresses) = unsafe {
         let at = (*cursor).next as u32;
         (*cursor).next = u64::from(at.wrapping_add(words));
-        (at & (TARGET_WORDS - 1), bounded::<63>((*cursor).destination as usize))
+        (at & (TARGET_WORDS - 1), bounded::<63>((*cursor).addresses as usize))
     };
     let block = TARGETS.get(at >> 8)?;
     let first = at as usize & 0xfc;
@@ -150,7 +160,7 @@ fn targets(words: u32) -> Option<(Words6, usize)> {
         1 => [block[at as usize & 0xff], 0, 0, 0],
         _ => [block[first], block[first + 1], block[first + 2], block[first + 3]],
     };
-    Some((target, destination))
+    Some((target, addresses))
 }
 
 #[panic_handler]

@@ -7,11 +7,11 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{TC_ACT_UNSPEC, xdp_action},
     helpers::bpf_ktime_get_ns,
-    macros::{map, xdp},
+    macros::{classifier, map, xdp},
     maps::{Array, DevMap, PerCpuArray},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 
 /// Frames in the table; a power of two. A quarter of a megabyte in all: read one after another, they come from a CPU's own cache.
@@ -46,11 +46,17 @@ static RECEIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Sends the next frame. All of it is written each time: memory is used again, and holds what the gateway made of the frame before.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
-    send(&ctx).unwrap_or(xdp_action::XDP_ABORTED)
+    write(&ctx).and_then(|()| OUT.redirect(0, 0).ok()).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// What that costs before anybody has the frame: it is written, and goes nowhere.
+#[xdp]
+pub fn generate_alone(ctx: XdpContext) -> u32 {
+    write(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_DROP)
 }
 
 #[inline(always)]
-fn send(ctx: &XdpContext) -> Option<u32> {
+fn write(ctx: &XdpContext) -> Option<()> {
     let sent = SENT.get_ptr_mut(0)?;
     // SAFETY: a cell of this CPU's own, on which one generator runs at a time.
     let sent = unsafe { &mut *sent };
@@ -69,7 +75,7 @@ fn send(ctx: &XdpContext) -> Option<u32> {
     // SAFETY: the packet has room, which the verifier checks again, and is aligned as the kernel lays live frames out.
     // An assignment would be a call of memmove, byte by byte.
     unsafe { ptr::copy_nonoverlapping(frame, start as *mut Frame, 1) };
-    OUT.redirect(0, 0).ok()
+    Some(())
 }
 
 /// The least that a filter could do, which every other is measured from. The interface itself counts what it drops.
@@ -82,6 +88,12 @@ pub fn drop_all(_ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn pass_all(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// And what a program costs where packets leave.
+#[classifier]
+pub fn pass_out(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
 }
 
 /// The end of what was forwarded.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     filters::{Count, Fate, Filter},
     machine::Machine,
-    measure::median,
+    measure::{median, middle_half},
     plot, sets,
     traffic::{BATCH, GENERATORS, ROUND, Traffic},
 };
@@ -25,15 +25,12 @@ use crate::lab::Lab;
 pub const NAME: &str = "end-to-end";
 
 /// What takes a packet's way with nothing to filter: the first is what others are measured from.
-const FLOORS: [(Fate, &[Filter]); 2] =
-    [(Fate::Dropped, &[Filter::EmptyDrop]), (Fate::Forwarded, &[Filter::Nothing, Filter::EmptyPass])];
+const FLOORS: [(Fate, &[Filter]); 2] = [
+    (Fate::Dropped, &[Filter::EmptyDrop, Filter::Generator]),
+    (Fate::Forwarded, &[Filter::Nothing, Filter::EmptyPass, Filter::EmptyHooks]),
+];
 const FILTERS: [Filter; 6] =
     [Filter::EnforcerXdp, Filter::XdpFilter, Filter::EnforcerTc, Filter::NftIngress, Filter::NftForward, Filter::Ipset];
-
-/// Rounds of the whole benchmark, and how long a sample is: what counts packets is asked before and behind each.
-pub const ROUNDS: usize = 11;
-/// Likewise.
-pub const SAMPLE: Duration = Duration::from_millis(150);
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +42,9 @@ pub struct Plan {
     /// How long a sample is to be. Without, it is as many frames as there must be at least.
     pub sample: Option<Duration>,
 }
+
+/// The whole benchmark's. What counts packets is asked before and behind each sample.
+pub const PLAN: Plan = Plan { hosts: 1000, rounds: 11, sample: Some(Duration::from_millis(150)) };
 
 /// A case's result.
 #[derive(Clone, Debug, Serialize)]
@@ -63,6 +63,8 @@ pub struct Row {
     pub lost: u64,
     /// Packets a second, on one CPU.
     pub rate: f64,
+    /// The middle half of the rounds' rates: how far it is from its least to its most, as a share of the rate.
+    pub spread: f64,
     /// Nanoseconds of each packet.
     pub nanoseconds: f64,
     /// Nanoseconds above the fate's first case, which filters nothing.
@@ -158,8 +160,13 @@ impl Case {
             sent: self.sent,
             counted: self.count.is_some().then_some(self.counted),
             received: self.received,
-            lost: self.sent - if self.fate == Fate::Dropped { self.counted } else { self.received },
+            lost: match self.fate {
+                Fate::Dropped if self.count.is_none() => 0,
+                Fate::Dropped => self.sent - self.counted,
+                Fate::Forwarded => self.sent - self.received,
+            },
             rate,
+            spread: middle_half(one.clone()) / rate,
             nanoseconds: 1e9 / rate,
             above: each(|own, floor| 1e9 / own - 1e9 / floor, &floor.rates[0]),
             ratio: each(|own, floor| own / floor, &floor.rates[0]),
@@ -200,19 +207,26 @@ pub fn measure(plan: Plan, rng: &mut impl Rng) -> Result<Vec<Row>> {
     Ok(cases.iter().map(row).collect())
 }
 
+/// A filter's result.
+#[must_use]
+pub fn find(rows: &[Row], fate: Fate, filter: Filter) -> Option<&Row> {
+    rows.iter().find(|row| row.fate == fate.name() && row.filter == filter.name())
+}
+
 /// Prints results, the packets dropped and the packets forwarded each on their own.
 pub fn print(rows: &[Row]) {
     for (fate, floors) in FLOORS {
         println!("\n64-byte packets {}, over veth devices, no NIC; the generator is in every figure", fate.name());
         println!(
-            "{:<24} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>12} {:>12} {:>8}",
-            "", "Mpps", "ns", "above", "ratio", "enforcer", "two CPUs", "sent", "counted", "lost"
+            "{:<24} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>12} {:>12} {:>8}",
+            "", "Mpps", "spread", "ns", "above", "ratio", "enforcer", "two CPUs", "sent", "counted", "lost"
         );
         for row in rows.iter().filter(|row| row.fate == fate.name()) {
             println!(
-                "{:<24} {:>8.2} {:>8.0} {:>8.0} {:>8.3} {:>7.2}x {:>8} {:>12} {:>12} {:>8}",
+                "{:<24} {:>8.2} {:>6.1} % {:>8.0} {:>8.0} {:>8.3} {:>7.2}x {:>8} {:>12} {:>12} {:>8}",
                 row.filter,
                 row.rate / 1e6,
+                row.spread * 100.0,
                 row.nanoseconds,
                 row.above,
                 row.ratio,
@@ -224,7 +238,7 @@ pub fn print(rows: &[Row]) {
             );
         }
         println!(
-            "above, ratio: against \"{}\", round by round; enforcer: its packets a second by XDP against this",
+            "spread: of the middle half of the rounds; above, ratio: against \"{}\", round by round; enforcer: its packets a second by XDP against this",
             floors[0].name()
         );
     }

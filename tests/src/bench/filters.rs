@@ -15,12 +15,16 @@ use crate::lab::{Lab, product::Enforcer};
 /// A filter of packets from a LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
+    /// None, and no gateway: the generator's frames go nowhere.
+    Generator,
     /// None at all.
     Nothing,
     /// An XDP program that drops everything.
     EmptyDrop,
     /// An XDP program that lets everything pass.
     EmptyPass,
+    /// The same, and a TC program that does so where packets leave: what the product's hooks cost, before they do anything.
+    EmptyHooks,
     /// The product by XDP.
     EnforcerXdp,
     /// The product by TC.
@@ -63,9 +67,11 @@ impl Filter {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Generator => "the generator alone",
             Self::Nothing => "no filter",
             Self::EmptyDrop => "empty XDP drop",
             Self::EmptyPass => "empty XDP pass",
+            Self::EmptyHooks => "empty XDP and TC pass",
             Self::EnforcerXdp => "enforcer, XDP",
             Self::EnforcerTc => "enforcer, TC",
             Self::XdpFilter => "xdp-filter",
@@ -93,7 +99,16 @@ impl Filter {
         }
         Ok(Some(match self {
             Self::Nothing => return Ok(None),
+            Self::Generator => {
+                traffic.goes_nowhere()?;
+                return Ok(None);
+            }
             Self::EmptyPass => return traffic.do_nothing_but("pass_all", lab).map(|()| None),
+            Self::EmptyHooks => {
+                traffic.do_nothing_but("pass_all", lab)?;
+                traffic.do_nothing_more(lab)?;
+                return Ok(None);
+            }
             Self::EmptyDrop => empty_drop(lab, traffic)?,
             Self::EnforcerXdp => enforcer(lab, "native", hosts, fate)?,
             Self::EnforcerTc => enforcer(lab, "off", hosts, fate)?,

@@ -25,6 +25,10 @@ pub const NAME: &str = "kinds";
 /// Prefixes, and the rules that they are in.
 pub const PREFIXES: usize = 1000;
 const RULES: usize = 100;
+/// What is measured of other things, too.
+pub const ALLOWED: &str = "IPv4, allowed";
+/// Likewise.
+pub const DROPPED: &str = "IPv4, dropped";
 /// Addresses of names.
 const LEARNED: usize = 1000;
 
@@ -43,7 +47,7 @@ pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str
     let mut bench = Bench::new(&policy(Action::Allow, rng), pace)?;
     aim(&mut bench, &nets, rng);
     for (kind, frame) in [
-        ("IPv4, allowed", usual.clone()),
+        (ALLOWED, usual.clone()),
         ("IPv4, allowed, VLAN tag", tagged(&usual)),
         ("IPv4, allowed, options", with_options(&usual)),
         ("IPv4, allowed, first fragment", first_fragment(&usual)),
@@ -58,7 +62,7 @@ pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str
     each(kind, time(&mut bench, kind, &later_fragment(&usual), PASS)?, &bench);
 
     for (kind, action, expected) in [
-        ("IPv4, dropped", Action::Drop, DROP),
+        (DROPPED, Action::Drop, DROP),
         ("IPv4, rejected", Action::Reject, DROP),
         ("IPv4, monitored", Action::Monitor, PASS),
     ] {
@@ -72,13 +76,14 @@ pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str
     let mut behind_portal = policy(Action::Allow, rng);
     behind_portal.portal = Some(Portal { from: None, services: Vec::new(), action: Action::Drop });
     behind_portal.lan.rules.insert(0, Rule { gate: Some(Gate::Closes), ..Rule::new(Action::Drop) });
-    for (kind, client, expected) in [
-        ("IPv4, not admitted, dropped", None, DROP),
-        ("IPv4, allowed, admitted by address", Some("10.1.0.2"), PASS),
-        ("IPv4, allowed, admitted by prefix", Some("10.1.0.0/24"), PASS),
+    let all_clients: Vec<String> = (2..255).map(|host| format!("10.1.0.{host}")).collect();
+    for (kind, admitted, expected) in [
+        ("IPv4, not admitted, dropped", Vec::new(), DROP),
+        ("IPv4, allowed, admitted by address", all_clients, PASS),
+        ("IPv4, allowed, admitted by prefix", vec!["10.1.0.0/24".to_owned()], PASS),
     ] {
         let mut bench = Bench::new(&behind_portal, pace)?;
-        if let Some(client) = client {
+        for client in admitted {
             bench.parts().0.admitted().set(client.parse()?, Some(u64::MAX))?;
         }
         aim(&mut bench, &nets, rng);

@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use super::measure::lab_net;
 
+/// What the benchmark's `--only` calls it.
+pub const NAME: &str = "programs";
+
 const XDP: [&str; 2] = ["lan_xdp", "lan_xdp_frags"];
 const TC: [&str; 6] = ["lan_ingress", "lan_egress", "wan_ingress", "wan_egress", "snoop_queries", "snoop_answers"];
 

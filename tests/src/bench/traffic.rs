@@ -10,7 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
     maps::{Array, DevMap, PerCpuArray, PerCpuValues},
-    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode,
+        tc::TcAttachOptions,
+    },
     util::nr_cpus,
 };
 use enforcer::kernel::object::TRAFFIC;
@@ -42,6 +45,7 @@ pub struct Sent {
 /// Generator and receiver at a lab's ends.
 pub struct Traffic {
     ebpf: Ebpf,
+    generator: &'static str,
 }
 
 impl Traffic {
@@ -56,10 +60,9 @@ impl Traffic {
             let words: [u64; FRAME / 8] = bytemuck::pod_read_unaligned(&frame(gateway, host, rng)?);
             table.set(index, words, 0)?;
         }
-        let mut traffic = Self { ebpf };
+        let mut traffic = Self { ebpf, generator: "generate" };
         traffic.attach("receive", &lab.internet, "inet0")?;
-        let generator = traffic.program("generate")?;
-        generator.load()?;
+        traffic.program(traffic.generator)?.load()?;
         // What a device is called, and what its number means, is the namespace's.
         lab.client.enter(|| {
             let mut out = DevMap::try_from(traffic.ebpf.map_mut("OUT").context("no OUT")?)?;
@@ -71,6 +74,21 @@ impl Traffic {
     /// Puts the shortest XDP program there is at the gateway's LAN: `drop_all` or `pass_all`.
     pub fn do_nothing_but(&mut self, program: &str, lab: &Lab) -> Result<()> {
         self.attach(program, &lab.gateway, "lan0")
+    }
+
+    /// Puts the shortest TC program there is where packets leave the gateway, too.
+    pub fn do_nothing_more(&mut self, lab: &Lab) -> Result<()> {
+        let program = self.ebpf.program_mut("pass_out").context("no program pass_out")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.load()?;
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        lab.gateway.enter(|| Ok(program.attach_with_options("wan0", TcAttachType::Egress, options).map(drop)?))
+    }
+
+    /// From now on, frames are made and sent to nobody.
+    pub fn goes_nowhere(&mut self) -> Result<()> {
+        self.generator = "generate_alone";
+        Ok(self.program(self.generator)?.load()?)
     }
 
     fn attach(&mut self, program: &str, side: &Namespace, device: &str) -> Result<()> {
@@ -87,7 +105,7 @@ impl Traffic {
     pub fn send(&mut self, lab: &Lab, cpus: &[usize], frames: u32) -> Result<Sent> {
         let mut cells: PerCpuArray<_, [u64; 3]> = PerCpuArray::try_from(self.ebpf.map_mut("SENT").context("no SENT")?)?;
         cells.set(0, PerCpuValues::try_from(vec![[0; 3]; nr_cpus().map_err(|(_, error)| error)?])?, 0)?;
-        let generator: &Xdp = self.ebpf.program("generate").context("no program generate")?.try_into()?;
+        let generator: &Xdp = self.ebpf.program(self.generator).context("no generator")?.try_into()?;
         let barrier = Barrier::new(cpus.len());
         thread::scope(|scope| {
             let send = |&cpu: &usize| {

@@ -1,0 +1,134 @@
+//! What the product is to reach, and whether it did in this run.
+
+use serde::Serialize;
+
+use super::{
+    end_to_end,
+    filters::{Fate, Filter},
+    kinds,
+    packets::{COUNTS, HOSTS, PREFIXES, Packets, RULES, Row},
+};
+
+/// A figure, and how far it may go.
+#[derive(Debug, Serialize)]
+pub struct Target {
+    /// What it is of.
+    pub what: String,
+    /// As it was measured.
+    pub measured: f64,
+    /// What it is not to exceed, or not to stay below.
+    #[serde(flatten)]
+    pub bound: Bound,
+    /// Whether it does not.
+    pub is_reached: bool,
+}
+
+/// Where a figure is to end.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// As much is well.
+    AtMost(f64),
+    /// Likewise.
+    AtLeast(f64),
+}
+
+use Bound::{AtLeast, AtMost};
+
+/// What others filter packets with.
+const RIVALS: [Filter; 4] = [Filter::XdpFilter, Filter::NftIngress, Filter::NftForward, Filter::Ipset];
+
+/// All targets of which something was measured.
+#[must_use]
+pub fn of(packets: &Packets, flood: &[end_to_end::Row]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut add =
+        |what: String, measured: Option<f64>, bound| targets.extend(measured.map(|it| Target::new(what, it, bound)));
+    for what in [kinds::ALLOWED, kinds::DROPPED] {
+        let row = packets.kinds.iter().find(|row| row.what == what);
+        add(format!("{what}, 1,000 prefixes in 100 rules: ns"), row.map(|row| row.enforcer), AtMost(10.0));
+    }
+    let sized = |what, size| packets.sizes.iter().find(|row: &&Row| row.what == what && row.size == size);
+    let against =
+        |row: Option<&Row>, other: fn(&Row) -> Option<f64>| row.and_then(|row| Some(row.enforcer / other(row)?));
+    for what in PREFIXES[0] {
+        let row = sized(what, 1_000_000);
+        add(format!("1,000,000 {what}: ns"), row.map(|row| row.enforcer), AtMost(80.0));
+        add(format!("1,000,000 {what}: of the LPM trie's"), against(row, |row| row.lpm_trie), AtMost(0.1));
+    }
+    let row = sized(PREFIXES[0][0], 1_000_000);
+    let seconds = row.map(|row| (row.compile_ms + row.load_ms) as f64 / 1e3);
+    add("1,000,000 IPv4 prefixes: s to compile and load".into(), seconds, AtMost(2.0));
+    let row = sized(HOSTS[0], 1000);
+    add("1,000 IPv4 hosts, hit: ns".into(), row.map(|row| row.enforcer), AtMost(20.0));
+    add("1,000 IPv4 hosts, hit: of the hash's".into(), against(row, |row| row.hash), AtMost(1.0));
+    let row = sized(HOSTS[0], 1_000_000);
+    add("1,000,000 IPv4 hosts, hit: ns".into(), row.map(|row| row.enforcer), AtMost(60.0));
+    add("1,000,000 IPv4 hosts, hit: of the hash's".into(), against(row, |row| row.hash), AtMost(0.5));
+    add("1,000,000 IPv4 hosts, hit: of the LPM trie's".into(), against(row, |row| row.lpm_trie), AtMost(1.0 / 15.0));
+    add("1,000,000 IPv4 hosts: MB of kernel memory".into(), row.map(|row| row.map_mb), AtMost(40.0));
+    let ratio = |one: Option<&Row>, other: Option<&Row>| Some(one?.enforcer / other?.enforcer);
+    for (what, _) in RULES {
+        let [few, .., many] = COUNTS.map(|count| sized(what, count));
+        add(format!("10,000 {what}: of 10"), ratio(many, few), AtMost(1.1));
+    }
+    let [v4, v6] = PREFIXES.map(|[allow, _]| sized(allow, 1000));
+    add("1,000 IPv6 prefixes, allow: of IPv4's".into(), ratio(v6, v4), AtMost(2.0));
+    for (fate, least) in [(Fate::Dropped, 0.95), (Fate::Forwarded, 0.97)] {
+        let product = end_to_end::find(flood, fate, Filter::EnforcerXdp);
+        add(
+            format!("packets {} a second: of those without a filter", fate.name()),
+            product.map(|row| row.ratio),
+            AtLeast(least),
+        );
+    }
+    for rival in RIVALS {
+        let row = end_to_end::find(flood, Fate::Dropped, rival);
+        add(format!("packets dropped a second: against {}", rival.name()), row.map(|row| row.enforcer), AtLeast(1.0));
+    }
+    add("addresses learned a second, with packets flowing".into(), packets.learned_per_second, AtLeast(50_000.0));
+    targets
+}
+
+impl Target {
+    fn new(what: String, measured: f64, bound: Bound) -> Self {
+        let is_reached = match bound {
+            AtMost(most) => measured <= most,
+            AtLeast(least) => measured >= least,
+        };
+        Self { what, measured, bound, is_reached }
+    }
+}
+
+/// Prints them.
+pub fn print(targets: &[Target]) {
+    println!("\n{:<72} {:>10} {:>16}", "targets", "measured", "to reach");
+    for Target { what, measured, bound, is_reached } in targets {
+        let bound = match bound {
+            AtMost(most) => format!("<= {most:.3}"),
+            AtLeast(least) => format!(">= {least:.3}"),
+        };
+        println!("{what:<72} {measured:>10.3} {bound:>16} {}", if *is_reached { "" } else { "missed" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_reached_at_its_bound_and_missed_beyond() {
+        let reached = |measured, bound| Target::new(String::new(), measured, bound).is_reached;
+        assert!(reached(10.0, AtMost(10.0)) && !reached(10.1, AtMost(10.0)));
+        assert!(reached(0.95, AtLeast(0.95)) && !reached(0.94, AtLeast(0.95)));
+        assert!(!reached(f64::NAN, AtMost(1.0)) && !reached(f64::NAN, AtLeast(1.0)));
+    }
+
+    #[test]
+    fn only_what_was_measured_has_a_target() {
+        assert!(of(&Packets::default(), &[]).is_empty());
+        let packets = Packets { learned_per_second: Some(49_999.0), ..Packets::default() };
+        let targets = of(&packets, &[]);
+        assert_eq!(targets.iter().map(|target| target.is_reached).collect::<Vec<_>>(), [false]);
+    }
+}
