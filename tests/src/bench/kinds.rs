@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use rand::{Rng, seq::IndexedRandom as _};
 
 use super::{
-    measure::{Bench, Pace, frame},
+    measure::{Bench, Pace, frame, programs},
     sets,
 };
 
@@ -110,7 +110,7 @@ pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str
 }
 
 fn time(bench: &mut Bench, kind: &str, frame: &[u8], expected: u32) -> Result<f64> {
-    let (floor, program) = if frame[12] == 0x86 { ("rewrite6", "judge6") } else { ("rewrite4", "judge4") };
+    let [floor, program] = programs(frame[12] == 0x86);
     let (nanoseconds, returned) = bench.time(floor, &[program], frame)?[0];
     ensure!(returned == expected, "{kind}: the program returned {returned}, not {expected}");
     Ok(nanoseconds)

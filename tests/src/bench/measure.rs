@@ -149,20 +149,18 @@ impl Bench {
         Ok(above.into_iter().map(median).zip(returned).collect())
     }
 
-    /// [`Self::time`] for several policies in turn, of one pace: what a program takes above the floor under each.
-    pub fn time_in_turn(
-        benches: &mut [Self],
-        floor: &'static str,
-        program: &'static str,
-        frame: &[u8],
-    ) -> Result<Vec<f64>> {
-        let programs = [floor, program];
-        let repeats: Vec<_> =
-            benches.iter_mut().map(|bench| bench.all_repeats(&programs, frame)).collect::<Result<_>>()?;
+    /// Nanoseconds of the whole verdict above the floor, for several policies of one pace in turn, each with packets of IPv6 or of IPv4.
+    pub fn time_in_turn(benches: &mut [(Self, bool)]) -> Result<Vec<f64>> {
+        let mut parts = Vec::with_capacity(benches.len());
+        for (bench, v6) in benches.iter_mut() {
+            let (programs, frame) = (programs(*v6), frame(*v6)?);
+            let repeats = bench.all_repeats(&programs, &frame)?;
+            parts.push((programs, frame, repeats));
+        }
         let mut above = vec![Vec::new(); benches.len()];
-        for _ in 0..benches.first().map_or(0, |bench| bench.pace.rounds) {
-            for ((bench, repeats), samples) in benches.iter_mut().zip(&repeats).zip(&mut above) {
-                samples.extend(bench.round(&programs, repeats, frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
+        for _ in 0..benches.first().map_or(0, |(bench, _)| bench.pace.rounds) {
+            for (((bench, _), (programs, frame, repeats)), samples) in benches.iter_mut().zip(&parts).zip(&mut above) {
+                samples.extend(bench.round(programs, repeats, frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
             }
         }
         Ok(above.into_iter().map(median).collect())
@@ -270,6 +268,12 @@ fn addresses(frame: &[u8]) -> u64 {
         [0x81, 0x00] => 14 + 4 + 12,
         _ => 14 + 12,
     }
+}
+
+/// The programs that draw addresses alone, and that judge packets to them.
+#[must_use]
+pub const fn programs(v6: bool) -> [&'static str; 2] {
+    if v6 { ["rewrite6", "judge6"] } else { ["rewrite4", "judge4"] }
 }
 
 /// A TCP SYN of a client's to port 443; the benchmark's programs write addresses into it.

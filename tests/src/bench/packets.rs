@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     kinds, learning,
-    measure::{Bench, Pace, frame, stay_on_this_cpu},
+    measure::{self, Bench, Pace, frame, stay_on_this_cpu},
     plot::{self, Line},
     sets,
 };
@@ -25,6 +25,8 @@ pub const HOSTS: [&str; 2] = ["IPv4 hosts, hit", "IPv4 hosts, miss"];
 /// Rules, by the prefixes that they share out: as few as so many rules can have, and more than a CPU's own cache holds.
 pub const RULES: [(&str, usize); 2] =
     [("rules over 10,000 IPv4 prefixes", 10_000), ("rules over 100,000 IPv4 prefixes", 100_000)];
+/// Prefixes of both versions of IP, in turn.
+pub const FAMILIES: [&str; 2] = ["prefixes in turn, IPv4", "prefixes in turn, IPv6"];
 /// How many rules.
 pub const COUNTS: [usize; 4] = [10, 100, 1_000, 10_000];
 const BOTH: &str = "1M prefixes and 1M hosts";
@@ -91,7 +93,7 @@ impl Plan {
 
 /// All that [`Plan::only`] can name.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let prefixes = PREFIXES.into_iter().flatten();
+    let prefixes = PREFIXES.into_iter().flatten().chain(FAMILIES);
     [kinds::NAME].into_iter().chain(prefixes).chain(HOSTS).chain(RULES.map(|(what, _)| what)).chain([BOTH, LEARNING])
 }
 
@@ -114,6 +116,9 @@ pub fn measure(plan: &Plan) -> Result<Packets> {
         kinds::measure(Pace::SMALL, &mut plan.random(), |kind, nanoseconds, bench| {
             packets.kinds.push(printed(row_of(kind, kinds::PREFIXES, bench, &[nanoseconds])));
         })?;
+    }
+    if FAMILIES.iter().any(|what| plan.wants(what)) {
+        packets.kinds.extend(families(&mut plan.random())?.into_iter().map(printed));
     }
     let sizes = &mut packets.sizes;
     for (family, v6) in PREFIXES.into_iter().zip([false, true]) {
@@ -218,18 +223,32 @@ fn rules(what: &str, prefixes: usize, rng: &mut impl Rng) -> Result<Vec<Row>> {
     let mut one = |rules| {
         let mut bench = Bench::new(&sets::many_rules(rng, rules, &nets), Pace::LARGE)?;
         kinds::aim(&mut bench, &nets, rng);
-        anyhow::Ok(bench)
+        anyhow::Ok((bench, false))
     };
     let mut benches = COUNTS.into_iter().map(&mut one).collect::<Result<Vec<_>>>()?;
-    let times = Bench::time_in_turn(&mut benches, "rewrite4", "judge4", &frame(false)?)?;
+    let times = Bench::time_in_turn(&mut benches)?;
     let rows = COUNTS.into_iter().zip(&benches).zip(times);
-    Ok(rows.map(|((count, bench), time)| row_of(what, count, bench, &[time])).collect())
+    Ok(rows.map(|((count, (bench, _)), time)| row_of(what, count, bench, &[time])).collect())
+}
+
+/// As many prefixes of each version of IP, in turn.
+fn families(rng: &mut impl Rng) -> Result<Vec<Row>> {
+    let mut one = |v6| {
+        let nets = sets::prefixes(rng, kinds::PREFIXES, v6);
+        let mut bench = Bench::new(&sets::one_rule(nets.clone(), Action::Allow), Pace::SMALL)?;
+        kinds::aim(&mut bench, &nets, rng);
+        anyhow::Ok((bench, v6))
+    };
+    let mut benches = [one(false)?, one(true)?];
+    let times = Bench::time_in_turn(&mut benches)?;
+    let rows = FAMILIES.into_iter().zip(&benches).zip(times);
+    Ok(rows.map(|((what, (bench, _)), time)| row_of(what, kinds::PREFIXES, bench, &[time])).collect())
 }
 
 fn row(what: &str, size: usize, bench: &mut Bench, v6: bool, expected: u32, others: &[&'static str]) -> Result<Row> {
-    let (rewrite, judge) = if v6 { ("rewrite6", "judge6") } else { ("rewrite4", "judge4") };
+    let [floor, judge] = measure::programs(v6);
     let programs: Vec<&'static str> = [judge].into_iter().chain(others.iter().copied()).collect();
-    let times = bench.time(rewrite, &programs, &frame(v6)?)?;
+    let times = bench.time(floor, &programs, &frame(v6)?)?;
     ensure!(times[0].1 == expected, "{what}: the program returned {}, not {expected}", times[0].1);
     let above: Vec<f64> = times.into_iter().map(|(nanoseconds, _)| nanoseconds).collect();
     Ok(row_of(what, size, bench, &above))

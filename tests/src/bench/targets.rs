@@ -6,7 +6,7 @@ use super::{
     end_to_end,
     filters::{Fate, Filter},
     kinds,
-    packets::{COUNTS, HOSTS, PREFIXES, Packets, RULES, Row},
+    packets::{COUNTS, FAMILIES, HOSTS, PREFIXES, Packets, RULES, Row},
 };
 
 /// A figure, and how far it may go.
@@ -44,9 +44,9 @@ pub fn of(packets: &Packets, flood: &[end_to_end::Row]) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add =
         |what: String, measured: Option<f64>, bound| targets.extend(measured.map(|it| Target::new(what, it, bound)));
+    let kind = |what| packets.kinds.iter().find(|row| row.what == what);
     for what in [kinds::ALLOWED, kinds::DROPPED] {
-        let row = packets.kinds.iter().find(|row| row.what == what);
-        add(format!("{what}, 1,000 prefixes in 100 rules: ns"), row.map(|row| row.enforcer), AtMost(10.0));
+        add(format!("{what}, 1,000 prefixes in 100 rules: ns"), kind(what).map(|row| row.enforcer), AtMost(10.0));
     }
     let sized = |what, size| packets.sizes.iter().find(|row: &&Row| row.what == what && row.size == size);
     let against =
@@ -72,8 +72,8 @@ pub fn of(packets: &Packets, flood: &[end_to_end::Row]) -> Vec<Target> {
         let [few, .., many] = COUNTS.map(|count| sized(what, count));
         add(format!("10,000 {what}: of 10"), ratio(many, few), AtMost(1.1));
     }
-    let [v4, v6] = PREFIXES.map(|[allow, _]| sized(allow, 1000));
-    add("1,000 IPv6 prefixes, allow: of IPv4's".into(), ratio(v6, v4), AtMost(2.0));
+    let [v4, v6] = FAMILIES.map(kind);
+    add("1,000 IPv6 prefixes: of IPv4's".into(), ratio(v6, v4), AtMost(2.0));
     for (fate, least) in [(Fate::Dropped, 0.95), (Fate::Forwarded, 0.97)] {
         let product = end_to_end::find(flood, fate, Filter::EnforcerXdp);
         add(
