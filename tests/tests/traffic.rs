@@ -180,7 +180,12 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
     assert_eq!((time_from("10.8.0.1")?, time_from("10.1.0.2")?, time_from("10.7.0.1")?), (Answered, Answered, Silence));
     assert_eq!(enforcer.counters()?["source"], 4);
     // The kernel takes none of these for the LAN's, as there are better ones.
-    for worse in ["10.1.0.0/24 via 198.51.100.2 metric 1000", "blackhole 10.8.0.0/24 metric 254"] {
+    for worse in [
+        "10.1.0.0/24 via 198.51.100.2 metric 1000",
+        "10.1.0.0/24 via 198.51.100.2 tos 0x10",
+        "local 10.1.0.0/24 dev lo table 100",
+        "blackhole 10.8.0.0/24 metric 254",
+    ] {
         lab.gateway.run(&format!("ip route add {worse}"))?;
     }
     lab.gateway.run("ip route add unreachable 10.1.0.0/30")?;

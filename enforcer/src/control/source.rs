@@ -59,6 +59,7 @@ impl Source for Controller {
             warnings: state
                 .warnings
                 .iter()
+                .chain(&state.doubts)
                 .chain(&state.filters_lost)
                 .chain(&state.filters_overtaken)
                 .chain(&in_force.file_problem)

@@ -101,7 +101,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         return Err(problem.into());
     }
     let net = NetImage::new(&facts, &roles, in_force.words)?;
-    let warnings: Vec<String> = net.warnings().inspect(|warning| tracing::warn!("{warning}")).collect();
+    net.warnings.iter().for_each(|doubt| tracing::warn!("{doubt}"));
     for map in pins.fit(!options.dns_snoop.is_empty()) {
         tracing::warn!("{map} begins empty: what an earlier controller has left is laid out otherwise");
     }
@@ -141,7 +141,8 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             interfaces: Arc::new(names_of(&facts)),
             facts: facts.clone(),
             reader: None,
-            warnings,
+            warnings: Vec::new(),
+            doubts: net.warnings,
             pins_lost: false,
             filters_lost: Vec::new(),
             filters_away: Duration::ZERO,

@@ -36,8 +36,10 @@ pub struct State {
     pub facts: Facts,
     /// Who takes down the kernel's events.
     pub reader: Option<AbortHandle>,
-    /// What of the network could not be followed, or may not be meant.
+    /// What of the network's last change could not be followed.
     pub warnings: Vec<String>,
+    /// What of the network that is enforced may not be meant.
+    pub doubts: Vec<String>,
     /// Links are not pinned any more.
     pub pins_lost: bool,
     /// What of the filters that others took away could not be put back.
@@ -115,10 +117,14 @@ impl State {
         }
     }
 
-    fn update_net(&mut self, facts: &Facts, in_force: &InForce) -> Result<Vec<String>> {
+    fn update_net(&mut self, facts: &Facts, in_force: &InForce) -> Result<()> {
         let net = NetImage::new(facts, &self.hooks.roles(), in_force.words)?;
         self.object.update_net(&net)?;
-        Ok(net.warnings().collect())
+        for doubt in net.warnings.iter().filter(|doubt| !self.doubts.contains(doubt)) {
+            tracing::warn!("{doubt}");
+        }
+        self.doubts = net.warnings;
+        Ok(())
     }
 
     /// Tells once if what is enforced would not outlive this process any more.
@@ -142,9 +148,8 @@ impl State {
         }
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
         warnings.extend(net::image::problems(&facts, &self.hooks.roles()).iter().map(ToString::to_string));
-        match self.update_net(&facts, in_force) {
-            Ok(more) => warnings.extend(more),
-            Err(error) => warnings.push(format!("a change of addresses or routes is not followed: {error}")),
+        if let Err(error) = self.update_net(&facts, in_force) {
+            warnings.push(format!("a change of addresses or routes is not followed: {error}"));
         }
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             tracing::warn!("{warning}");

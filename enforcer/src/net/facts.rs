@@ -13,7 +13,7 @@ pub struct Facts {
     pub addresses: Vec<Address>,
     /// Main-table routes but the default ones, one entry per next hop.
     pub routes: Vec<Route>,
-    /// What the kernel takes for itself by any table: addresses, local prefixes, broadcast and anycast addresses.
+    /// What the kernel takes for itself by the local or the main table: addresses, local prefixes, broadcast and anycast addresses.
     pub own: Vec<IpNet>,
 }
 
@@ -60,7 +60,7 @@ pub struct Route {
     pub to: IpNet,
     /// Output interface; none where it ends (blackhole, unreachable, prohibit, throw).
     pub interface: Option<u32>,
-    /// Of several routes to one prefix, the kernel takes that of the smallest.
+    /// Of several routes to one prefix, the kernel takes that of the smallest (`RTA_PRIORITY`).
     pub metric: u32,
 }
 

@@ -1,6 +1,9 @@
 //! Facts to tables: zones of sources, local destinations, interfaces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use enforcer_ebpf::{
     abi::{BLOCK_WORDS, INTERFACES, Interface as Cell, Net, Role, Verdict, ZONES, flow, place, run_of},
@@ -50,6 +53,9 @@ pub enum NetError {
     TooManyRoutes(usize, usize),
 }
 
+/// So many prefixes of several interfaces are told by name.
+const SHARED_TOLD: usize = 3;
+
 /// Interfaces with programs on them, by index: one that was deleted and made again under its old name has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles {
@@ -88,8 +94,8 @@ pub struct NetImage {
     long6: Vec<Prefix<u128>>,
     interfaces: Vec<Cell>,
     words: Words,
-    /// Networks that several links have an equal right to, one of them a LAN, and the zone that they count to.
-    shared: Vec<(IpNet, String)>,
+    /// What of the network may not be as the operator means it, though packets are judged by it.
+    pub warnings: Vec<String>,
 }
 
 impl NetImage {
@@ -104,11 +110,16 @@ impl NetImage {
             zones.get(&facts.link_of(interface)).copied()
         };
         let mut said = well_known();
-        for route in &facts.routes {
+        // Every link has the same ones, behind none of them.
+        let is_every_links = |net: &IpNet| match net.addr() {
+            IpAddr::V4(address) => address.is_multicast(),
+            IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+        };
+        for route in facts.routes.iter().filter(|route| !is_every_links(&route.to)) {
             let zone = route.interface.and_then(zone).unwrap_or(0);
             said.push(Said { net: route.to, zone: Some((Word::Route(route.metric), zone)), flags: 0 });
         }
-        for address in &facts.addresses {
+        for address in facts.addresses.iter().filter(|address| !is_every_links(&address.net)) {
             // What a neighbour's router advertisement made this gateway believe must not widen what is local.
             if let Some(zone) = zone(address.interface).filter(|_| !address.advertised) {
                 said.push(Said { net: address.net, zone: Some((Word::Address, zone)), flags: place::LOCAL });
@@ -139,22 +150,27 @@ impl NetImage {
         let Places { v4, v6, shared } = Places::new(said);
         let owner = |zone: u8| {
             let link = zones.iter().find(|&(_, &of)| of == zone).and_then(|(&link, _)| facts.indexed(link));
-            link.map_or("no LAN".into(), |link| link.name.clone())
+            link.map_or("no LAN", |link| &link.name)
         };
-        let shared = shared.into_iter().map(|(net, zone)| (net, owner(zone))).collect();
+        let mut warnings: Vec<String> = shared
+            .iter()
+            .take(SHARED_TOLD)
+            .map(|&(net, zone)| {
+                format!(
+                    "addresses or routes lead to {net} by several interfaces with equal right: it counts as behind {}, and unless the policy says \
+                     sources = \"any\", what it sends by another is refused as forged; give one route a smaller metric, or make one bridge of the LANs",
+                    owner(zone)
+                )
+            })
+            .collect();
+        if shared.len() > SHARED_TOLD {
+            warnings.push(format!(
+                "so it is with {} more prefixes that several interfaces lead to",
+                shared.len() - SHARED_TOLD
+            ));
+        }
         let (places6, long6) = v6.into_iter().partition(|prefix| prefix.length <= 64);
-        Ok(Self { places4: v4, places6, long6, interfaces, words, shared })
-    }
-
-    /// What of the network may not be as the operator means it, though packets are judged by it.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let of = |(net, owner): &(IpNet, String)| {
-            format!(
-                "addresses or routes lead to {net} by several interfaces with equal right: it counts as behind {owner}, and unless the policy says sources = \"any\", \
-                 what it sends by another is refused as forged; give one route a smaller metric, or make one bridge of the LANs"
-            )
-        };
-        self.shared.iter().map(of)
+        Ok(Self { places4: v4, places6, long6, interfaces, words, warnings })
     }
 
     /// Entries of the `PLACES6` map: address, prefix length and place.
@@ -270,10 +286,10 @@ pub fn problems(facts: &Facts, roles: &Roles) -> Vec<NetError> {
     problems
 }
 
-/// Zones by link, numbered in the order in which the configuration names them.
+/// Zones by link, numbered by the LANs' indices: they stay what they are while the LANs are the same.
 fn zones(facts: &Facts, lans: &[u32]) -> Result<BTreeMap<u32, u8>, NetError> {
     let mut zones = BTreeMap::new();
-    for interface in lans.iter().filter_map(|&index| facts.indexed(index)) {
+    for interface in BTreeSet::from_iter(lans).into_iter().filter_map(|&index| facts.indexed(index)) {
         let next = u8::try_from(zones.len() + 1).map_err(|_| NetError::TooManyLans(lans.len()))?;
         zones.entry(facts.link_of(interface)).or_insert(next);
     }

@@ -7,40 +7,39 @@ use ipnet::IpNet;
 
 use crate::compile::prefixes::{Address, Prefix};
 
-/// What is said of a prefix. The zone of the longest one that names any counts; flags add up.
+/// What is said of a prefix. Of its zone, the best word counts; flags add up, but those that come with a zone against which a route decides.
 pub struct Said {
     /// The prefix.
     pub net: IpNet,
     /// Who names a zone, and which: 0 is none of the LANs'.
     pub zone: Option<(Word, u8)>,
-    /// They hold where the zone that counts is this one.
+    /// As in [`place`].
     pub flags: u32,
 }
 
-/// Whose word counts of a prefix's zone, the best first.
+/// Whose word counts of a prefix's zone, the best first. Longer prefixes' words count for their part of it, whosever they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Word {
     /// What is the gateway's own, or means the same everywhere.
     Fixed,
     /// A route by its metric: the kernel, too, takes the smallest.
     Route(u32),
-    /// An address whose prefix no route leads to.
+    /// An address, where no route leads to its prefix.
     Address,
 }
 
 /// Places by prefix, nested.
-#[derive(Default)]
 pub struct Places {
     /// Of IPv4.
     pub v4: Vec<Prefix<u32>>,
     /// Of IPv6.
     pub v6: Vec<Prefix<u128>>,
-    /// Prefixes that several links have an equal right to, one of them a LAN's, and the zone that counts: the strictest word, which is none, or else the first.
+    /// Prefixes of which equally good words name several zones, and the one that counts: 0, or else the smallest.
     pub shared: Vec<(IpNet, u8)>,
 }
 
 impl Said {
-    /// Of no LAN, whatever routes say.
+    /// Of no LAN, whatever routes to the same prefix say.
     pub const fn fixed(net: IpNet, flags: u32) -> Self {
         Self { net, zone: Some((Word::Fixed, 0)), flags }
     }
@@ -70,8 +69,7 @@ impl Places {
                 }
             }
         }
-        let (mut shared4, mut shared6) = (Vec::new(), Vec::new());
-        let (v4, v6) = (merge::<u32>(v4, &mut shared4), merge::<u128>(v6, &mut shared6));
+        let ((v4, shared4), (v6, shared6)) = (merge::<u32>(v4), merge::<u128>(v6));
         let net = |address: IpAddr, length| IpNet::new(address, length).expect("it came in so");
         let of4 =
             shared4.into_iter().map(|(address, length, zone)| (net(Ipv4Addr::from(address).into(), length), zone));
@@ -81,7 +79,8 @@ impl Places {
     }
 }
 
-/// Prefixes that mean the same wherever the gateway stands, and no client can have addresses in: the IANA's registries of special-purpose addresses, RFC 6890.
+/// Prefixes that mean the same wherever the gateway stands, and lie behind no LAN: what they have of clients' addresses, every link has for itself.
+/// Most are in the IANA's registries of special-purpose addresses (RFC 6890).
 pub fn well_known() -> Vec<Said> {
     [
         ("0.0.0.0/8", 0),
@@ -101,31 +100,37 @@ pub fn well_known() -> Vec<Said> {
     .collect()
 }
 
+/// A prefix that several zones have an equal right to: address, length, and the zone that counts.
+type Shared<A> = (A, u8, u8);
+
 /// Nested prefixes with what holds for their addresses.
-fn merge<A: Address>(mut said: Vec<Row<A>>, shared: &mut Vec<(A, u8, u8)>) -> Vec<Prefix<A>> {
+fn merge<A: Address>(mut said: Vec<Row<A>>) -> (Vec<Prefix<A>>, Vec<Shared<A>>) {
     said.sort_unstable_by_key(|&(address, length, ..)| (address, length));
     let mut places: Vec<Prefix<A>> = Vec::new();
     let mut around: Vec<Prefix<A>> = Vec::new();
+    let mut shared = Vec::new();
     for same in said.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
         let (address, length, ..) = same[0];
         while around.last().is_some_and(|outer| address.network(outer.length) != outer.address) {
             around.pop();
         }
         let outer = around.last().map_or(0, |outer| outer.value);
-        let zones = || same.iter().filter_map(|said| said.2);
-        let best = zones().min();
+        let words = || same.iter().filter_map(|said| said.2);
+        let best = words().min();
         let zone = best.map_or(outer & place::ZONE, |(_, zone)| zone.into());
-        let is_rival = |&(word, other): &(Word, u8)| {
-            let same_right = word == Word::Address || best.is_some_and(|(best, _)| best == word);
-            same_right && word != Word::Fixed && u32::from(other) != zone
-        };
-        if best.is_some_and(|(word, _)| word != Word::Fixed) && zones().any(|other| is_rival(&other)) {
-            shared.push((address, length, zone as u8));
+        if let Some((best, zone)) = best
+            && words().any(|(word, other)| word == best && other != zone)
+        {
+            shared.push((address, length, zone));
         }
         // A part of the LAN's prefix that is routed elsewhere is not local, unless something else says so.
         let inherited =
             if zone == outer & place::ZONE { outer & !place::ZONE } else { outer & !(place::ZONE | place::LOCAL) };
-        let holds = |said: &&Row<A>| said.2.is_none_or(|(_, of)| u32::from(of) == zone);
+        // Nor is a LAN's whole prefix, if the kernel would not send there by the LAN.
+        let holds = |said: &&Row<A>| match (best, said.2) {
+            (Some((Word::Route(_), decided)), Some((_, named))) => named == decided,
+            _ => true,
+        };
         let flags = same.iter().filter(holds).fold(inherited, |flags, said| flags | said.3);
         let value = flags | zone;
         // Most routes of a router that knows the internet lead to a WAN, which is what an address without a place means.
@@ -135,5 +140,5 @@ fn merge<A: Address>(mut said: Vec<Row<A>>, shared: &mut Vec<(A, u8, u8)>) -> Ve
             around.push(prefix);
         }
     }
-    places
+    (places, shared)
 }

@@ -207,11 +207,41 @@ fn of_several_routes_to_a_prefix_the_best_decides() {
     add_route_of(&mut facts, "10.8.0.0/16", Some(2), 20);
     let found: Vec<u32> = places(&facts, &["10.1.0.2", "10.7.0.1", "10.8.0.1"]).iter().map(|p| p & FLAGS).collect();
     assert_eq!(found, [1 | place::LOCAL, 1, 0]);
-    assert_eq!(image(&facts).warnings().next(), None);
+    assert!(image(&facts).warnings.is_empty());
     // Though it has an address in it, the gateway itself would send there by the WAN.
     facts.routes.retain(|route| route.interface != Some(2));
     assert_eq!(places(&facts, &["10.1.0.2"])[0] & FLAGS, 0);
-    assert_eq!(image(&facts).warnings().count(), 1);
+}
+
+#[test]
+fn of_several_routes_to_an_ipv6_prefix_the_best_decides_however_long_it_is() {
+    let mut facts = facts();
+    for (to, lan, wan) in [("2001:db8:1::/56", 10, 20), ("2001:db8:2::/96", 10, 20), ("2001:db8:3::5/128", 20, 10)] {
+        add_route_of(&mut facts, to, Some(2), lan);
+        add_route_of(&mut facts, to, Some(3), wan);
+    }
+    add_route_of(&mut facts, "2001:db8:3::/96", Some(2), 1024);
+    add_route_of(&mut facts, "2001:db8:2::/64", Some(3), 1024);
+    let asked = ["2001:db8:1:7::1", "2001:db8:2::9", "2001:db8:2:0:1::9", "2001:db8:3::5", "2001:db8:3::6"];
+    let found: Vec<u32> = places(&facts, &asked).iter().map(|place| place & FLAGS).collect();
+    assert_eq!(found, [1, 1, 0, 0, 1]);
+    assert!(image(&facts).warnings.is_empty());
+}
+
+#[test]
+fn link_local_and_multicast_addresses_are_local_on_every_link_and_behind_none() {
+    let mut facts = facts();
+    for interface in [2, 3] {
+        add_address(&mut facts, interface, "fe80::1/64");
+        add_route_of(&mut facts, "fe80::/64", Some(interface), 256);
+    }
+    add_route(&mut facts, "239.0.0.0/8", 2);
+    assert_eq!(places(&facts, &["239.1.2.3"])[0] & FLAGS, place::LOCAL);
+    // Of IPv4, where the gateway has one on a LAN.
+    add_address(&mut facts, 2, "169.254.1.1/16");
+    let found: Vec<u32> = places(&facts, &["fe80::2", "169.254.7.7"]).iter().map(|place| place & FLAGS).collect();
+    assert_eq!(found, [place::LOCAL | place::LINK_LOCAL; 2]);
+    assert!(image(&facts).warnings.is_empty());
 }
 
 #[test]
@@ -222,14 +252,22 @@ fn a_prefix_that_several_links_have_an_equal_right_to_counts_as_the_strictest_an
     for interface in [2, 3] {
         add_route(&mut facts, "10.7.0.0/16", interface);
     }
-    let image = NetImage::new(&facts, &roles(&[2, 4]), WORDS).expect("two LANs");
+    // In whichever order they are named.
+    let image = NetImage::new(&facts, &roles(&[4, 2]), WORDS).expect("two LANs");
     let net = image.at(0, NET_BLOCKS).expect("room");
     let found = ["10.1.0.2", "10.7.0.1"].map(|address| place_of(&image, &net, address) & FLAGS);
     assert_eq!(found, [1 | place::LOCAL, 0]);
-    let warnings: Vec<String> = image.warnings().collect();
+    let warnings = &image.warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("10.1.0.0/24") && warnings[0].contains("behind lan0"), "{}", warnings[0]);
     assert!(warnings[1].contains("10.7.0.0/16") && warnings[1].contains("behind no LAN"), "{}", warnings[1]);
+    // A few by name.
+    for (number, interface) in (0..100).flat_map(|number| [(number, 2), (number, 3)]) {
+        add_route(&mut facts, &format!("10.8.{number}.0/24"), interface);
+    }
+    let image = NetImage::new(&facts, &roles(&[4, 2]), WORDS).expect("two LANs");
+    assert_eq!(image.warnings.len(), 4);
+    assert!(image.warnings[3].contains(" 99 more"), "{}", image.warnings[3]);
 }
 
 #[test]
@@ -296,7 +334,7 @@ fn on_an_unnumbered_lan_the_other_ends_prefix_is_local() {
 }
 
 #[test]
-fn what_the_kernel_takes_for_itself_is_own_by_whatever_table() {
+fn what_the_kernel_takes_for_itself_is_own() {
     let mut facts = facts();
     for own in ["10.1.0.128/28", "fd00:1::/128", "127.0.0.0/8"] {
         facts.own.push(own.parse().expect("a prefix"));
