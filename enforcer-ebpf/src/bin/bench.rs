@@ -130,7 +130,7 @@ fn next6(ctx: &XdpContext) -> Option<Words6> {
     Some(target)
 }
 
-/// Other random bits of random ones: by the golden ratio (Knuth, The Art of Computer Programming, volume 3, 6.4).
+/// Other random bits of random ones, so that a source says nothing of its destination: by the golden ratio (Knuth, The Art of Computer Programming, volume 3, 6.4).
 #[inline(always)]
 const fn scattered(bits: u32) -> u32 {
     bits.wrapping_mul(0x9e37_79b1)
@@ -147,7 +147,7 @@ fn store32(address: usize, value: u32) {
 /// The same of twice as many bytes.
 #[inline(always)]
 fn store64(address: usize, value: u64) {
-    // SAFETY: as above.
+    // SAFETY: the callers have checked that the address is in the packet, as the verifier checks again.
     unsafe { asm!("*(u64 *)({0} + 0) = {1}", in(reg) address, in(reg) value, options(nostack)) };
 }
 

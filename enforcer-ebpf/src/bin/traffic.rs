@@ -1,4 +1,4 @@
-//! What the benchmark floods a gateway with, and where that ends: a generator of frames, and two programs that drop what comes.
+//! What the benchmark floods a gateway with, where that ends, and the shortest programs there are, to compare with.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the attribute macros' own wrapper functions have none")]
@@ -90,7 +90,7 @@ pub fn pass_all(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// And what a program costs where packets leave.
+/// The shortest program where packets leave: what TC itself costs there.
 #[classifier]
 pub fn pass_out(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC

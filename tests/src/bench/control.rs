@@ -121,16 +121,18 @@ fn freeing(plan: &Plan, rng: &mut impl Rng) -> Result<Vec<Figure>> {
     Ok(vec![figure("the maps", policy), figure("a kernel LPM trie", trie)])
 }
 
-/// Seconds that the kernel works, on all CPUs, when these are dropped and for a time behind it: more than in the same time before, when others have it alone.
+/// Seconds that the kernel works, on all CPUs, when these are dropped and for a time behind it: more than in as long a time before, which others have alone.
 fn freed(plan: &Plan, maps: impl Sized) -> Result<f64> {
-    let mut maps = Some(maps);
-    let [before, with] = [false, true].map(|now| {
+    let from_here = || -> Result<f64> {
         let start = kernel_seconds()?;
-        drop(maps.take_if(|_| now));
         thread::sleep(plan.watched);
-        anyhow::Ok(kernel_seconds()? - start)
-    });
-    Ok((with? - before?).max(0.0))
+        Ok(kernel_seconds()? - start)
+    };
+    let others = from_here()?;
+    let start = kernel_seconds()?;
+    drop(maps);
+    let dropping = kernel_seconds()? - start;
+    Ok(dropping + from_here()? - others)
 }
 
 /// Seconds that all CPUs have worked for the kernel.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     filters::{Count, Fate, Filter},
     machine::Machine,
-    measure::{median, middle_half},
+    measure::{interquartile_range, median},
     plot, sets,
     traffic::{BATCH, GENERATORS, ROUND, Traffic},
 };
@@ -24,7 +24,7 @@ use crate::lab::Lab;
 /// What the benchmark's `--only` calls it.
 pub const NAME: &str = "end-to-end";
 
-/// What takes a packet's way with nothing to filter: the first is what others are measured from.
+/// What filters nothing, or no more than it must: the first is what others are measured from.
 const FLOORS: [(Fate, &[Filter]); 2] = [
     (Fate::Dropped, &[Filter::EmptyDrop, Filter::Generator]),
     (Fate::Forwarded, &[Filter::Nothing, Filter::EmptyPass, Filter::EmptyHooks]),
@@ -63,7 +63,7 @@ pub struct Row {
     pub lost: u64,
     /// Packets a second, on one CPU.
     pub rate: f64,
-    /// The middle half of the rounds' rates: how far it is from its least to its most, as a share of the rate.
+    /// The rates' interquartile range, as a share of the rate.
     pub spread: f64,
     /// Nanoseconds of each packet.
     pub nanoseconds: f64,
@@ -166,7 +166,7 @@ impl Case {
                 Fate::Forwarded => self.sent - self.received,
             },
             rate,
-            spread: middle_half(one.clone()) / rate,
+            spread: interquartile_range(one.clone()) / rate,
             nanoseconds: 1e9 / rate,
             above: each(|own, floor| 1e9 / own - 1e9 / floor, &floor.rates[0]),
             ratio: each(|own, floor| own / floor, &floor.rates[0]),
@@ -238,7 +238,8 @@ pub fn print(rows: &[Row]) {
             );
         }
         println!(
-            "spread: of the middle half of the rounds; above, ratio: against \"{}\", round by round; enforcer: its packets a second by XDP against this",
+            "spread: interquartile range; above, ratio: against \"{}\", round by round; enforcer: its packets a second by XDP against this; \
+             two CPUs: against one, 2 where they share nothing",
             floors[0].name()
         );
     }

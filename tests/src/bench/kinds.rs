@@ -22,10 +22,11 @@ use super::{
 
 /// What the benchmark's `--only` calls them.
 pub const NAME: &str = "kinds";
-/// Prefixes, and the rules that they are in.
+/// The prefixes that targets are of.
 pub const PREFIXES: usize = 1000;
+/// Rules that prefixes are in, if there are as many.
 const RULES: usize = 100;
-/// What is measured of other things, too.
+/// A kind that has a target.
 pub const ALLOWED: &str = "IPv4, allowed";
 /// Likewise.
 pub const DROPPED: &str = "IPv4, dropped";
@@ -35,12 +36,17 @@ const LEARNED: usize = 1000;
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 
-/// Measures every kind, and hands each over: its name, nanoseconds per packet above the floor, and what it was measured with.
+/// Measures every kind at so many prefixes, and hands each over: its name, nanoseconds per packet above the floor, and what it was measured with.
 ///
 /// # Errors
 /// If the kernel refuses, or a program returns what it should not.
-pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str, f64, &Bench)) -> Result<()> {
-    let nets = sets::prefixes(rng, PREFIXES, false);
+pub fn measure(
+    prefixes: usize,
+    pace: Pace,
+    rng: &mut impl Rng,
+    mut each: impl FnMut(&'static str, f64, &Bench),
+) -> Result<()> {
+    let nets = sets::prefixes(rng, prefixes, false);
     let policy = |action, rng: &mut _| with_action(sets::many_rules(rng, RULES, &nets), action);
     let usual = frame(false)?;
 
@@ -97,7 +103,7 @@ pub fn measure(pace: Pace, rng: &mut impl Rng, mut each: impl FnMut(&'static str
     let kind = "IPv4, allowed, by a name's address";
     each(kind, time(&mut bench, kind, &usual, PASS)?, &bench);
 
-    let nets = sets::prefixes(rng, PREFIXES, true);
+    let nets = sets::prefixes(rng, prefixes, true);
     let mut bench = Bench::new(&sets::many_rules(rng, RULES, &nets), pace)?;
     aim(&mut bench, &nets, rng);
     let usual = frame(true)?;

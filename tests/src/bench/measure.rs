@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use aya::{
     maps::{Array, MapData},
     programs::{TestRun as _, TestRunOptions, XdpMode},
@@ -150,7 +150,10 @@ impl Bench {
     }
 
     /// Nanoseconds of the whole verdict above the floor, for several policies of one pace in turn, each with packets of IPv6 or of IPv4.
-    pub fn time_in_turn(benches: &mut [(Self, bool)]) -> Result<Vec<f64>> {
+    ///
+    /// # Errors
+    /// If the kernel refuses, or a verdict is not the expected one.
+    pub fn time_in_turn(benches: &mut [(Self, bool)], expected: u32) -> Result<Vec<f64>> {
         let mut parts = Vec::with_capacity(benches.len());
         for (bench, v6) in benches.iter_mut() {
             let (programs, frame) = (programs(*v6), frame(*v6)?);
@@ -160,7 +163,10 @@ impl Bench {
         let mut above = vec![Vec::new(); benches.len()];
         for _ in 0..benches.first().map_or(0, |(bench, _)| bench.pace.rounds) {
             for (((bench, _), (programs, frame, repeats)), samples) in benches.iter_mut().zip(&parts).zip(&mut above) {
-                samples.extend(bench.round(programs, repeats, frame)?.iter().map(|(nanoseconds, _)| *nanoseconds));
+                for (nanoseconds, returned) in bench.round(programs, repeats, frame)? {
+                    ensure!(returned == expected, "a program returned {returned}, not {expected}");
+                    samples.push(nanoseconds);
+                }
             }
         }
         Ok(above.into_iter().map(median).collect())
@@ -227,7 +233,7 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
 }
 
 /// From the first quarter's end to the last one's beginning.
-pub fn middle_half(mut samples: Vec<f64>) -> f64 {
+pub fn interquartile_range(mut samples: Vec<f64>) -> f64 {
     samples.sort_unstable_by(f64::total_cmp);
     samples[samples.len() * 3 / 4] - samples[samples.len() / 4]
 }
@@ -246,7 +252,7 @@ pub fn stay_on(cpu: usize) -> Result<()> {
         libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set) != 0
     };
-    anyhow::ensure!(!refused, "cannot run on CPU {cpu} alone: {}", std::io::Error::last_os_error());
+    ensure!(!refused, "cannot run on CPU {cpu} alone: {}", std::io::Error::last_os_error());
     Ok(())
 }
 

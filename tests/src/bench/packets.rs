@@ -11,7 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::{
-    kinds, learning,
+    kinds,
+    learning::{self, Learned, PHASES},
+    machine::Machine,
     measure::{self, Bench, Pace, frame, stay_on_this_cpu},
     plot::{self, Line},
     sets,
@@ -71,9 +73,9 @@ pub struct Packets {
 }
 
 /// What is to be measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Plan {
-    /// Prefixes and hosts.
+    /// Prefixes and hosts, the smallest first.
     pub sizes: Vec<usize>,
     /// Of everything random: each part begins with it anew, whatever else is measured.
     pub seed: u64,
@@ -112,9 +114,9 @@ pub fn measure(plan: &Plan) -> Result<Packets> {
         "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
         "", "size", "enforcer", "LPM trie", "hash", "compile", "load", "maps"
     );
-    if plan.wants(kinds::NAME) {
-        kinds::measure(Pace::SMALL, &mut plan.random(), |kind, nanoseconds, bench| {
-            packets.kinds.push(printed(row_of(kind, kinds::PREFIXES, bench, &[nanoseconds])));
+    for &size in plan.sizes.iter().filter(|_| plan.wants(kinds::NAME)) {
+        kinds::measure(size, Pace::of(size), &mut plan.random(), |kind, nanoseconds, bench| {
+            packets.kinds.push(printed(row_of(kind, size, bench, &[nanoseconds])));
         })?;
     }
     if FAMILIES.iter().any(|what| plan.wants(what)) {
@@ -122,16 +124,15 @@ pub fn measure(plan: &Plan) -> Result<Packets> {
     }
     let sizes = &mut packets.sizes;
     for (family, v6) in PREFIXES.into_iter().zip([false, true]) {
-        for &size in &plan.sizes {
-            for (what, action) in
-                family.into_iter().zip([Action::Allow, Action::Drop]).filter(|(what, _)| plan.wants(what))
-            {
+        for (what, action) in family.into_iter().zip([Action::Allow, Action::Drop]).filter(|(what, _)| plan.wants(what))
+        {
+            for &size in &plan.sizes {
                 sizes.push(printed(prefixes(what, size, v6, action, &mut plan.random())?));
             }
         }
     }
-    for &size in &plan.sizes {
-        for (what, hit) in HOSTS.into_iter().zip([true, false]).filter(|(what, _)| plan.wants(what)) {
+    for (what, hit) in HOSTS.into_iter().zip([true, false]).filter(|(what, _)| plan.wants(what)) {
+        for &size in &plan.sizes {
             sizes.push(printed(hosts(what, size, hit, &mut plan.random())?));
         }
     }
@@ -139,25 +140,13 @@ pub fn measure(plan: &Plan) -> Result<Packets> {
         sizes.extend(rules(what, prefixes, &mut plan.random())?.into_iter().map(printed));
     }
     if plan.wants(BOTH) {
-        let mut rng = plan.random();
-        let both = [sets::prefixes(&mut rng, 1_000_000, false), sets::hosts(&mut rng, 1_000_000)].concat();
-        let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), Pace::LARGE)?;
-        kinds::aim(&mut bench, &both, &mut rng);
-        sizes.push(printed(row(BOTH, both.len(), &mut bench, false, PASS, &[])?));
+        sizes.push(printed(both(&mut plan.random())?));
     }
     if plan.wants(LEARNING) {
-        let mut rng = plan.random();
-        let nets = sets::prefixes(&mut rng, 1000, false);
-        let mut policy = sets::one_rule(nets.clone(), Action::Allow);
-        policy.services[0].names.push("*.example.org".parse()?);
-        let mut bench = Bench::new(&policy, Pace::SMALL)?;
-        kinds::aim(&mut bench, &nets, &mut rng);
-        let learned = learning::time(&mut bench, &policy, "rewrite4", "judge4", &frame(false)?)?;
-        for (what, nanoseconds) in learning::PHASES.into_iter().zip(learned.above) {
-            packets.kinds.push(printed(row_of(what, nets.len(), &bench, &[nanoseconds])));
-        }
-        println!("{:.0} addresses were learned, and as many forgotten, a second", learned.rate);
-        packets.learned_per_second = Some(learned.rate);
+        let (rows, rate) = learning(&mut plan.random())?;
+        packets.kinds.extend(rows.into_iter().map(printed));
+        println!("{rate:.0} addresses were learned, and as many forgotten, a second");
+        packets.learned_per_second = Some(rate);
     }
     Ok(packets)
 }
@@ -226,12 +215,12 @@ fn rules(what: &str, prefixes: usize, rng: &mut impl Rng) -> Result<Vec<Row>> {
         anyhow::Ok((bench, false))
     };
     let mut benches = COUNTS.into_iter().map(&mut one).collect::<Result<Vec<_>>>()?;
-    let times = Bench::time_in_turn(&mut benches)?;
+    let times = Bench::time_in_turn(&mut benches, PASS)?;
     let rows = COUNTS.into_iter().zip(&benches).zip(times);
     Ok(rows.map(|((count, (bench, _)), time)| row_of(what, count, bench, &[time])).collect())
 }
 
-/// As many prefixes of each version of IP, in turn.
+/// As many prefixes of each version of IP, in turn. As many bytes of destinations, so a quarter as many IPv6 ones.
 fn families(rng: &mut impl Rng) -> Result<Vec<Row>> {
     let mut one = |v6| {
         let nets = sets::prefixes(rng, kinds::PREFIXES, v6);
@@ -240,9 +229,29 @@ fn families(rng: &mut impl Rng) -> Result<Vec<Row>> {
         anyhow::Ok((bench, v6))
     };
     let mut benches = [one(false)?, one(true)?];
-    let times = Bench::time_in_turn(&mut benches)?;
+    let times = Bench::time_in_turn(&mut benches, PASS)?;
     let rows = FAMILIES.into_iter().zip(&benches).zip(times);
     Ok(rows.map(|((what, (bench, _)), time)| row_of(what, kinds::PREFIXES, bench, &[time])).collect())
+}
+
+/// As many prefixes and hosts as a policy is meant to have, in one.
+fn both(rng: &mut impl Rng) -> Result<Row> {
+    let both = [sets::prefixes(rng, 1_000_000, false), sets::hosts(rng, 1_000_000)].concat();
+    let mut bench = Bench::new(&sets::one_rule(both.clone(), Action::Allow), Pace::LARGE)?;
+    kinds::aim(&mut bench, &both, rng);
+    row(BOTH, both.len(), &mut bench, false, PASS, &[])
+}
+
+/// Packets judged while names are learned, and how many addresses a second.
+fn learning(rng: &mut impl Rng) -> Result<(Vec<Row>, f64)> {
+    let nets = sets::prefixes(rng, kinds::PREFIXES, false);
+    let mut policy = sets::one_rule(nets.clone(), Action::Allow);
+    policy.services[0].names.push("*.example.org".parse()?);
+    let mut bench = Bench::new(&policy, Pace::SMALL)?;
+    kinds::aim(&mut bench, &nets, rng);
+    let Learned { above, rate } = learning::time(&mut bench, &policy)?;
+    let rows = PHASES.into_iter().zip(above);
+    Ok((rows.map(|(phase, time)| row_of(phase.name, nets.len(), &bench, &[time])).collect(), rate))
 }
 
 fn row(what: &str, size: usize, bench: &mut Bench, v6: bool, expected: u32, others: &[&'static str]) -> Result<Row> {
@@ -285,13 +294,14 @@ fn printed(row: Row) -> Row {
 }
 
 /// Pictures of what was measured at several sizes, and one of the kinds of packets.
-pub fn plot(folder: &Path, packets: &Packets) -> Result<()> {
-    let mut kinds: Vec<_> = packets.kinds.iter().map(|row| (&*row.what, row.enforcer)).collect();
+pub fn plot(folder: &Path, packets: &Packets, machine: &Machine) -> Result<()> {
+    let mut kinds: Vec<_> =
+        packets.kinds.iter().filter(|row| row.size == kinds::PREFIXES).map(|row| (&*row.what, row.enforcer)).collect();
     kinds.sort_by(|(_, one), (_, other)| one.total_cmp(other));
     if !kinds.is_empty() {
-        let title = "A packet's whole verdict, by kinds of packets";
+        let title = format!("A packet's whole verdict, 1,000 prefixes; {machine}");
         let unit = "nanoseconds above an XDP program that only draws addresses";
-        plot::bars(&folder.join("kinds.svg"), title, unit, &kinds)?;
+        plot::bars(&folder.join("kinds.svg"), &title, unit, &kinds)?;
     }
     let names = ["enforcer, whole verdict", "kernel LPM trie, lookup", "kernel hash, lookup"];
     for rows in packets.sizes.chunk_by(|one, next| one.what == next.what) {
@@ -300,7 +310,8 @@ pub fn plot(folder: &Path, packets: &Packets) -> Result<()> {
             Line { name, points: rows.iter().filter_map(|row| Some((row.size, value(row)?))).collect() }
         });
         let what = &rows[0].what;
-        plot::lines(&folder.join(plot::file_name(what)), what, &lines.collect::<Vec<_>>())?;
+        let (path, title) = (folder.join(plot::file_name(what)), format!("{what}; {machine}"));
+        plot::lines(&path, &title, &lines.collect::<Vec<_>>())?;
     }
     Ok(())
 }

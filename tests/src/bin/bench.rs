@@ -1,7 +1,7 @@
 //! Nanoseconds per packet, memory and loading times, beside the kernel's own structures in the same run; and packets a second through a gateway, beside what
 //! others filter them with.
 
-use std::{fs::File, path::PathBuf};
+use std::{collections::BTreeSet, fs::File, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -13,7 +13,7 @@ use serde::Serialize;
 /// Time the data plane
 #[derive(Parser)]
 struct Arguments {
-    /// Sizes at which prefixes and hosts are measured, each up to a million
+    /// Sizes at which kinds of packets, prefixes and hosts are measured, each up to a million
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000],
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sizes: Vec<u32>,
@@ -45,7 +45,7 @@ fn only_help() -> String {
 struct Report {
     version: &'static str,
     machine: Machine,
-    seed: u64,
+    plan: packets::Plan,
     programs: Vec<programs::Size>,
     per_packet: packets::Packets,
     end_to_end: Vec<end_to_end::Row>,
@@ -55,6 +55,7 @@ struct Report {
 
 fn main() -> Result<()> {
     let Arguments { sizes, seed, only, json, svg } = Arguments::parse();
+    let sizes: BTreeSet<usize> = sizes.into_iter().map(|size| size as usize).collect();
     if !names().any(|name| name.contains(&only)) {
         bail!("no measurement has {only:?} in its name; try `--only prefixes`, or --help");
     }
@@ -82,20 +83,21 @@ fn main() -> Result<()> {
         programs = programs::sizes()?;
         programs::print(&programs);
     }
-    let sizes = sizes.into_iter().map(|size| size as usize).collect();
-    let per_packet = packets::measure(&packets::Plan { sizes, seed, only })?;
+    let plan = packets::Plan { sizes: sizes.into_iter().collect(), seed, only };
+    let per_packet = packets::measure(&plan)?;
     let targets = targets::of(&per_packet, &end_to_end);
     if !targets.is_empty() {
         targets::print(&targets);
     }
     let version = env!("CARGO_PKG_VERSION");
-    let report = Report { version, machine, seed, programs, per_packet, end_to_end, control, targets };
+    let report = Report { version, machine, plan, programs, per_packet, end_to_end, control, targets };
     if let Some(path) = &json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+        let written = std::fs::write(path, serde_json::to_vec_pretty(&report)?);
+        written.with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(folder) = &svg {
         end_to_end::plot(folder, &report.end_to_end, &report.machine)?;
-        packets::plot(folder, &report.per_packet)?;
+        packets::plot(folder, &report.per_packet, &report.machine)?;
     }
     Ok(())
 }
