@@ -109,7 +109,7 @@ fn next4(ctx: &XdpContext) -> Option<u32> {
     if start + 8 > ctx.data_end() {
         return None;
     }
-    let host = 2 + (u64::from(scattered(target)) * 253 >> 32) as u32;
+    let host = 2 + ((u64::from(scattered(target)) * 253) >> 32) as u32;
     store32(start, (0x0a01_0000 | host).to_be());
     store32(start + 4, target);
     Some(target)
