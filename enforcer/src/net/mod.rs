@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod image;
+mod messages;
 mod places;
 pub mod traffic;
 pub mod watch;
