@@ -206,6 +206,20 @@ fn a_forged_source_is_refused_and_a_routed_lan_behind_the_client_is_not() -> Res
 }
 
 #[test]
+fn what_only_a_table_of_rules_makes_local_is_judged_as_all_else() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[], &[123])?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+    // As for a transparent proxy, whose rules send it marked packets alone.
+    lab.gateway.run("ip route add local 203.0.113.0/24 dev lo table 100")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let time_from = |server: &str| probe::echo(&lab.client, "10.1.0.2", server, 123, 8);
+    assert_eq!((time_from("17.253.4.5")?, time_from("203.0.113.9")?), (Answered, Silence));
+    assert_eq!(enforcer.counters()?["default"], 1);
+    enforcer.stop()
+}
+
+#[test]
 fn clients_of_one_lan_cannot_speak_as_those_of_another() -> Result<()> {
     let lab = Lab::new()?;
     let _servers = Servers::start(&lab.internet, &[], &[123])?;
