@@ -99,10 +99,7 @@ impl Filter {
         }
         Ok(Some(match self {
             Self::Nothing => return Ok(None),
-            Self::Generator => {
-                traffic.goes_nowhere()?;
-                return Ok(None);
-            }
+            Self::Generator => return traffic.goes_nowhere().map(|()| None),
             Self::EmptyPass => return traffic.do_nothing_but("pass_all", lab).map(|()| None),
             Self::EmptyHooks => {
                 traffic.do_nothing_but("pass_all", lab)?;
