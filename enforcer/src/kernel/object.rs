@@ -34,13 +34,6 @@ const EVENTS: u32 = 1 << 20;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-programs"));
 
-#[cfg(feature = "bench")]
-static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
-
-/// The benchmark's traffic: an object of its own, without the product's maps.
-#[cfg(feature = "bench")]
-pub static TRAFFIC: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-traffic"));
-
 /// What the programs log, as aya's log crates number it.
 #[derive(Clone, Copy)]
 enum Level {
@@ -125,13 +118,12 @@ impl Object {
         }
     }
 
-    /// [`Self::load`] with the benchmark's object, which has the same maps and more.
+    /// Does what [`Self::load`] does with another ELF object, which must have the product's maps and may have more.
     ///
     /// # Errors
-    /// As [`Self::load`].
-    #[cfg(feature = "bench")]
-    pub fn load_bench(image: &Image, net: &NetImage) -> Result<Self, KernelError> {
-        Self::load_bytes(BENCH, image, net, Extras::default())
+    /// As [`Self::load`]; if the object lacks a map.
+    pub fn load_other(object: &[u8], image: &Image, net: &NetImage) -> Result<Self, KernelError> {
+        Self::load_bytes(object, image, net, Extras::default())
     }
 
     fn load_bytes(object: &[u8], image: &Image, net: &NetImage, extras: Extras<'_>) -> Result<Self, KernelError> {
@@ -336,7 +328,6 @@ impl Object {
     ///
     /// # Errors
     /// As [`Self::xdp`].
-    #[cfg(feature = "bench")]
     pub fn beside(&mut self, program: &'static str) -> Result<(&mut Xdp, &mut Memory), KernelError> {
         self.load_program(program)?;
         Ok((Self::program(&mut self.ebpf, program)?, &mut self.memory))

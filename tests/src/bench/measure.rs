@@ -26,6 +26,9 @@ use enforcer_ebpf::abi::Block;
 
 use crate::lab::Namespace;
 
+/// The timed programs: the product's lookups with their maps, and the kernel's own structures.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-bench"));
+
 /// How programs are run in turn, so that the machine's moods hit all alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -99,7 +102,7 @@ impl Bench {
         let compile = start.elapsed();
         let net = lab_net(image.words)?;
         let start = Instant::now();
-        let object = Object::load_bench(&image, &net)?;
+        let object = Object::load_other(PROGRAMS, &image, &net)?;
         let load = start.elapsed();
         let cursor = object.take_map("CURSOR")?.try_into()?;
         let targets = Mapped::new(object.take_map("TARGETS")?, "TARGETS", (TARGET_WORDS / 256) as u32)?;

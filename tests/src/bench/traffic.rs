@@ -16,12 +16,14 @@ use aya::{
     },
     util::nr_cpus,
 };
-use enforcer::kernel::object::TRAFFIC;
 use nix::net::if_::if_nametoindex;
 use rand::{Rng, RngExt as _};
 
 use super::measure::stay_on;
 use crate::lab::{Lab, Namespace};
+
+/// The programs that send and count frames, without the product's maps.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer-traffic"));
 
 /// Bytes of a frame, the least on Ethernet but for its checksum.
 const FRAME: usize = 64;
@@ -53,7 +55,7 @@ impl Traffic {
     pub fn new(lab: &Lab, hosts: &[Ipv4Addr], rng: &mut impl Rng) -> Result<Self> {
         prepare(lab)?;
         let gateway = mac(&lab.gateway, "lan0")?;
-        let mut ebpf = Ebpf::load(TRAFFIC)?;
+        let mut ebpf = Ebpf::load(PROGRAMS)?;
         let mut table: Array<_, [u64; FRAME / 8]> = Array::try_from(ebpf.map_mut("FRAMES").context("no FRAMES")?)?;
         for index in 0..ROUND {
             let host = hosts[index as usize % hosts.len()];
