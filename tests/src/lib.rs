@@ -3,5 +3,6 @@
 pub mod bed;
 pub mod bench;
 pub mod differential;
+pub mod fuzz;
 pub mod lab;
 pub mod oracle;
