@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    Lab, binary, dns,
+    Lab, dns, enforcer_binary,
     probe::{self, Outcome},
     resolver::Resolver,
 };
@@ -45,7 +45,7 @@ services = ["web"]
 /// Exports a policy by the program: what it writes, and what it warns of.
 pub fn export(lab: &Lab, format: &str, policy: &str, arguments: &str) -> Result<(String, String)> {
     let file = lab.file("exported.toml", policy)?;
-    let mut command = Command::new(binary("enforcer")?);
+    let mut command = Command::new(enforcer_binary()?);
     command.args(["export", format]).arg(file).args(arguments.split_whitespace());
     let (output, again) = (command.output()?, command.output()?);
     let said = String::from_utf8(output.stderr)?;

@@ -2,6 +2,7 @@
 
 mod awake;
 pub mod certificate;
+pub mod client;
 pub mod dns;
 pub mod exported;
 pub mod flood;
@@ -30,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub use awake::awake;
 pub use namespace::Namespace;
+pub use orphans::remove as remove_orphans;
 use tunnel::Tunnel;
 
 /// How the gateway's WAN is made.
@@ -269,23 +271,35 @@ fn command(line: &str) -> Result<()> {
     Ok(())
 }
 
-/// A program of this workspace, built beside the running one.
-pub fn binary(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("no {name} beside {}: run `cargo build --workspace` first", own.display()))
+/// Returns the product as it is shipped: `release/enforcer` in cargo's target directory, or in a guest's folder of tests.
+pub fn enforcer_binary() -> Result<PathBuf> {
+    above("release/enforcer", "cargo build --release")
 }
 
-/// A program that `cargo xtask setup` puts into the target directory, by its path there.
+/// Returns a program that `cargo xtask setup` puts into the target directory, by its name there.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().map(|folder| folder.join("tools").join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("no tools/{name} above {}: run `cargo xtask setup` first", own.display()))
+    above(&format!("tools/{name}"), "cargo xtask setup")
 }
 
-/// How often a test repeats what takes a start or a policy, which programs are verified for: less in a machine without hardware's help, where that takes ten times as long.
-pub fn rounds(usual: u32) -> u32 {
-    if std::env::var_os("ENFORCER_EMULATED").is_some() { usual.div_ceil(20) } else { usual }
+/// Returns a file in one of the folders above the running program, or an error that names the command that makes it.
+fn above(path: &str, command: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().map(|folder| folder.join(path)).find(|path| path.is_file());
+    found.with_context(|| format!("no {path} above {}: run `{command}` first", own.display()))
+}
+
+/// Returns how often a test repeats what takes seconds or a verified program: `most` times in the second tier, a quarter of that in the first, and
+/// a twentieth in an emulated machine, where verifying takes ten times as long.
+pub fn rounds(most: u32) -> u32 {
+    let is_set = |name| std::env::var_os(name).is_some();
+    let part = if is_set("ENFORCER_EMULATED") {
+        20
+    } else if is_set("ENFORCER_FULL") {
+        1
+    } else {
+        4
+    };
+    most.div_ceil(part)
 }
 
 /// The repository's root.

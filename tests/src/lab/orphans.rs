@@ -23,7 +23,7 @@ pub fn remove() {
         // Another run may have been faster.
         let _ = command(&format!("ip netns del {}", namespace.display()));
     }
-    orphans(&std::env::temp_dir(), &[super::FOLDER]).for_each(|folder| remove_folder(&folder));
+    orphans(&std::env::temp_dir(), &[super::FOLDER, super::system::FOLDER]).for_each(|folder| remove_folder(&folder));
 }
 
 /// Removes a lab's folder. What is pinned in it goes with its file system.

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{Lab, binary};
+use super::{Lab, enforcer_binary};
 
 /// A running controller; dropping it stops it.
 pub struct Enforcer {
@@ -39,7 +39,7 @@ impl Enforcer {
 
     /// The same through a command that becomes the program that it is given, such as setpriv.
     pub fn start_by(lab: &Lab, wrapper: &str, arguments: &str) -> Result<Self> {
-        let program = binary("enforcer")?;
+        let program = enforcer_binary()?;
         let (socket, log) = (lab.path("socket"), lab.path("log"));
         let output = File::create(&log)?;
         let child = Command::new("ip")

@@ -1,7 +1,7 @@
 //! Servers that answer on every address of a namespace.
 
 use std::{
-    io::{ErrorKind, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc,
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{INTERNET, Namespace};
+use super::{INTERNET, Lab, Namespace};
 
 /// What a TCP server says first, and a UDP server answers.
 pub const GREETING: &[u8] = b"hello\n";
@@ -61,6 +61,21 @@ impl Servers {
         }
         Ok(servers)
     }
+}
+
+/// Serves `hello` by HTTP on port 443 of every address of the internet, until the test's process ends.
+pub fn web(lab: &Lab) -> Result<()> {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443));
+    let listener = lab.internet.enter(|| Ok(TcpListener::bind(any)?))?;
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        }
+        std::io::Result::Ok(())
+    });
+    Ok(())
 }
 
 fn until(stop: &AtomicBool, mut serve: impl FnMut() -> std::io::Result<()>) {

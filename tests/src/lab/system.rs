@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{self, Command},
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{binary, root};
+use super::root;
 
 /// Runs a program; an error has what it said.
 pub fn run(command: &mut Command) -> Result<String> {
@@ -23,11 +23,24 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// The package, of what is built.
+/// Returns the package of the product that is tested. One test at a time makes it.
 pub fn package(version: &str) -> Result<PathBuf> {
-    run(Command::new(binary("xtask")?).args(["package", "--built", "--version", version]).current_dir(root()))?;
+    let _lock = lock()?;
+    run(Command::new("cargo").args(["xtask", "package", "--built", "--version", version]).current_dir(root()))?;
     Ok(root().join(format!("target/package/enforcer_{version}_amd64.deb")))
 }
+
+/// Locks the folder of packages until the returned file is dropped.
+fn lock() -> Result<File> {
+    let folder = root().join("target/package");
+    fs::create_dir_all(&folder)?;
+    let file = File::create(folder.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// What the names of systems' folders begin with.
+pub(super) const FOLDER: &str = "enforcer-system-";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -40,16 +53,17 @@ impl System {
         let release = fs::read_to_string("/etc/os-release")?;
         let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).context("no code name")?;
         let archive = root().join(format!("target/package/{suite},{packages}.tar"));
+        let lock = lock()?;
         if !archive.is_file() {
             let draft = archive.with_extension("draft.tar");
-            fs::create_dir_all(root().join("target/package"))?;
             let mut make = Command::new("mmdebstrap");
             make.args(["--quiet", "--variant=essential"]).arg(format!("--include={packages}")).arg(suite).arg(&draft);
             run(&mut make)?;
             fs::rename(&draft, &archive)?;
         }
+        drop(lock);
         let tag = format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let system = Self(std::env::temp_dir().join(format!("enforcer-system-{tag}")));
+        let system = Self(std::env::temp_dir().join(format!("{FOLDER}{tag}")));
         fs::create_dir_all(&system.0)?;
         run(Command::new("tar").arg("-C").arg(&system.0).arg("-xf").arg(&archive))?;
         Ok(system)

@@ -71,6 +71,9 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
     assert_eq!(clients["capacity"], 2);
 }
 
+/// How soon a client is served beside hundreds of others: sooner than any of those is cut off. Without optimisation, accepting them takes longer.
+const PROMPT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+
 #[test]
 fn half_sent_requests_by_the_hundred_keep_nobody_out() {
     let api = Api::start();
@@ -85,7 +88,7 @@ fn half_sent_requests_by_the_hundred_keep_nobody_out() {
     for text in ["", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\nhost: e\r\nx: ", half_body] {
         let held: Vec<UnixStream> = (0..600).map(|_| late(text)).collect();
         let took = api.serves();
-        assert!(took < Duration::from_secs(1), "{took:?} behind {text:?}");
+        assert!(took < PROMPT, "{took:?} behind {text:?}");
         drop(held);
     }
 }
@@ -116,7 +119,7 @@ fn streams_and_long_questions_leave_places_for_others() {
         held.push(stream);
     }
     let took = api.serves();
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < PROMPT, "{took:?}");
     assert!(api.get("/v1/counters/stream").problem(503).contains("too many streams"));
     let question = post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#);
     assert!(api.ask(&question).problem(503).contains("try again"));

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use enforcer_tests::lab::{
-    Lab, binary, dns,
+    Lab, dns, enforcer_binary,
     exported::{ask, export},
     probe::{self, Outcome},
     resolver::Resolver,
@@ -155,7 +155,7 @@ fn sets_of_nftables_become_a_catalogue_that_policies_name() -> Result<()> {
     lab.gateway.run(&format!("nft -f {}", lab.file("sets.nft", sets)?.display()))?;
     let listing = lab.gateway.output("nft -j list ruleset")?;
     fs::create_dir_all(lab.path("catalog"))?;
-    let output = Command::new(binary("enforcer")?)
+    let output = Command::new(enforcer_binary()?)
         .args(["import", "nftables", "--ports", "tcp/5223", "--protocol", "udp", "--date", "2026-11-28", "--output"])
         .arg(lab.path("catalog/imported.toml"))
         .arg(lab.file("sets.json", &listing)?)
@@ -172,7 +172,7 @@ fn sets_of_nftables_become_a_catalogue_that_policies_name() -> Result<()> {
         ("192.0.2.7", "udp/3480", 3),
         ("17.9.9.9", "tcp/5223", 3),
     ] {
-        let mut explain = Command::new(binary("enforcer")?);
+        let mut explain = Command::new(enforcer_binary()?);
         let status =
             explain.args(["explain", "--policy"]).arg(&policy).args([to, port]).stdout(Stdio::null()).status()?;
         assert_eq!(status.code(), Some(code), "{to} {port}");
@@ -200,7 +200,7 @@ fn sets_that_do_not_say_where_to_are_no_catalogue() -> Result<()> {
         let file = lab.file("sets.nft", &format!("flush ruleset\n{tables}"))?;
         lab.gateway.run(&format!("nft -f {}", file.display()))?;
         let listing = lab.file("sets.json", &lab.gateway.output("nft -j list ruleset")?)?;
-        let output = Command::new(binary("enforcer")?)
+        let output = Command::new(enforcer_binary()?)
             .args(["import", "nftables", "--ports", "tcp/443"])
             .arg(listing)
             .output()?;

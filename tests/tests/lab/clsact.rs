@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
-    Lab, POLICY, Plan, binary,
+    Lab, POLICY, Plan, enforcer_binary,
     flood::{FLOWS, Flood},
     names::wait,
     probe::{self, Outcome::*},
@@ -41,7 +41,7 @@ fn detach(lab: &Lab) -> Result<String> {
     let (pins, socket) = (lab.pins()?, lab.path("socket"));
     lab.gateway.output(&format!(
         "{} detach --pins {} --socket {}",
-        binary("enforcer")?.display(),
+        enforcer_binary()?.display(),
         pins.display(),
         socket.display()
     ))

@@ -82,7 +82,7 @@ fn under_traffic(lab: &Lab, work: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn command(lab: &Lab, words: &str) -> Result<String> {
-    let program = lab::binary("enforcer")?;
+    let program = lab::enforcer_binary()?;
     Ok(format!("{} {words} --socket {}", program.display(), lab.path("socket").display()))
 }
 
@@ -155,7 +155,7 @@ fn top_shows_services_and_denied_clients_and_gives_the_terminal_back() -> Result
 /// What a command that needs no controller says, and its exit code.
 fn said(lab: &Lab, words: &str) -> Result<(i32, String)> {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", lab.gateway.name()]).arg(lab::binary("enforcer")?).args(words.split_whitespace());
+    command.args(["netns", "exec", lab.gateway.name()]).arg(lab::enforcer_binary()?).args(words.split_whitespace());
     let output = command.output()?;
     let text = String::from_utf8([output.stdout, output.stderr].concat())?;
     Ok((output.status.code().context("no code")?, text))

@@ -8,7 +8,7 @@ use enforcer::{
     policy::{PortMatch, Transport},
 };
 use enforcer_tests::lab::{
-    Lab, binary, dns,
+    Lab, dns, enforcer_binary,
     exported::{PROXIED, ask, export},
     product::Enforcer,
     resolver::Resolver,
@@ -141,7 +141,7 @@ fn the_profile_is_a_property_list_with_the_documented_keys() -> Result<()> {
 
 /// What the program writes for dnsmasq.
 fn wpad(lab: &Lab) -> Result<String> {
-    let output = Command::new(binary("enforcer")?)
+    let output = Command::new(enforcer_binary()?)
         .args(["export", "wpad", "--url", URL, "--domain", "school.example", "--address", "10.1.0.1"])
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
-    Lab, POLICY, binary,
+    Lab, POLICY, enforcer_binary,
     flood::{FLOWS, Flood},
     names::wait,
     probe::{self, Outcome::*},
@@ -155,7 +155,7 @@ fn a_guard_that_others_empty_or_remove_is_put_back() -> Result<()> {
     }
     enforcer.stop()?;
     // Called otherwise, the folder is the same.
-    let (program, pins) = (binary("enforcer")?, lab.pins()?);
+    let (program, pins) = (enforcer_binary()?, lab.pins()?);
     let line =
         format!("{} detach --pins {}/ --socket {}", program.display(), pins.display(), lab.path("socket").display());
     assert!(lab.gateway.output(&line)?.contains("nothing is enforced any more"));
@@ -187,7 +187,7 @@ fn another_network_namespace_is_no_place_for_a_start() -> Result<()> {
     let [policy, state, socket] = ["policy.toml", "other-state", "other-socket"].map(|name| lab.path(name));
     let said = lab.client.output_of(&format!(
         "{} run --policy {} --state {} --socket {} --pins {} --lan eth0",
-        binary("enforcer")?.display(),
+        enforcer_binary()?.display(),
         policy.display(),
         state.display(),
         socket.display(),
@@ -205,7 +205,7 @@ fn enforcers_keep_out_of_each_others_way() -> Result<()> {
     let mut crashed = Enforcer::start(&lab, POLICY, RUN)?;
     crashed.crash()?;
     let before = guards(&lab)?;
-    let (program, pins) = (binary("enforcer")?, lab.pins()?.with_file_name("other"));
+    let (program, pins) = (enforcer_binary()?, lab.pins()?.with_file_name("other"));
     let other = |words: &str| {
         let socket = lab.path("other-socket");
         let line = format!("{} {words} --pins {} --socket {}", program.display(), pins.display(), socket.display());

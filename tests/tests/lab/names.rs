@@ -55,34 +55,6 @@ fn the_first_packet_to_a_fresh_name_passes() -> Result<()> {
 }
 
 #[test]
-fn to_learn_and_to_note_takes_little_time() -> Result<()> {
-    let lab = Lab::new()?;
-    let dnsmasq = resolver(&lab)?;
-    let enforcer = start(&lab, POLICY)?;
-    // Asked directly, the query need not cross the gateway: that is part of what is measured.
-    let mut times = [(&lab.gateway, dnsmasq.address, Vec::new()), (&lab.client, SERVER, Vec::new())];
-    for number in 1..=FRESH {
-        let query = dns::query(&format!("n{number}.fresh.lab.example"), A);
-        for (place, server, times) in &mut times {
-            let (server, query) = (*server, &query);
-            times.push(place.enter(|| {
-                let start = Instant::now();
-                dns::ask_udp(server, query, PATIENCE)?;
-                Ok(start.elapsed())
-            })?);
-        }
-    }
-    let [direct, through] = times.map(|(_, _, mut times)| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    });
-    println!("median of {FRESH} fresh names: {direct:?} asked directly, {through:?} through the product");
-    assert!(through < direct + Duration::from_millis(2), "{direct:?} directly, {through:?} through the product");
-    assert_eq!(known(&enforcer, "*.fresh.lab.example")?.len(), FRESH as usize);
-    enforcer.stop()
-}
-
-#[test]
 fn what_a_name_is_an_alias_of_opens_and_what_no_rule_names_does_not() -> Result<()> {
     let lab = Lab::new()?;
     let _resolver = resolver(&lab)?;
@@ -286,35 +258,68 @@ fn connections_that_drain_go_on_after_a_crash() -> Result<()> {
     enforcer.stop()
 }
 
-#[test]
-fn addresses_reach_the_kernel_as_fast_as_a_network_learns_them() -> Result<()> {
-    const COUNT: u32 = 60_000;
-    let policy = Policy::parse("names", POLICY, &Catalogs::default())?;
-    let mut image = compile::compile(&policy, &Limits::default(), 0x1234_5678)?;
-    let mut live = std::mem::take(&mut image.live);
-    let net = NetImage::new(&Facts::default(), &Roles::default(), image.words)?;
-    let mut object = Object::load(&image, &net)?;
-    let mut addresses = Addresses::new(&[]);
-    let v4 = |number: u32| IpAddr::from(Ipv4Addr::from_bits(0x1100_0000 + number * 7));
-    let v6 = |number: u32| IpAddr::from(Ipv6Addr::from_bits(0x2620_0149 << 96 | u128::from(number) << 40));
-    for (family, address) in [("IPv4", &v4 as &dyn Fn(u32) -> IpAddr), ("IPv6", &v6)] {
-        let rate = |start: Instant| f64::from(COUNT) / start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        for number in 0..COUNT {
-            addresses.set(object.memory(), &mut live, address(number), &[ServiceId(number % 2)], false, 0)?;
+/// Tests that measure time, and so run alone.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn to_learn_and_to_note_takes_little_time() -> Result<()> {
+        let lab = Lab::new()?;
+        let dnsmasq = resolver(&lab)?;
+        let enforcer = start(&lab, POLICY)?;
+        // Asked directly, the query need not cross the gateway: that is part of what is measured.
+        let mut times = [(&lab.gateway, dnsmasq.address, Vec::new()), (&lab.client, SERVER, Vec::new())];
+        for number in 1..=FRESH {
+            let query = dns::query(&format!("n{number}.fresh.lab.example"), A);
+            for (place, server, times) in &mut times {
+                let (server, query) = (*server, &query);
+                times.push(place.enter(|| {
+                    let start = Instant::now();
+                    dns::ask_udp(server, query, PATIENCE)?;
+                    Ok(start.elapsed())
+                })?);
+            }
         }
-        let stored = rate(start);
-        for number in 0..COUNT {
-            assert!(!addresses.epochs(object.tables(), address(number)).is_empty());
-        }
-        let start = Instant::now();
-        for number in 0..COUNT {
-            addresses.remove(object.memory(), address(number));
-        }
-        println!("{family}: {stored:.0} addresses stored a second, {:.0} removed", rate(start));
-        // Ten times this in a release build; debug builds and loaded machines have their share.
-        ensure!(stored > 50_000.0, "{stored:.0} a second");
-        assert!(addresses.epochs(object.tables(), address(1)).is_empty());
+        let [direct, through] = times.map(|(_, _, mut times)| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        });
+        println!("median of {FRESH} fresh names: {direct:?} asked directly, {through:?} through the product");
+        assert!(through < direct + Duration::from_millis(2), "{direct:?} directly, {through:?} through the product");
+        assert_eq!(known(&enforcer, "*.fresh.lab.example")?.len(), FRESH as usize);
+        enforcer.stop()
     }
-    Ok(())
+
+    #[test]
+    fn addresses_reach_the_kernel_as_fast_as_a_network_learns_them() -> Result<()> {
+        const COUNT: u32 = 60_000;
+        let policy = Policy::parse("names", POLICY, &Catalogs::default())?;
+        let mut image = compile::compile(&policy, &Limits::default(), 0x1234_5678)?;
+        let mut live = std::mem::take(&mut image.live);
+        let net = NetImage::new(&Facts::default(), &Roles::default(), image.words)?;
+        let mut object = Object::load(&image, &net)?;
+        let mut addresses = Addresses::new(&[]);
+        let v4 = |number: u32| IpAddr::from(Ipv4Addr::from_bits(0x1100_0000 + number * 7));
+        let v6 = |number: u32| IpAddr::from(Ipv6Addr::from_bits(0x2620_0149 << 96 | u128::from(number) << 40));
+        for (family, address) in [("IPv4", &v4 as &dyn Fn(u32) -> IpAddr), ("IPv6", &v6)] {
+            let rate = |start: Instant| f64::from(COUNT) / start.elapsed().as_secs_f64();
+            let start = Instant::now();
+            for number in 0..COUNT {
+                addresses.set(object.memory(), &mut live, address(number), &[ServiceId(number % 2)], false, 0)?;
+            }
+            let stored = rate(start);
+            for number in 0..COUNT {
+                assert!(!addresses.epochs(object.tables(), address(number)).is_empty());
+            }
+            let start = Instant::now();
+            for number in 0..COUNT {
+                addresses.remove(object.memory(), address(number));
+            }
+            println!("{family}: {stored:.0} addresses stored a second, {:.0} removed", rate(start));
+            // Ten times this in a release build; debug builds and loaded machines have their share.
+            ensure!(stored > 50_000.0, "{stored:.0} a second");
+            assert!(addresses.epochs(object.tables(), address(1)).is_empty());
+        }
+        Ok(())
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use enforcer_tests::lab::{Lab, POLICY, binary, product::Enforcer, root};
+use enforcer_tests::lab::{Lab, POLICY, enforcer_binary, product::Enforcer, root};
 
 /// What the unit leaves to it.
 const UNIT: [&str; 4] = ["bpf", "net_admin", "perfmon", "net_bind_service"];
@@ -77,43 +77,13 @@ fn what_root_starts_gives_up_the_rest() -> Result<()> {
 }
 
 #[test]
-fn systemd_hears_that_it_is_ready_lives_and_ends() -> Result<()> {
-    let lab = Lab::new()?;
-    let path = lab.path("notify");
-    let manager = UnixDatagram::bind(&path)?;
-    manager.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let heard = || -> Result<String> {
-        let mut message = [0; 512];
-        let length = manager.recv(&mut message).context("nothing is said")?;
-        Ok(String::from_utf8(message[..length].to_vec())?)
-    };
-    let wrapper = format!("env NOTIFY_SOCKET={} WATCHDOG_USEC=200000", path.display());
-    lab.file("policy.toml", POLICY)?;
-    let enforcer = Enforcer::start_by(&lab, &wrapper, "--lan lan0 --wan wan0")?;
-    assert_eq!(heard()?, "READY=1\n");
-    let start = Instant::now();
-    for _ in 0..10 {
-        assert_eq!(heard()?, "WATCHDOG=1\n");
-    }
-    let took = start.elapsed();
-    assert!((Duration::from_millis(700)..Duration::from_secs(2)).contains(&took), "ten signs of life took {took:?}");
-    enforcer.stop()?;
-    let mut last = heard()?;
-    while last == "WATCHDOG=1\n" {
-        last = heard()?;
-    }
-    assert_eq!(last, "STOPPING=1\n");
-    Ok(())
-}
-
-#[test]
 fn the_journal_gets_levels_and_people_get_lines() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("enforcer-log-{}", std::process::id()));
     let file = File::create(&folder)?;
     let stream = format!("{}:{}", file.metadata()?.dev(), file.metadata()?.ino());
     let said = |stream: &str, log: &str| -> Result<String> {
         file.set_len(0)?;
-        let mut command = Command::new(binary("enforcer")?);
+        let mut command = Command::new(enforcer_binary()?);
         command.args(["run", "--verbose", "--lan", "nowhere0", "--log", log]);
         // Found before anything of the machine is asked, such as whether a BPF file system is mounted.
         command.args(["--policy", "/dev/null"]);
@@ -148,4 +118,42 @@ fn systemd_finds_the_unit_well_confined() -> Result<()> {
     wanted.sort_unstable();
     assert_eq!(bounds, wanted, "the lab's test is to run with what the unit leaves");
     Ok(())
+}
+
+/// Tests that measure time, and so run alone.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn systemd_hears_that_it_is_ready_lives_and_ends() -> Result<()> {
+        let lab = Lab::new()?;
+        let path = lab.path("notify");
+        let manager = UnixDatagram::bind(&path)?;
+        manager.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let heard = || -> Result<String> {
+            let mut message = [0; 512];
+            let length = manager.recv(&mut message).context("nothing is said")?;
+            Ok(String::from_utf8(message[..length].to_vec())?)
+        };
+        let wrapper = format!("env NOTIFY_SOCKET={} WATCHDOG_USEC=200000", path.display());
+        lab.file("policy.toml", POLICY)?;
+        let enforcer = Enforcer::start_by(&lab, &wrapper, "--lan lan0 --wan wan0")?;
+        assert_eq!(heard()?, "READY=1\n");
+        let start = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(heard()?, "WATCHDOG=1\n");
+        }
+        let took = start.elapsed();
+        assert!(
+            (Duration::from_millis(700)..Duration::from_secs(2)).contains(&took),
+            "ten signs of life took {took:?}"
+        );
+        enforcer.stop()?;
+        let mut last = heard()?;
+        while last == "WATCHDOG=1\n" {
+            last = heard()?;
+        }
+        assert_eq!(last, "STOPPING=1\n");
+        Ok(())
+    }
 }

@@ -136,30 +136,6 @@ fn a_real_curl_fails_at_once() -> Result<()> {
 }
 
 #[test]
-fn a_flood_is_answered_only_so_often() -> Result<()> {
-    let lab = Lab::new()?;
-    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let _awake = awake(&lab.client, "eth0")?;
-    let received =
-        || -> Result<u64> { Ok(lab.client.output("cat /sys/class/net/eth0/statistics/rx_packets")?.trim().parse()?) };
-    let before = received()?;
-    let sent = 20_000;
-    let start = Instant::now();
-    probe::udp_flood(&lab.client, "203.0.113.9", 123, sent)?;
-    std::thread::sleep(Duration::from_millis(200));
-    // A thousand at once and a thousand a second, on each of the CPUs that receive.
-    let cpus = std::thread::available_parallelism()?.get() as f64;
-    let most = (1000.0 + 1000.0 * start.elapsed().as_secs_f64()) * cpus + 100.0;
-    let answers = received()? - before;
-    assert!(
-        answers > 0 && (answers as f64) < most.min(sent as f64 / 2.0),
-        "{answers} answers to {sent} packets, more than {most}"
-    );
-    assert!(enforcer.counters()?["default"] >= sent);
-    enforcer.stop()
-}
-
-#[test]
 fn fragments_are_not_answered() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
@@ -197,4 +173,34 @@ fn frames_from_groups_get_no_answer() -> Result<()> {
         assert_eq!(object.xdp("lan_xdp")?.test_run(options)?.return_value, DROP, "{source:x?}");
     }
     Ok(())
+}
+
+/// Tests that measure time, and so run alone.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_answered_only_so_often() -> Result<()> {
+        let lab = Lab::new()?;
+        let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+        let _awake = awake(&lab.client, "eth0")?;
+        let received = || -> Result<u64> {
+            Ok(lab.client.output("cat /sys/class/net/eth0/statistics/rx_packets")?.trim().parse()?)
+        };
+        let before = received()?;
+        let sent = 20_000;
+        let start = Instant::now();
+        probe::udp_flood(&lab.client, "203.0.113.9", 123, sent)?;
+        std::thread::sleep(Duration::from_millis(200));
+        // A thousand at once and a thousand a second, on each of the CPUs that receive.
+        let cpus = std::thread::available_parallelism()?.get() as f64;
+        let most = (1000.0 + 1000.0 * start.elapsed().as_secs_f64()) * cpus + 100.0;
+        let answers = received()? - before;
+        assert!(
+            answers > 0 && (answers as f64) < most.min(sent as f64 / 2.0),
+            "{answers} answers to {sent} packets, more than {most}"
+        );
+        assert!(enforcer.counters()?["default"] >= sent);
+        enforcer.stop()
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use enforcer_tests::{
     bench::programs::{self, Size},
     lab::{
-        Lab, POLICY, binary,
+        Lab, POLICY, enforcer_binary,
         probe::{self, Outcome::*},
         product::Enforcer,
         server::Servers,
@@ -36,7 +36,7 @@ fn has_tcx() -> Result<bool> {
 
 /// What `doctor` says of the gateway, whatever it finds.
 fn doctor(lab: &Lab) -> Result<String> {
-    lab.gateway.output(&format!("{} doctor {RUN} --pins {}", binary("enforcer")?.display(), lab.pins()?.display()))
+    lab.gateway.output(&format!("{} doctor {RUN} --pins {}", enforcer_binary()?.display(), lab.pins()?.display()))
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use enforcer::kernel::pins::Pins;
 use enforcer_tests::lab::{
-    Lab, POLICY, binary,
+    Lab, POLICY, enforcer_binary,
     flood::Flood,
     names::{self, known, wait},
     probe::{self, Outcome::*},
@@ -53,7 +53,7 @@ fn a_second_controller_with_the_same_pins_or_state_is_refused() -> Result<()> {
         let said = |pins: &Path| -> Result<String> {
             lab.gateway.output_of(&format!(
                 "{} run --policy {} {RUN} --socket {} --state {} --pins {}",
-                binary("enforcer")?.display(),
+                enforcer_binary()?.display(),
                 lab.path("policy.toml").display(),
                 lab.path("other").display(),
                 lab.path("state").display(),
@@ -130,7 +130,7 @@ fn nothing_is_pinned_where_it_would_end_with_the_process() -> Result<()> {
     // `ip netns exec` makes a `/sys` of its own, without the BPF file system.
     let said = lab.gateway.output_of(&format!(
         "{} run --policy {} {RUN} --socket {} --state {} --pins /sys/fs/bpf/enforcer-lab",
-        binary("enforcer")?.display(),
+        enforcer_binary()?.display(),
         lab.file("policy.toml", POLICY)?.display(),
         lab.path("socket").display(),
         lab.path("state").display(),

@@ -2,8 +2,6 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Write as _},
-    net::{Ipv6Addr, TcpListener},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -12,38 +10,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use enforcer_tests::lab::{
     Lab,
+    client::run,
     dns::{A, AAAA, rcodes::SERVFAIL},
     names::{POLICY, SHORT, ask, known, resolver, start, wait},
     probe::{self, Outcome::*},
     resolver::Resolver,
-    server::Servers,
+    server::{Servers, web},
 };
-
-/// A program of the client's, which resolves names at the product; what it says, and whether it is content.
-fn client(lab: &Lab, command: &[&str]) -> Result<(bool, String)> {
-    let file = lab.file("resolv.conf", "nameserver 10.1.0.1\noptions attempts:1 timeout:5\n")?;
-    // A mount namespace of its own: nobody else sees the file, and nothing is left.
-    let mounted = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
-    let output = Command::new("ip")
-        .args(["netns", "exec", lab.client.name(), "unshare", "--mount", "sh", "-c", &mounted, "sh"])
-        .args(command)
-        .output()?;
-    Ok((output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
-}
-
-/// A web server on port 443 of every address of the internet's.
-fn web(lab: &Lab) -> Result<()> {
-    let listener = lab.internet.enter(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, 443))?))?;
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream?;
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-        }
-        std::io::Result::Ok(())
-    });
-    Ok(())
-}
 
 /// A program of the internet's; dropping it ends it.
 struct Program(Child);
@@ -76,16 +49,16 @@ fn browsers_and_clocks_reach_names_at_their_first_attempt() -> Result<()> {
     let _clock = time_server(&lab)?;
     let enforcer = start(&lab, &policy)?;
     for family in ["-4", "-6"] {
-        let (content, page) = client(&lab, &["curl", "-sS", family, "-m", "3", "http://n5.fresh.lab.example:443/"])?;
+        let (content, page) = run(&lab, &["curl", "-sS", family, "-m", "3", "http://n5.fresh.lab.example:443/"])?;
         assert!(content && page == "hello", "{page}");
     }
-    let (_, addresses) = client(&lab, &["dig", "+short", "www.lab.example"])?;
+    let (_, addresses) = run(&lab, &["dig", "+short", "www.lab.example"])?;
     assert_eq!(addresses, "edge.cdn.example.\n203.0.113.40\n");
     // It only tells by how much the clock is wrong.
     let clock = |name: &str| {
         let server = format!("server {name} iburst maxsamples 1");
         let pid = format!("pidfile {}", lab.path("clock.pid").display());
-        client(&lab, &["chronyd", "-Q", "-t", "6", "-u", "root", &server, &pid, "cmdport 0"])
+        run(&lab, &["chronyd", "-Q", "-t", "6", "-u", "root", &server, &pid, "cmdport 0"])
     };
     let (content, told) = clock("n2.fresh.lab.example")?;
     assert!(content && told.contains("System clock wrong by"), "{told}");
@@ -95,7 +68,7 @@ fn browsers_and_clocks_reach_names_at_their_first_attempt() -> Result<()> {
     // Neither gets anywhere where no rule lets it.
     let (content, told) = clock("n3.fresh.lab.example")?;
     assert!(!content, "{told}");
-    let (content, page) = client(&lab, &["curl", "-sS", "-m", "2", "http://many.lab.example:443/"])?;
+    let (content, page) = run(&lab, &["curl", "-sS", "-m", "2", "http://many.lab.example:443/"])?;
     assert!(!content, "{page}");
     assert!(enforcer.counters()?["default"] > 0);
     enforcer.stop()
@@ -176,7 +149,7 @@ fn unbound_with_wildcards_aliases_and_large_answers_is_understood() -> Result<()
     let many = POLICY.replace("\"www.lab.example\"", "\"www.lab.example\", \"*.old.lab.example\", \"*.lab.example\"");
     let enforcer = start(&lab, &many)?;
     // The 60 addresses of `many` do not fit into 512 bytes: a client without EDNS asks again by TCP.
-    let (_, addresses) = client(&lab, &["dig", "+short", "+noedns", "many.lab.example"])?;
+    let (_, addresses) = run(&lab, &["dig", "+short", "+noedns", "many.lab.example"])?;
     assert_eq!(addresses.lines().filter(|line| line.starts_with("203.0.113.")).count(), 60, "{addresses}");
     assert_eq!(known(&enforcer, "many.lab.example")?.len(), 60);
     for (name, address) in [
@@ -186,7 +159,7 @@ fn unbound_with_wildcards_aliases_and_large_answers_is_understood() -> Result<()
         ("many.lab.example", "203.0.113.59"),
     ] {
         let kind = if address.contains(':') { "AAAA" } else { "A" };
-        let (_, told) = client(&lab, &["dig", "+short", name, kind])?;
+        let (_, told) = run(&lab, &["dig", "+short", name, kind])?;
         assert!(told.contains(address), "{name}: {told}");
         assert_eq!(probe::tcp(&lab.client, address, 443)?, Answered, "{name}");
     }

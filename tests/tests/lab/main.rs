@@ -1,0 +1,34 @@
+//! The product in the lab: real interfaces, connections, resolvers and operators' commands. Needs root.
+
+mod api;
+mod browsers;
+mod clsact;
+mod dns;
+mod dns_bounds;
+mod dns_encrypted;
+mod dns_policy;
+mod events;
+mod exports;
+mod exports_proxies;
+mod exports_squid;
+mod fail_closed;
+mod failures;
+mod interfaces;
+mod kernels;
+mod lifecycle;
+mod metrics;
+mod names;
+mod names_clients;
+mod names_told;
+mod package;
+mod policies;
+mod policies_applied;
+mod portal;
+mod proxies;
+mod reject;
+mod screens;
+mod service;
+mod snoop;
+mod swap;
+mod time;
+mod traffic;

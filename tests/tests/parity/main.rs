@@ -1,0 +1,8 @@
+//! Verdicts of the kernel programs and of exported rules, compared packet by packet with an independent model. Needs root.
+
+mod captures;
+mod corpus;
+mod differential;
+mod draining;
+mod exports_nftables;
+mod shapes;
