@@ -4,9 +4,10 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
+use enforcer_ebpf_build::toolchain;
+
 use crate::{
     run::{self, as_root, run},
-    setup::toolchain,
     tools,
 };
 
@@ -15,10 +16,10 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz");
 
 /// The differential test, at any length.
 pub fn packets(packets: u64, seed: Option<u64>) -> Result<()> {
-    run::build()?;
+    let program = run::build_fast("fuzz")?;
     let mut arguments = vec!["--packets".into(), packets.to_string()];
     arguments.extend(seed.iter().flat_map(|seed| ["--seed".into(), seed.to_string()]));
-    as_root(&run::built("fuzz")?, &arguments)
+    as_root(&program, &arguments)
 }
 
 /// A target of `tests/fuzz`, by cargo-fuzz. Without a sanitizer: Debian's compiler has none, and the code under test has no unsafe part.

@@ -3,9 +3,12 @@
 mod fuzz;
 mod kernels;
 mod lint;
+mod nextest;
 mod package;
 mod run;
 mod setup;
+mod steps;
+mod test;
 mod tools;
 
 use std::process::ExitCode;
@@ -14,6 +17,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use run::as_root;
+use steps::Steps;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Set up, try, test, fuzz and measure enforcer")]
@@ -28,13 +32,20 @@ enum Command {
     Setup,
     /// Try the product in a lab of three network namespaces
     Demo,
-    /// Run every test: unit, property and lab
+    /// Run the tests of each change: unit tests, doctests and the lab
     Test {
-        /// Instead, the lab's core on other kernels, in virtual machines: on all that Debian serves here, or on those that are named
-        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "arguments")]
+        /// Run the second tier instead: all parts, or those named (kernels, browsers, peers, faults, package)
+        #[arg(long, value_name = "PART,…", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+        full: Option<String>,
+        /// Run the lab's core on other kernels instead, in virtual machines: on all that Debian serves, or on those named
+        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["words", "full"])]
         kernels: Option<String>,
-        /// Passed on to the test programs: a part of a test's name, for example
-        arguments: Vec<String>,
+        /// Run what CI runs: also lints, one kernel in a virtual machine, and the demo
+        #[arg(long, conflicts_with_all = ["words", "full", "kernels"])]
+        ci: bool,
+        /// Run only tests whose names contain one of these words
+        #[arg(value_name = "WORD")]
+        words: Vec<String>,
     },
     /// Measure the data plane beside the kernel's own structures
     Bench {
@@ -57,12 +68,15 @@ enum Command {
         #[arg(long, default_value_t = 600, requires = "target")]
         seconds: u64,
     },
-    /// Make a Debian package: target/package/enforcer_VERSION_amd64.deb
+    /// Build a Debian package: target/package/enforcer_VERSION_ARCH.deb
     Package {
-        /// Its version, if not the workspace's
+        /// Architecture: amd64, or arm64 (cross-compiled)
+        #[arg(long, value_enum, default_value = "amd64")]
+        arch: kernels::Architecture,
+        /// Version of the package [default: the workspace's]
         #[arg(long, value_name = "VERSION")]
         version: Option<String>,
-        /// Of what is built already
+        /// Package the existing binary; refuse one that cargo would build otherwise
         #[arg(long)]
         built: bool,
     },
@@ -71,6 +85,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    forget_own_package();
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -80,34 +95,42 @@ fn main() -> ExitCode {
     }
 }
 
+/// Removes what `cargo run` says about this package from the environment. Build scripts that watch such variables would run again, and what depends on them
+/// would be built again, each time that cargo is called by hand and by this program in turn.
+fn forget_own_package() {
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    let is_own = |name: &std::ffi::OsString| {
+        name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    };
+    for name in names.iter().filter(|name| is_own(name)) {
+        // SAFETY: no other thread has been started.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 fn dispatch(command: Command) -> Result<()> {
-    setup::install()?;
+    // A run of tests counts it as a step.
+    if !matches!(command, Command::Test { .. }) {
+        setup::install()?;
+    }
     match command {
         Command::Setup => setup::install_for_tests().and_then(|()| setup::install_for_kernels()),
-        Command::Demo => {
-            run::build()?;
-            as_root(&run::built("demo")?, &[])
-        }
-        Command::Test { kernels: Some(names), .. } => kernels::test(&names),
-        Command::Test { arguments, .. } => test(&arguments),
-        Command::Bench { arguments } => {
-            run::build()?;
-            as_root(&run::built("bench")?, &arguments)
-        }
+        Command::Demo => demo(),
+        Command::Test { ci: true, .. } => Steps::run(test::ci),
+        Command::Test { kernels: Some(names), .. } => Steps::run(|steps| test::kernels(steps, &names)),
+        Command::Test { full: Some(parts), words, .. } => Steps::run(|steps| test::full(steps, &parts, &words)),
+        Command::Test { words, .. } => Steps::run(|steps| test::first(steps, &words)),
+        Command::Bench { arguments } => as_root(&run::build_fast("bench")?, &arguments),
         Command::Fuzz { target: Some(target), seconds, .. } => fuzz::target(&target, seconds),
         Command::Fuzz { packets, seed, .. } => fuzz::packets(packets, seed),
-        Command::Package { version, built } => package::debian(version.as_deref(), built),
+        Command::Package { arch, version, built } => package::debian(arch, version.as_deref(), built).map(drop),
         Command::Lint => lint::check(),
     }
 }
 
-/// All tests in one call of cargo. Those of the lab need root and measure time, so they run one by one, in a release build as the
-/// millions of packets of the differential test want it.
-fn test(arguments: &[String]) -> Result<()> {
-    setup::install_for_tests()?;
-    run::build()?;
-    let mut line: Vec<&str> = vec!["test", "--release", "--workspace", "--no-fail-fast", "--", "--test-threads=1"];
-    line.extend(arguments.iter().map(String::as_str));
-    let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
-    as_root(&run::cargo_path(), &line)
+/// Builds the product and shows it in a lab.
+fn demo() -> Result<()> {
+    run::build_product()?;
+    run::build_tools()?;
+    as_root(&run::tool("demo")?, &[])
 }

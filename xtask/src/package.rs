@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    run::{self, ROOT, cargo, cargo_path, run},
+    kernels::{Architecture, arm64},
+    run::{self, PRODUCT, ROOT, cargo_path, run},
     tools,
 };
 
@@ -20,34 +21,44 @@ const SHELLS: [(&str, &str); 3] = [
     ("fish", "fish/vendor_completions.d/enforcer.fish"),
 ];
 
-/// Makes `target/package/enforcer_VERSION_amd64.deb`, of what is built already if `built`.
-pub fn debian(version: Option<&str>, built: bool) -> Result<()> {
-    if !built {
-        // By itself: with the whole workspace, it would have the benchmark's programs in it.
-        cargo(&["build", "--quiet", "--release", "--package", "enforcer"])?;
+/// Makes `target/package/enforcer_VERSION_ARCH.deb`, and returns its path. With `built`, of the binary that is there, which must be what cargo builds of the package
+/// alone: features that other packages ask of its dependencies are not in what is shipped.
+pub fn debian(arch: Architecture, version: Option<&str>, built: bool) -> Result<PathBuf> {
+    let product = run::built("enforcer")?;
+    let found = fs::read(&product).ok();
+    run::build_product()?;
+    if built && found != Some(fs::read(&product)?) {
+        bail!("{product} was not what `cargo {}` builds, and has been replaced: test it again", PRODUCT.join(" "));
     }
     tools::cargo_install("cargo-deb")?;
     let version = version.unwrap_or(concat!(env!("CARGO_PKG_VERSION"), "-1"));
     let folder = Path::new(ROOT).join("target/package");
-    gather(&folder, version)?;
-    let mut deb = Command::new(cargo_path());
+    gather(&product, &folder, version)?;
+    let mut deb = match arch {
+        Architecture::Amd64 => Command::new(cargo_path()),
+        Architecture::Arm64 => {
+            arm64::build_product()?;
+            arm64::cargo()?
+        }
+    };
     deb.current_dir(ROOT).args(["deb", "--quiet", "--no-build", "--no-dbgsym", "--package", "enforcer"]);
-    deb.args(["--deb-version", version, "--output"]).arg(&folder);
-    run(&mut deb)
+    let package = folder.join(format!("enforcer_{version}_{}.deb", arch.debian()));
+    deb.args(["--deb-version", version, "--output"]).arg(&package);
+    run(&mut deb)?;
+    Ok(package)
 }
 
 /// What the product writes of itself, what operators' other programs read, and the changelog.
-fn gather(folder: &Path, version: &str) -> Result<()> {
+fn gather(product: &str, folder: &Path, version: &str) -> Result<()> {
     let share = folder.join("root");
     let _ = fs::remove_dir_all(&share);
-    let product = run::built("enforcer")?;
     for (shell, path) in SHELLS {
-        let output = Command::new(&product).args(["completions", shell]).output()?;
+        let output = Command::new(product).args(["completions", shell]).output()?;
         ensure!(output.status.success(), "no completions for {shell}");
         fs::write(made(share.join(path))?, output.stdout)?;
     }
     let pages = made(share.join("man/man1/enforcer.1"))?;
-    run(Command::new(&product).arg("man").arg(pages.with_file_name("")))?;
+    run(Command::new(product).arg("man").arg(pages.with_file_name("")))?;
     for kind in ["grafana", "prometheus"] {
         let source = Path::new(ROOT).join("enforcer/dist").join(kind);
         for entry in fs::read_dir(&source)? {

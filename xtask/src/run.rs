@@ -1,6 +1,10 @@
 //! Running other programs.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -10,6 +14,10 @@ pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Runs a program with its output shown.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    ended(command, status)
+}
+
+fn ended(command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
         bail!("{} {} ended with {status}", command.get_program().display(), arguments.join(" "));
@@ -17,18 +25,38 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a program, and hands over each line of its output as it comes.
+pub fn lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        each(&line?);
+    }
+    ended(command, child.wait()?)
+}
+
 /// Runs cargo, the one that runs this program.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
     run(Command::new(cargo_path()).args(arguments))
 }
 
-/// What cargo builds the workspace's programs by. `--examples`, of which there are none, is for the features that tests want of dependencies: without it,
-/// whoever builds tests, too, builds nearly everything twice.
-pub const BUILD: [&str; 5] = ["build", "--release", "--workspace", "--bins", "--examples"];
+/// What cargo builds the product by: alone, so that no other package's features get into its dependencies.
+pub const PRODUCT: [&str; 5] = ["build", "--release", "--package", "enforcer", "--bins"];
 
-/// Builds the workspace's programs.
-pub fn build() -> Result<()> {
-    cargo(&BUILD)
+/// Builds the product as it is shipped.
+pub fn build_product() -> Result<()> {
+    cargo(&PRODUCT)
+}
+
+/// Builds the programs beside the tests, in the profile and with the dependencies' features that tests are built with: `--examples`, of which
+/// there are none, makes cargo choose these features.
+pub fn build_tools() -> Result<()> {
+    cargo(&["build", "--workspace", "--bins", "--examples"])
+}
+
+/// Builds a program of the tests for speed, and returns its path.
+pub fn build_fast(program: &str) -> Result<String> {
+    cargo(&["build", "--release", "--package", "enforcer-tests", "--bin", program])?;
+    built(program)
 }
 
 /// Where cargo is.
@@ -39,6 +67,11 @@ pub fn cargo_path() -> String {
 /// Where cargo puts a program of this workspace that is built for release.
 pub fn built(program: &str) -> Result<String> {
     Ok(format!("{}/release/{program}", target_directory()?))
+}
+
+/// Returns the path of a program that is built in the profile of tests.
+pub fn tool(program: &str) -> Result<String> {
+    Ok(format!("{}/debug/{program}", target_directory()?))
 }
 
 /// Where cargo puts what it makes of this workspace.

@@ -7,6 +7,7 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
+use enforcer_ebpf_build::{DEBIAN, NIGHTLY, has_sources, toolchain};
 
 use crate::{
     run::{cargo_path, has, is_root, run},
@@ -53,12 +54,6 @@ const ARM64_LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/include", "libc6-dev-a
 /// Captures of real traffic that a test replays, and the Debian package that ships them.
 const CAPTURES: (&str, &str) = ("/usr/share/doc/python3-dpkt/examples/data", "python3-dpkt");
 
-/// Toolchains that can build `core` for BPF, in the order in which `enforcer`'s build script asks for them.
-pub const TOOLCHAINS: [&str; 2] = [DEBIAN, NIGHTLY];
-/// Debian's compiler, linked under this name.
-pub const DEBIAN: &str = "debian";
-const NIGHTLY: &str = "nightly";
-
 /// Debian's compiler with the sources of `core`, its clippy, and what bpf-linker is linked with.
 const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 const DEBIAN_LLVM: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev", "g++"];
@@ -91,6 +86,11 @@ pub fn install_for_tests() -> Result<()> {
         apt(&[package], "a test replays the captures in its documentation")?;
     }
     tools::install()
+}
+
+/// Installs what tests with a browser need.
+pub fn install_for_browsers() -> Result<()> {
+    install_missing(&missing(&[("chromium", "chromium")]), "tests open pages in it")
 }
 
 /// Installs what booting kernels takes.
@@ -163,20 +163,6 @@ fn nightly_route(compiler: bool, linker: bool) -> Result<()> {
     }
     run(Command::new(cargo_path()).args(["binstall", "--no-confirm", "bpf-linker"]))
         .context("bpf-linker cannot be fetched: see https://github.com/aya-rs/bpf-linker#installation")
-}
-
-/// The toolchain that builds the eBPF programs, if there is one.
-pub fn toolchain() -> Option<&'static str> {
-    TOOLCHAINS.into_iter().find(|toolchain| has_sources(toolchain))
-}
-
-/// Whether a rustup toolchain has the standard library's sources.
-fn has_sources(toolchain: &str) -> bool {
-    let output = Command::new("rustup").args(["run", toolchain, "rustc", "--print", "sysroot"]).output();
-    output.is_ok_and(|output| {
-        let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        output.status.success() && Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir()
-    })
 }
 
 /// Whether Debian's packages for this route can be had here: Debian 12 and later have them among their security updates, Ubuntu has not.

@@ -3,13 +3,21 @@
 use std::process::Command;
 
 /// A machine's architecture, by Debian's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, clap::ValueEnum, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Architecture {
     Amd64,
     Arm64,
 }
 
 impl Architecture {
+    /// Returns Debian's word for it.
+    pub const fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
     /// Such a machine in software.
     pub fn qemu(self) -> Command {
         let (program, machine) = match self {

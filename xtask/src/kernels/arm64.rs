@@ -7,18 +7,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use enforcer_ebpf_build::{DEBIAN, toolchain};
 
-use super::images::Image;
+use super::{folder, images::Image};
 use crate::{
-    run::run,
-    setup::{self, DEBIAN},
+    run::{PRODUCT, run},
+    setup,
 };
 
+/// The compiler's word for such a machine.
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
-/// What tests call, and a kernel.
-const SYSTEM: &str =
-    "iproute2,ethtool,iputils-ping,procps,nftables,dnsmasq-base,util-linux,busybox-static,linux-image-cloud-arm64";
+/// What tests call, a kernel, and what installs the package.
+const SYSTEM: &str = "iproute2,ethtool,iputils-ping,procps,nftables,dnsmasq-base,util-linux,busybox-static,linux-image-cloud-arm64,\
+     dpkg,libc-bin,systemd-standalone-sysusers";
 /// The standard library, as it fits Debian's compiler.
 const STANDARD: &str = "libstd-rust-web-dev";
 
@@ -34,21 +36,29 @@ pub fn image(system: &Path) -> Result<Image> {
     Image::of(&system.join("boot"), &system.join("lib/modules"))
 }
 
-/// A call of cargo that builds for such a machine, into a folder of its own; what the folder is called comes with it.
-pub fn cargo(folder: &Path) -> Result<(Command, PathBuf)> {
-    if setup::toolchain() != Some(DEBIAN) {
+/// Returns a call of cargo that builds for such a machine, into a folder of its own.
+pub fn cargo() -> Result<Command> {
+    if toolchain() != Some(DEBIAN) {
         bail!(
             "building for arm64 takes Debian's compiler, {DEBIAN:?}, whose standard library Debian has for arm64, too"
         );
     }
+    let folder = folder()?;
     let sysroot = unpacked(STANDARD, &folder.join("arm64-std"))?.join("usr");
-    let built = folder.join("arm64");
     let mut cargo = Command::new("rustup");
     cargo.args(["run", DEBIAN, "cargo"]);
-    cargo.env("CARGO_BUILD_TARGET", TARGET).env("CARGO_TARGET_DIR", &built);
+    cargo.env("CARGO_BUILD_TARGET", TARGET).env("CARGO_TARGET_DIR", folder.join("arm64"));
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", format!("--sysroot {}", sysroot.display()));
-    Ok((cargo, built.join(TARGET).join("release")))
+    Ok(cargo)
+}
+
+/// Installs what building for such a machine takes, builds the product, and returns its path.
+pub fn build_product() -> Result<PathBuf> {
+    setup::install_for_arm64()?;
+    println!("kernels: building for arm64");
+    run(cargo()?.args(PRODUCT))?;
+    Ok(folder()?.join("arm64").join(TARGET).join("release/enforcer"))
 }
 
 /// Packages of this system's release and what they depend on, for arm64: unpacked, not installed, as nothing of theirs runs here.

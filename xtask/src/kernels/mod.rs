@@ -1,7 +1,7 @@
 //! The lab's core on kernels that routers have, each in a virtual machine.
 
 mod architecture;
-mod arm64;
+pub mod arm64;
 mod core;
 mod guest;
 mod images;
@@ -19,38 +19,63 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    run::{BUILD, build, built, cargo_path, run, target_directory},
+    package,
+    run::{build_product, built, cargo_path, target_directory},
     setup,
+    steps::Counts,
 };
-use architecture::Architecture;
+pub use architecture::Architecture;
 use images::Served;
 use root::Root;
 
-/// Runs the lab's core on the kernels that are named, or on all that are served.
-pub fn test(names: &str) -> Result<()> {
+/// Runs the lab's core on the named kernels, or on all that are served, and counts its tests.
+pub fn test(names: &str, counts: &mut Counts) -> Result<()> {
     setup::install_for_kernels()?;
-    let kernels = chosen(images::served()?, names)?;
-    let folder = Path::new(&target_directory()?).join("kernels");
-    fs::create_dir_all(&folder)?;
+    test_on(&chosen(images::served()?, names)?, None, counts)
+}
+
+/// Runs the lab's core on the kernels that a release is tested on: one of each series that Debian serves, of the usual flavour.
+pub fn test_supported(counts: &mut Counts) -> Result<()> {
+    setup::install_for_kernels()?;
+    let usual = images::served()?.into_iter().filter(|kernel| !kernel.name.contains('-')).collect();
+    test_on(&chosen(usual, "")?, None, counts)
+}
+
+/// Installs the package for arm64 in a guest, and runs the lab's core with the program that it installs.
+pub fn test_package(counts: &mut Counts) -> Result<()> {
+    setup::install_for_kernels()?;
+    let package = package::debian(Architecture::Arm64, None, false)?;
+    let arm64 = images::served()?.into_iter().filter(|kernel| kernel.architecture == Architecture::Arm64).collect();
+    test_on(&chosen(arm64, "")?, Some(&package), counts)
+}
+
+/// Runs the lab's core on kernels: with the product that is built for them, or with a package of it.
+fn test_on(kernels: &[Served], package: Option<&Path>, counts: &mut Counts) -> Result<()> {
+    let folder = folder()?;
     let (mut roots, mut costs, mut failed) = (BTreeMap::new(), table::Costs::default(), Vec::new());
-    for kernel in &kernels {
+    for kernel in kernels {
         let root = match roots.entry(kernel.architecture) {
             Entry::Occupied(root) => root.into_mut(),
-            Entry::Vacant(root) => root.insert(built_for(kernel.architecture, &folder)?),
+            Entry::Vacant(root) => root.insert(built_for(kernel.architecture, &folder, package)?),
         };
         let start = Instant::now();
         let image = images::fetch(kernel, &folder)?;
         let archive = folder.join("initramfs");
-        root.pack(&image, &core::script(), &archive)?;
+        root.pack(&image, &core::script(package.is_some()), &archive)?;
         println!("kernels: {} boots", kernel.name);
         let log = folder.join(format!("{}.log", kernel.name));
         let heard = |line: &str| println!("{}: {line}", kernel.name);
         let ended = guest::boot(kernel.architecture, &image, &archive, &log, heard);
         let told = ended.with_context(|| format!("{} ({})", kernel.name, log.display()))?;
         costs.take(&kernel.name, &told.lines);
-        let passed = told.lines.iter().filter(|line| line.starts_with("test ") && line.ends_with(" ok")).count();
-        println!("kernels: {}: {passed} tests passed in {} s", kernel.name, start.elapsed().as_secs());
-        if told.failed > 0 {
+        let ended = |word: &str| {
+            told.lines.iter().filter(|line| line.starts_with("test ") && line.ends_with(word)).count() as u32
+        };
+        // A program that ends early has not reported the test that it was in.
+        let here = Counts { passed: ended(" ok"), failed: ended(" FAILED").max(told.failed) };
+        println!("kernels: {}: {here} in {} s", kernel.name, start.elapsed().as_secs());
+        *counts += here;
+        if here.failed > 0 {
             failed.push(kernel.name.as_str());
         }
     }
@@ -61,26 +86,33 @@ pub fn test(names: &str) -> Result<()> {
     Ok(())
 }
 
+/// Returns the folder of everything about guests.
+fn folder() -> Result<PathBuf> {
+    let folder = Path::new(&target_directory()?).join("kernels");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// A file system with the product and the tests, which are built for such a machine.
-fn built_for(architecture: Architecture, folder: &Path) -> Result<Root> {
+fn built_for(architecture: Architecture, folder: &Path, package: Option<&Path>) -> Result<Root> {
     let (root, built) = match architecture {
         Architecture::Amd64 => {
-            build()?;
+            build_product()?;
             let programs = test_programs(&mut Command::new(cargo_path()))?;
             let root = Root::of_this_system(folder.join("root"))?;
             (root, Built { product: built("enforcer")?.into(), programs })
         }
         Architecture::Arm64 => {
-            setup::install_for_arm64()?;
-            println!("kernels: building for arm64");
-            let (mut build, target) = arm64::cargo(folder)?;
-            run(build.args(BUILD))?;
-            let programs = test_programs(&mut arm64::cargo(folder)?.0)?;
+            let product = arm64::build_product()?;
+            let programs = test_programs(&mut arm64::cargo()?)?;
             let root = Root::of_system(folder.join("root-arm64"), &arm64::system(folder)?)?;
-            (root, Built { product: target.join("enforcer"), programs })
+            (root, Built { product, programs })
         }
     };
-    root.add(&built.product, Path::new("tests/enforcer"))?;
+    match package {
+        Some(package) => root.copy(package, core::PACKAGE)?,
+        None => root.add(&built.product, Path::new("tests/release/enforcer"))?,
+    }
     for (name, _) in core::TESTS {
         let program = built.programs.get(*name).with_context(|| format!("cargo has built no test {name}"))?;
         root.add(program, &Path::new("tests/deps").join(name))?;
@@ -110,7 +142,7 @@ fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
 /// Test programs by name, as a call of cargo tells where it has built them.
 fn test_programs(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let output = cargo
-        .args(["test", "--release", "--workspace", "--no-run"])
+        .args(["test", "--workspace", "--no-run"])
         .args(core::TESTS.iter().flat_map(|(name, _)| ["--test", name]))
         .output()
         .context("cannot run cargo")?;
@@ -123,7 +155,7 @@ fn test_programs(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
 
 fn programs_of(told: &str) -> BTreeMap<String, PathBuf> {
     let program = |line: &str| {
-        let (source, path) = line.trim().strip_prefix("Executable tests/")?.split_once(".rs (")?;
+        let (source, path) = line.trim().strip_prefix("Executable tests/")?.split_once("/main.rs (")?;
         Some((source.to_owned(), PathBuf::from(path.strip_suffix(')')?)))
     };
     told.lines().filter_map(program).collect()
@@ -136,9 +168,9 @@ mod tests {
     #[test]
     fn test_programs_are_found_in_what_cargo_says() {
         let told = "    Finished `release` profile [optimized] target(s) in 0.20s\n  \
-                    Executable tests/clsact.rs (target/release/deps/clsact-d8f2)\n  \
-                    Executable unittests src/main.rs (target/release/deps/xtask-1b)\n";
-        let expected = [("clsact".to_owned(), PathBuf::from("target/release/deps/clsact-d8f2"))];
+                    Executable tests/lab/main.rs (target/debug/deps/lab-d8f2)\n  \
+                    Executable unittests src/main.rs (target/debug/deps/xtask-1b)\n";
+        let expected = [("lab".to_owned(), PathBuf::from("target/debug/deps/lab-d8f2"))];
         assert_eq!(programs_of(told), expected.into());
     }
 }

@@ -46,9 +46,21 @@ impl Root {
 
     /// What is the same of all.
     fn begin(folder: PathBuf) -> Result<Self> {
-        for made in
-            ["bin", "dev", "etc", "proc", "root", "run", "sys", "tests/deps", "tmp", "usr/bin", "usr/sbin", "var/lib"]
-        {
+        for made in [
+            "bin",
+            "dev",
+            "etc",
+            "proc",
+            "root",
+            "run",
+            "sys",
+            "tests/deps",
+            "tests/release",
+            "tmp",
+            "usr/bin",
+            "usr/sbin",
+            "var/lib",
+        ] {
             fs::create_dir_all(folder.join(made))?;
         }
         let root = Self(folder);
@@ -65,6 +77,12 @@ impl Root {
         fs::create_dir_all(copy.join("tests"))?;
         run(Command::new("cp").arg("-r").arg(source.join("policies")).arg(copy))?;
         Ok(root)
+    }
+
+    /// Copies a file to a path in the guest.
+    pub fn copy(&self, file: &Path, path: &str) -> Result<()> {
+        fs::copy(file, self.0.join(path)).with_context(|| file.display().to_string())?;
+        Ok(())
     }
 
     /// Adds a program at a path in the guest, with the libraries that it is linked with; another machine's `ldd` cannot tell, and they are there.
