@@ -1,5 +1,7 @@
 //! What a contributor types: `cargo xtask setup | test | demo | bench | fuzz | package | lint`. CI types the same.
 
+mod cross;
+mod demo;
 mod fuzz;
 mod kernels;
 mod lint;
@@ -34,13 +36,15 @@ enum Command {
     Demo,
     /// Run the tests of each change: unit tests, doctests and the lab
     Test {
-        /// Run the second tier instead: all parts, or those named (kernels, browsers, peers, faults, package)
-        #[arg(long, value_name = "PART,…", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-        full: Option<String>,
+        /// Run the second tier, which precedes a release, instead: all parts, or those named
+        #[arg(long, value_name = "PART,…", value_enum, value_delimiter = ',', num_args = 0.., require_equals = true,
+            conflicts_with = "words")]
+        full: Option<Vec<test::Part>>,
         /// Run the lab's core on other kernels instead, in virtual machines: on all that Debian serves, or on those named
-        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["words", "full"])]
+        #[arg(long, value_name = "NAME,…", num_args = 0..=1, require_equals = true, default_missing_value = "",
+            conflicts_with_all = ["words", "full"])]
         kernels: Option<String>,
-        /// Run what CI runs: also lints, one kernel in a virtual machine, and the demo
+        /// Also run what CI adds: lints, one kernel in a virtual machine, and the demo
         #[arg(long, conflicts_with_all = ["words", "full", "kernels"])]
         ci: bool,
         /// Run only tests whose names contain one of these words
@@ -72,12 +76,12 @@ enum Command {
     Package {
         /// Architecture: amd64, or arm64 (cross-compiled)
         #[arg(long, value_enum, default_value = "amd64")]
-        arch: kernels::Architecture,
+        arch: cross::Architecture,
         /// Version of the package [default: the workspace's]
         #[arg(long, value_name = "VERSION")]
         version: Option<String>,
-        /// Package the existing binary; refuse one that cargo would build otherwise
-        #[arg(long)]
+        /// Fail if target/release/enforcer is not what cargo builds of the package alone
+        #[arg(long, conflicts_with = "arch")]
         built: bool,
     },
     /// Check formatting, lints, licences and dependencies
@@ -85,7 +89,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    forget_own_package();
+    remove_own_package_env();
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -95,42 +99,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// Removes what `cargo run` says about this package from the environment. Build scripts that watch such variables would run again, and what depends on them
-/// would be built again, each time that cargo is called by hand and by this program in turn.
-fn forget_own_package() {
-    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
-    let is_own = |name: &std::ffi::OsString| {
-        name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
-    };
-    for name in names.iter().filter(|name| is_own(name)) {
-        // SAFETY: no other thread has been started.
-        unsafe { std::env::remove_var(name) };
+/// Removes the variables by which `cargo run` describes this package. Build scripts that watch them would run again each
+/// time that cargo is called by hand and by this program in turn, and cargo-machete would take a name for a folder.
+fn remove_own_package_env() {
+    for (name, _) in std::env::vars_os() {
+        let is_own =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if is_own {
+            // SAFETY: no other thread has been started.
+            unsafe { std::env::remove_var(&name) };
+        }
     }
 }
 
 fn dispatch(command: Command) -> Result<()> {
-    // A run of tests counts it as a step.
+    // For tests, setup is a step that is timed.
     if !matches!(command, Command::Test { .. }) {
         setup::install()?;
     }
     match command {
         Command::Setup => setup::install_for_tests().and_then(|()| setup::install_for_kernels()),
-        Command::Demo => demo(),
+        Command::Demo => demo::run(),
         Command::Test { ci: true, .. } => Steps::run(test::ci),
-        Command::Test { kernels: Some(names), .. } => Steps::run(|steps| test::kernels(steps, &names)),
-        Command::Test { full: Some(parts), words, .. } => Steps::run(|steps| test::full(steps, &parts, &words)),
-        Command::Test { words, .. } => Steps::run(|steps| test::first(steps, &words)),
+        Command::Test { kernels: Some(names), .. } => Steps::run(|steps| test::on_kernels(steps, &names)),
+        Command::Test { full: Some(parts), .. } => Steps::run(|steps| test::second_tier(steps, &parts)),
+        Command::Test { words, .. } => Steps::run(|steps| test::first_tier(steps, &words)),
         Command::Bench { arguments } => as_root(&run::build_fast("bench")?, &arguments),
         Command::Fuzz { target: Some(target), seconds, .. } => fuzz::target(&target, seconds),
         Command::Fuzz { packets, seed, .. } => fuzz::packets(packets, seed),
         Command::Package { arch, version, built } => package::debian(arch, version.as_deref(), built).map(drop),
         Command::Lint => lint::check(),
     }
-}
-
-/// Builds the product and shows it in a lab.
-fn demo() -> Result<()> {
-    run::build_product()?;
-    run::build_tools()?;
-    as_root(&run::tool("demo")?, &[])
 }

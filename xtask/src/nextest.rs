@@ -1,70 +1,97 @@
 //! Running tests by cargo-nextest, each in a process of its own. `.config/nextest.toml` has their time limits and groups.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io::ErrorKind, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    run::{as_root, cargo_path, is_root, run, target_directory, tool},
+    run::{ROOT, as_root, cargo_path, is_root, run, tool},
     steps::Counts,
-    tools,
 };
 
-/// Cargo's arguments by which nextest builds every test. The selection is the same for all runs, so that dependencies are built once.
+/// Cargo's arguments by which nextest builds every test. All runs select the same packages, so that dependencies are
+/// built once.
 const ALL: [&str; 3] = ["nextest", "run", "--workspace"];
 
-/// Tests by what they need.
+/// Tests without privilege: unit tests, property tests and the seeds of the fuzz targets.
+const UNIT: &str = "not package(enforcer-tests) or (package(enforcer-tests) and (kind(lib) or test(/^corpus::/)))";
+
+/// Tests that need root: all others of the first tier.
+const LAB: &str = "package(enforcer-tests) and not (kind(lib) or test(/^corpus::/))";
+
+/// The tests of a run.
 #[derive(Clone, Copy)]
-pub enum Needs {
-    /// No privilege: unit and property tests.
-    Nothing,
-    /// Root: the lab, the comparison with the oracle and the benchmark's own tests.
-    Root,
-    /// Root, and time: the tests of the second tier that a filter selects, with all their rounds.
+pub enum Selection {
+    /// Unit and property tests, which run without any privilege.
+    Unit,
+    /// The lab, the comparison with the oracle and the benchmark's own tests, which run as root.
+    Lab,
+    /// Lab tests of the second tier that a filter of nextest selects, with all their rounds.
     Full(&'static str),
 }
 
-/// Installs cargo-nextest if it is missing, and builds every test.
+/// Builds every test.
 pub fn build() -> Result<()> {
-    tools::cargo_install("cargo-nextest")?;
-    run(Command::new(cargo_path()).args(ALL).args(["--no-run", "--cargo-quiet"]))
+    run(Command::new(cargo_path()).args(ALL).arg("--no-run"))
 }
 
-/// Runs the built tests whose names contain one of the given words (all, if there are none), and counts them.
+/// Runs the selected tests whose names contain one of the given words (all, if there are none), and counts them.
 ///
 /// # Errors
-/// If a test fails or cannot be run; the counts are right then, too.
-pub fn test(needs: Needs, words: &[String], counts: &mut Counts) -> Result<()> {
-    let report = Path::new(&target_directory()?).join("nextest/default/junit.xml");
-    let _ = fs::remove_file(&report);
-    let mut arguments: Vec<String> = ALL.map(str::to_owned).into();
-    arguments.extend(["--cargo-quiet", "--no-tests=pass", "-E"].map(str::to_owned));
-    match needs {
-        Needs::Nothing => arguments.push("not package(enforcer-tests)".to_owned()),
-        Needs::Root => arguments.push("package(enforcer-tests)".to_owned()),
-        Needs::Full(filter) => arguments.extend([filter, "--ignore-default-filter"].map(str::to_owned)),
+/// If a test fails or cannot be run, or if no test is selected although no word is given. The counts are right in each
+/// case.
+pub fn test(selection: Selection, words: &[String], counts: &mut Counts) -> Result<()> {
+    let report = Path::new(ROOT).join("target/nextest/default/junit.xml");
+    // A run as root must not be the first to make the folder: a later run without privilege writes to it.
+    fs::create_dir_all(report.parent().context("a path without a folder")?)?;
+    if let Err(error) = fs::remove_file(&report)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| format!("cannot remove {}", report.display()));
     }
-    arguments.extend_from_slice(words);
-    let result = if let Needs::Nothing = needs {
-        run(without_privileges(Command::new(cargo_path()).args(&arguments))?)
-    } else {
-        arguments.insert(0, cargo_path());
-        if let Needs::Full(_) = needs {
-            arguments.insert(0, "ENFORCER_FULL=1".to_owned());
-        }
-        let tests = as_root("env", &arguments);
-        // A test that was ended leaves its lab.
-        let cleanup = as_root(&tool("cleanup")?, &[]);
-        tests.and(cleanup)
+    let filter = match selection {
+        Selection::Unit => UNIT,
+        Selection::Lab => LAB,
+        Selection::Full(filter) => filter,
     };
-    // Without a test, there is no report.
-    if let Ok(report) = fs::read_to_string(&report) {
-        *counts += read(&report).with_context(|| format!("{report} is not a report of nextest"))?;
+    let mut arguments: Vec<&str> = ALL.into();
+    arguments.extend(["--cargo-quiet", "-E", filter]);
+    if let Selection::Full(_) = selection {
+        arguments.push("--ignore-default-filter");
     }
-    result
+    if !words.is_empty() {
+        arguments.push("--no-tests=pass");
+    }
+    arguments.extend(words.iter().map(String::as_str));
+    let result = match selection {
+        Selection::Unit => run(without_privileges(Command::new(cargo_path()).args(arguments))?),
+        Selection::Lab => lab(false, &arguments),
+        Selection::Full(_) => lab(true, &arguments),
+    };
+    let counted = match fs::read_to_string(&report) {
+        Ok(text) => read(&text).with_context(|| format!("{} is not a report of nextest", report.display())),
+        // Where words select no test, there is no report.
+        Err(error) if error.kind() == ErrorKind::NotFound && !words.is_empty() => Ok(Counts::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", report.display())),
+    };
+    if let Ok(here) = counted {
+        *counts += here;
+    }
+    result.and(counted.map(drop))
 }
 
-/// Lets cargo run test programs without any capability where it is root. Files stay accessible by their owner.
+/// Runs tests as root, then removes the labs of tests that were ended at their time limit.
+fn lab(all_rounds: bool, arguments: &[&str]) -> Result<()> {
+    // One call of sudo for both: its permission may end while the tests run.
+    const SCRIPT: &str = r#"cleanup=$1; shift; "$@"; status=$?; "$cleanup" && exit $status"#;
+    let variable = if all_rounds { "ENFORCER_FULL=1" } else { "ENFORCER_FULL=" };
+    let (cleanup, cargo) = (tool("cleanup")?, cargo_path());
+    let call = ["-c", SCRIPT, "sh", &cleanup, "env", variable, &cargo];
+    let line: Vec<String> = call.iter().chain(arguments).map(|&word| word.to_owned()).collect();
+    as_root("sh", &line)
+}
+
+/// Makes cargo run test programs without any capability where it is root. Files stay accessible to their owner.
 pub fn without_privileges(cargo: &mut Command) -> Result<&mut Command> {
     if is_root() {
         let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    kernels::{Architecture, arm64},
+    cross::{self, Architecture},
     run::{self, PRODUCT, ROOT, cargo_path, run},
     tools,
 };
@@ -21,14 +22,15 @@ const SHELLS: [(&str, &str); 3] = [
     ("fish", "fish/vendor_completions.d/enforcer.fish"),
 ];
 
-/// Makes `target/package/enforcer_VERSION_ARCH.deb`, and returns its path. With `built`, of the binary that is there, which must be what cargo builds of the package
-/// alone: features that other packages ask of its dependencies are not in what is shipped.
+/// Makes `target/package/enforcer_VERSION_ARCH.deb`, and returns its path. With `built`, fails if the binary that is there
+/// is not what cargo builds of the package alone.
 pub fn debian(arch: Architecture, version: Option<&str>, built: bool) -> Result<PathBuf> {
+    ensure!(std::env::consts::ARCH == "x86_64", "packages are built on amd64 only");
     let product = run::built("enforcer")?;
-    let found = fs::read(&product).ok();
-    run::build_product()?;
-    if built && found != Some(fs::read(&product)?) {
-        bail!("{product} was not what `cargo {}` builds, and has been replaced: test it again", PRODUCT.join(" "));
+    if built {
+        verify_built(&product)?;
+    } else {
+        run::build_product()?;
     }
     tools::cargo_install("cargo-deb")?;
     let version = version.unwrap_or(concat!(env!("CARGO_PKG_VERSION"), "-1"));
@@ -37,15 +39,34 @@ pub fn debian(arch: Architecture, version: Option<&str>, built: bool) -> Result<
     let mut deb = match arch {
         Architecture::Amd64 => Command::new(cargo_path()),
         Architecture::Arm64 => {
-            arm64::build_product()?;
-            arm64::cargo()?
+            cross::build_product()?;
+            cross::cargo()?
         }
     };
-    deb.current_dir(ROOT).args(["deb", "--quiet", "--no-build", "--no-dbgsym", "--package", "enforcer"]);
     let package = folder.join(format!("enforcer_{version}_{}.deb", arch.debian()));
-    deb.args(["--deb-version", version, "--output"]).arg(&package);
-    run(&mut deb)?;
+    deb.current_dir(ROOT).args(["deb", "--quiet", "--no-build", "--no-dbgsym", "--package", "enforcer"]);
+    run(deb.args(["--deb-version", version, "--output"]).arg(&package))?;
+    let output = Command::new("dpkg-deb").arg("--field").arg(&package).arg("Depends").output()?;
+    let depends = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Where no package is found for a library, cargo-deb only warns.
+    ensure!(depends.contains("libc6 (>= "), "{} does not depend on libc6: {depends}", package.display());
     Ok(package)
+}
+
+/// Fails if a binary is not what cargo builds of the package alone. A build of the whole workspace, for example, has features
+/// that other packages ask of its dependencies. The binary stays as it is then, so that a second call fails as well.
+fn verify_built(product: &str) -> Result<()> {
+    let build = PRODUCT.join(" ");
+    let found = fs::read(product).with_context(|| format!("cannot read {product}: run `cargo {build}` first"))?;
+    run::build_product()?;
+    if found == fs::read(product)? {
+        return Ok(());
+    }
+    // The file is a link to one of cargo's own.
+    fs::remove_file(product)?;
+    fs::write(product, found)?;
+    fs::set_permissions(product, fs::Permissions::from_mode(0o755))?;
+    bail!("{product} is not what `cargo {build}` builds: remove it, build it again and test it")
 }
 
 /// What the product writes of itself, what operators' other programs read, and the changelog.

@@ -25,7 +25,7 @@ fn ended(command: &Command, status: ExitStatus) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program, and hands over each line of its output as it comes.
+/// Runs a program, and calls `each` with each line of its standard output as it comes.
 pub fn lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
@@ -39,7 +39,7 @@ pub fn cargo(arguments: &[&str]) -> Result<()> {
     run(Command::new(cargo_path()).args(arguments))
 }
 
-/// What cargo builds the product by: alone, so that no other package's features get into its dependencies.
+/// Cargo's arguments that build the product: alone, so that no other package's features get into its dependencies.
 pub const PRODUCT: [&str; 5] = ["build", "--release", "--package", "enforcer", "--bins"];
 
 /// Builds the product as it is shipped.
@@ -47,8 +47,8 @@ pub fn build_product() -> Result<()> {
     cargo(&PRODUCT)
 }
 
-/// Builds the programs beside the tests, in the profile and with the dependencies' features that tests are built with: `--examples`, of which
-/// there are none, makes cargo choose these features.
+/// Builds the tests' programs in the profile of tests. `--examples` makes cargo choose the features of dependencies that tests
+/// have, although there are no examples; otherwise most dependencies would be built twice.
 pub fn build_tools() -> Result<()> {
     cargo(&["build", "--workspace", "--bins", "--examples"])
 }
@@ -90,7 +90,7 @@ pub fn as_root(program: &str, arguments: &[String]) -> Result<()> {
         return run(Command::new(program).args(arguments));
     }
     if !has("sudo") {
-        bail!("{program} makes network namespaces and loads eBPF programs: run this as root, or install sudo");
+        bail!("the lab makes network namespaces and loads eBPF programs: run this as root, or install sudo");
     }
     // The toolchains are this user's.
     let keep = format!("PATH={}", std::env::var("PATH").unwrap_or_default());

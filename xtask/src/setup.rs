@@ -46,9 +46,11 @@ const TOOLS: &[(&str, &str)] = &[
 /// Programs that kernels are unpacked and booted with, likewise.
 const KERNELS: &[(&str, &str)] = &[("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("dpkg-deb", "dpkg")];
 
-/// Programs that the same is built and booted with for Arm, likewise. C's headers and start files for that machine come with no program.
-const ARM64: &[(&str, &str)] =
-    &[("qemu-system-aarch64", "qemu-system-arm"), ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")];
+/// The emulator of arm64.
+const ARM64_EMULATOR: &[(&str, &str)] = &[("qemu-system-aarch64", "qemu-system-arm")];
+
+/// The cross compiler for arm64. C's headers and start files for it come with no program.
+const ARM64: &[(&str, &str)] = &[("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")];
 const ARM64_LIBC: (&str, &str) = ("/usr/aarch64-linux-gnu/include", "libc6-dev-arm64-cross");
 
 /// Captures of real traffic that a test replays, and the Debian package that ships them.
@@ -98,12 +100,17 @@ pub fn install_for_kernels() -> Result<()> {
     install_missing(&missing(KERNELS), "kernels boot in a virtual machine, from a file system of these")
 }
 
-/// Installs what building for Arm's kernels and booting them takes.
+/// Installs the emulator of arm64.
+pub fn install_for_arm64_guests() -> Result<()> {
+    install_missing(&missing(ARM64_EMULATOR), "tests for arm64 run in a virtual machine")
+}
+
+/// Installs the cross compiler for arm64.
 pub fn install_for_arm64() -> Result<()> {
     let (headers, libc) = ARM64_LIBC;
     let mut packages = missing(ARM64);
     packages.extend((!Path::new(headers).is_dir()).then_some(libc));
-    install_missing(&packages, "tests are built for arm64, and run in a virtual machine")
+    install_missing(&packages, "the product is built for arm64")
 }
 
 /// Packages of the tools that are not there.

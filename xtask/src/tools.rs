@@ -17,10 +17,15 @@ pub fn install() -> Result<()> {
     let folder = Path::new(&target_directory()?).join("tools");
     fs::create_dir_all(&folder)?;
     promtool(&folder)?;
-    schemathesis(&folder)
+    schemathesis(&folder)?;
+    CARGO.iter().try_for_each(|(tool, _)| cargo_install(tool))
 }
 
-/// Installs a subcommand of cargo, if it is not there. Without optimisation: it is built sooner, and runs for seconds.
+/// Subcommands of cargo, with the versions that are installed where there is none.
+const CARGO: [(&str, &str); 4] =
+    [("cargo-nextest", "0.9.143"), ("cargo-deny", "0.20.2"), ("cargo-machete", "0.9.2"), ("cargo-deb", "3.8.0")];
+
+/// Installs a subcommand of cargo, if it is not there. Without optimisation, it is built sooner; it runs for seconds.
 pub fn cargo_install(tool: &str) -> Result<()> {
     if has(tool) {
         return Ok(());
@@ -28,7 +33,10 @@ pub fn cargo_install(tool: &str) -> Result<()> {
     println!("setup: building {tool}");
     let mut install = Command::new(cargo_path());
     install.args(["install", "--quiet", "--locked", "--debug", tool]).env("CARGO_PROFILE_DEV_DEBUG", "0");
-    // What several of them are made of is built once.
+    if let Some((_, version)) = CARGO.iter().find(|(name, _)| *name == tool) {
+        install.args(["--version", version]);
+    }
+    // Dependencies that several of them have are built once.
     run(install.env("CARGO_TARGET_DIR", Path::new(&target_directory()?).join("tools/build")))
 }
 

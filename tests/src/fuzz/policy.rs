@@ -15,12 +15,12 @@ fn tables(policy: &Policy) -> Option<Image> {
     compile::compile(policy, &LIMITS, 1).ok()
 }
 
-/// Checks one input.
+/// Checks one input, and returns whether it is valid.
 ///
 /// # Panics
 /// If the input shows a fault.
-pub fn check(text: &str) {
-    let Ok(policy) = Policy::parse("fuzz", text, &CATALOGS) else { return };
+pub fn check(text: &str) -> bool {
+    let Ok(policy) = Policy::parse("fuzz", text, &CATALOGS) else { return false };
     let printed = policy.to_string();
     let again =
         Policy::parse("printed", &printed, &CATALOGS).unwrap_or_else(|mistakes| panic!("{mistakes}\n{printed}"));
@@ -37,4 +37,5 @@ pub fn check(text: &str) {
         (None, None) => {}
         _ => panic!("only one of the two is refused\n{printed}"),
     }
+    true
 }

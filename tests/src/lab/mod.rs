@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub use awake::awake;
 pub use namespace::Namespace;
-pub use orphans::remove as remove_orphans;
+pub use orphans::remove_all as remove_orphans;
 use tunnel::Tunnel;
 
 /// How the gateway's WAN is made.
@@ -273,25 +273,25 @@ fn command(line: &str) -> Result<()> {
 
 /// Returns the product as it is shipped: `release/enforcer` in cargo's target directory, or in a guest's folder of tests.
 pub fn enforcer_binary() -> Result<PathBuf> {
-    above("release/enforcer", "cargo build --release")
+    find_above("release/enforcer", "cargo build --release")
 }
 
 /// Returns a program that `cargo xtask setup` puts into the target directory, by its name there.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    above(&format!("tools/{name}"), "cargo xtask setup")
+    find_above(&format!("tools/{name}"), "cargo xtask setup")
 }
 
 /// Returns a file in one of the folders above the running program, or an error that names the command that makes it.
-fn above(path: &str, command: &str) -> Result<PathBuf> {
+fn find_above(path: &str, command: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found = own.ancestors().map(|folder| folder.join(path)).find(|path| path.is_file());
     found.with_context(|| format!("no {path} above {}: run `{command}` first", own.display()))
 }
 
-/// Returns how often a test repeats what takes seconds or a verified program: `most` times in the second tier, a quarter of that in the first, and
-/// a twentieth in an emulated machine, where verifying takes ten times as long.
+/// Returns the number of rounds of a slow test: `most` in the second tier, a quarter of that in the first, and a twentieth in
+/// an emulated machine, where the kernel's verifier takes ten times as long.
 pub fn rounds(most: u32) -> u32 {
-    let is_set = |name| std::env::var_os(name).is_some();
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let part = if is_set("ENFORCER_EMULATED") {
         20
     } else if is_set("ENFORCER_FULL") {

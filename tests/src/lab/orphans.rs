@@ -1,4 +1,4 @@
-//! What runs that were killed have left: namespaces and folders that end with a process's number and one more.
+//! Namespaces and folders of tests that were killed. Their names end with the number of the process that made them, and one more.
 
 use std::{
     fs,
@@ -9,21 +9,33 @@ use std::{
 
 use super::command;
 
-/// Removes it, and ends what still runs in it.
+/// Removes them, and ends the processes in the namespaces.
 pub fn remove() {
-    for namespace in orphans(Path::new("/run/netns"), &["enf-", "enforcer-bench-"])
-        .filter_map(|path| Some(path.file_name()?.to_owned()))
-    {
+    for namespace in namespaces().filter_map(|path| Some(path.file_name()?.to_owned())) {
         let listed = Command::new("ip").args(["netns", "pids"]).arg(&namespace).output();
         let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         for process in listed.split_whitespace().filter_map(|process| process.parse().ok()) {
             // SAFETY: a signal, to a process that was in that namespace a moment ago.
             unsafe { libc::kill(process, libc::SIGKILL) };
         }
-        // Another run may have been faster.
+        // Another run may have removed it meanwhile.
         let _ = command(&format!("ip netns del {}", namespace.display()));
     }
-    orphans(&std::env::temp_dir(), &[super::FOLDER, super::system::FOLDER]).for_each(|folder| remove_folder(&folder));
+    folders().for_each(|folder| remove_folder(&folder));
+}
+
+/// Removes them, and returns the paths that could not be removed.
+pub fn remove_all() -> Vec<PathBuf> {
+    remove();
+    namespaces().chain(folders()).collect()
+}
+
+fn namespaces() -> impl Iterator<Item = PathBuf> {
+    orphans(Path::new("/run/netns"), &["enf-", "enforcer-bench-"])
+}
+
+fn folders() -> impl Iterator<Item = PathBuf> {
+    orphans(&std::env::temp_dir(), &[super::FOLDER, super::system::FOLDER])
 }
 
 /// Removes a lab's folder. What is pinned in it goes with its file system.
@@ -36,7 +48,7 @@ pub fn remove_folder(folder: &Path) {
 }
 
 /// Entries of a folder that are named after a process that is no more.
-fn orphans(folder: &Path, prefixes: &[&str]) -> impl Iterator<Item = PathBuf> {
+fn orphans(folder: &Path, prefixes: &'static [&'static str]) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.path()).filter(move |path| {
         let name = path.file_name().and_then(|name| name.to_str());

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -23,11 +23,15 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// Returns the package of the product that is tested. One test at a time makes it.
-pub fn package(version: &str) -> Result<PathBuf> {
+/// Returns a package of the product that is tested, as a file in a lab's or a system's folder.
+pub fn package(version: &str, folder: &Path) -> Result<PathBuf> {
+    // Another test may be making a package of this version.
     let _lock = lock()?;
     run(Command::new("cargo").args(["xtask", "package", "--built", "--version", version]).current_dir(root()))?;
-    Ok(root().join(format!("target/package/enforcer_{version}_amd64.deb")))
+    let name = format!("enforcer_{version}_amd64.deb");
+    let copy = folder.join(&name);
+    fs::copy(root().join("target/package").join(name), &copy)?;
+    Ok(copy)
 }
 
 /// Locks the folder of packages until the returned file is dropped.
@@ -39,7 +43,7 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
-/// What the names of systems' folders begin with.
+/// Prefix of the names of systems' folders.
 pub(super) const FOLDER: &str = "enforcer-system-";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);

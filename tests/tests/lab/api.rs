@@ -52,34 +52,6 @@ fn the_socket_is_for_root_and_its_group_alone() -> Result<()> {
 }
 
 #[test]
-fn six_hundred_half_sent_requests_do_not_keep_the_cli_waiting() -> Result<()> {
-    let lab = Lab::new()?;
-    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0 --metrics-listen 127.0.0.1:9100")?;
-    let local = (0..600).map(|_| {
-        let mut stream = UnixStream::connect(lab.path("socket"))?;
-        // It may be cut off already.
-        let _ = stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: enf");
-        Ok(stream)
-    });
-    let local: Vec<UnixStream> = local.collect::<Result<_>>()?;
-    let start = Instant::now();
-    assert!(enforcer.ask("status")?.contains("native XDP"));
-    let took = start.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    // One address over TCP has its share, and its earlier connections make room for later ones.
-    let remote = || -> Result<TcpStream> { lab.gateway.enter(|| Ok(TcpStream::connect("127.0.0.1:9100")?)) };
-    let late: Vec<TcpStream> = (0..100).map(|_| remote()).collect::<Result<_>>()?;
-    thread::sleep(Duration::from_millis(200));
-    let mut stream = remote()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:9100\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    drop((local, late));
-    enforcer.stop()
-}
-
-#[test]
 fn the_document_is_the_same_whoever_prints_it() -> Result<()> {
     let lab = Lab::new()?;
     let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
@@ -141,4 +113,37 @@ fn schemathesis_finds_no_fault_with_the_api() -> Result<()> {
     assert!(said.contains("14 selected / 17 total"), "{said}");
     enforcer.ask("status")?;
     enforcer.stop()
+}
+
+/// Tests that measure time. No other test runs beside them.
+mod serial {
+    use super::*;
+
+    #[test]
+    fn six_hundred_half_sent_requests_do_not_keep_the_cli_waiting() -> Result<()> {
+        let lab = Lab::new()?;
+        let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0 --metrics-listen 127.0.0.1:9100")?;
+        let local = (0..600).map(|_| {
+            let mut stream = UnixStream::connect(lab.path("socket"))?;
+            // It may be cut off already.
+            let _ = stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: enf");
+            Ok(stream)
+        });
+        let local: Vec<UnixStream> = local.collect::<Result<_>>()?;
+        let start = Instant::now();
+        assert!(enforcer.ask("status")?.contains("native XDP"));
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        // One address over TCP has its share, and its earlier connections make room for later ones.
+        let remote = || -> Result<TcpStream> { lab.gateway.enter(|| Ok(TcpStream::connect("127.0.0.1:9100")?)) };
+        let late: Vec<TcpStream> = (0..100).map(|_| remote()).collect::<Result<_>>()?;
+        thread::sleep(Duration::from_millis(200));
+        let mut stream = remote()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:9100\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop((local, late));
+        enforcer.stop()
+    }
 }

@@ -190,8 +190,8 @@ fn exact_names_are_asked_for_until_they_are_known() -> Result<()> {
     Ok(())
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]

@@ -300,8 +300,8 @@ fn the_status_says_why_an_upstream_is_not_well() -> Result<()> {
     Ok(())
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]

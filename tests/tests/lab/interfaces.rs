@@ -156,30 +156,6 @@ fn hooked(pins: &Path) -> Result<BTreeSet<String>> {
     Ok(names.filter_map(|name| Some(name.split_once('-')?.0.to_owned())).collect())
 }
 
-#[test]
-fn an_interface_that_goes_and_comes_within_a_burst_is_hooked_at_once() -> Result<()> {
-    let lab = Lab::new()?;
-    let pins = lab.pins()?;
-    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
-    let mut times = Vec::new();
-    for _ in 0..10 {
-        let before = hooked(&pins)?;
-        lab.gateway.run("ip link del lan0")?;
-        lab.gateway.run("ip link add lan0 type veth peer name far0")?;
-        let start = Instant::now();
-        while hooked(&pins)?.is_subset(&before) {
-            assert!(start.elapsed() < Duration::from_secs(5), "no program is on it: {}", enforcer.log()?);
-            thread::sleep(Duration::from_millis(1));
-        }
-        times.push(start.elapsed());
-    }
-    times.sort_unstable();
-    println!("without a program behind `ip link add`: {times:?}");
-    // Most of it is the kernel's, which waits for its CPUs.
-    assert!(times[times.len() / 2] < Duration::from_millis(100), "{times:?}");
-    enforcer.stop()
-}
-
 /// What a process has taken of CPUs.
 fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -307,8 +283,8 @@ fn jumbo_frames_are_judged_by_the_program_for_several_buffers() -> Result<()> {
     enforcer.stop()
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]
@@ -331,6 +307,30 @@ mod alone {
         lab.connect_client()?;
         thread::sleep(Duration::from_secs(1));
         assert!(enforcer.log()?.contains("lan0 is back"), "{}", enforcer.log()?);
+        enforcer.stop()
+    }
+
+    #[test]
+    fn an_interface_that_goes_and_comes_within_a_burst_is_hooked_at_once() -> Result<()> {
+        let lab = Lab::new()?;
+        let pins = lab.pins()?;
+        let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0")?;
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let before = hooked(&pins)?;
+            lab.gateway.run("ip link del lan0")?;
+            lab.gateway.run("ip link add lan0 type veth peer name far0")?;
+            let start = Instant::now();
+            while hooked(&pins)?.is_subset(&before) {
+                assert!(start.elapsed() < Duration::from_secs(5), "no program is on it: {}", enforcer.log()?);
+                thread::sleep(Duration::from_millis(1));
+            }
+            times.push(start.elapsed());
+        }
+        times.sort_unstable();
+        println!("without a program behind `ip link add`: {times:?}");
+        // Most of it is the kernel's, which waits for its CPUs.
+        assert!(times[times.len() / 2] < Duration::from_millis(100), "{times:?}");
         enforcer.stop()
     }
 }

@@ -258,8 +258,8 @@ fn connections_that_drain_go_on_after_a_crash() -> Result<()> {
     enforcer.stop()
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]

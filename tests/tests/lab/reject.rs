@@ -175,8 +175,8 @@ fn frames_from_groups_get_no_answer() -> Result<()> {
     Ok(())
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]

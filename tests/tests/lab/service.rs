@@ -120,8 +120,8 @@ fn systemd_finds_the_unit_well_confined() -> Result<()> {
     Ok(())
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]

@@ -39,8 +39,8 @@ fn policy(first: u16, reversed: bool) -> Result<Policy> {
     Ok(Policy::parse("p", &text, &Catalogs::default())?)
 }
 
-/// Tests that measure time, and so run alone.
-mod alone {
+/// Tests that measure time. No other test runs beside them.
+mod serial {
     use super::*;
 
     #[test]

@@ -1,24 +1,11 @@
-//! What kernels are for: this machine, or Arm's.
+//! Emulated machines of each architecture.
 
 use std::process::Command;
 
-/// A machine's architecture, by Debian's word.
-#[derive(Clone, Copy, Debug, clap::ValueEnum, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Architecture {
-    Amd64,
-    Arm64,
-}
+use crate::cross::Architecture;
 
 impl Architecture {
-    /// Returns Debian's word for it.
-    pub const fn debian(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
-
-    /// Such a machine in software.
+    /// Returns a call of qemu that emulates such a machine.
     pub fn qemu(self) -> Command {
         let (program, machine) = match self {
             Self::Amd64 => ("qemu-system-x86_64", &["-cpu", "qemu64"][..]),
@@ -30,7 +17,7 @@ impl Architecture {
         qemu
     }
 
-    /// Its serial line, by the kernel's name.
+    /// Returns the kernel's name of its serial line.
     pub const fn console(self) -> &'static str {
         match self {
             Self::Amd64 => "ttyS0",

@@ -28,7 +28,7 @@ pub const TESTS: &[(&str, &[&str])] = &[
     ("parity", &["shapes::"]),
 ];
 
-/// Where a guest has the package that it installs.
+/// The path of the package in a guest that installs it.
 pub const PACKAGE: &str = "tests/enforcer.deb";
 
 /// Installs the package, whose program the tests then run. The guest's other packages are unpacked without dpkg's records, so that dpkg finds no
@@ -38,8 +38,10 @@ name=\"package::dpkg_installs_it\"
 if dpkg --install --force-depends /tests/enforcer.deb && enforcer check /etc/enforcer/policy.toml && grep -q ^enforcer: /etc/group &&
     ln -s /usr/bin/enforcer /tests/release/enforcer; then
     echo \"test $name ... ok\"
+    echo \"test result: ok. 1 passed; 0 failed\"
 else
     echo \"test $name ... FAILED\"
+    echo \"test result: FAILED. 0 passed; 1 failed\"
     failed=$((failed + 1))
 fi
 ";

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{architecture::Architecture, arm64};
-use crate::{run::run, setup::apt_get};
+use super::arm64;
+use crate::{cross::Architecture, run::run, setup::apt_get};
 
 /// What of a kernel's modules a guest may want, below `kernel` in its folder: all of the network stack, and the virtual devices that the lab is made of.
 const MODULES: [&str; 6] =

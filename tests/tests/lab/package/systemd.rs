@@ -28,7 +28,7 @@ fn the_service_is_installed_operated_and_removed_as_the_readme_has_it() -> Resul
     let heard = |word: &str| {
         wait(word, || Ok(machine.journal()?.contains(word))).with_context(|| machine.journal().unwrap_or_default())
     };
-    machine.install(&package("0.1.0-1")?)?;
+    machine.install(&package("0.1.0-1", &lab.path(""))?)?;
     assert_eq!(machine.property("ActiveState")?, "inactive", "nothing is started: a policy could cut a network off");
 
     machine.write("etc/default/enforcer", OPTIONS)?;
@@ -94,7 +94,7 @@ fn the_service_is_installed_operated_and_removed_as_the_readme_has_it() -> Resul
 
     // An upgrade is a controller that is started anew, with the operator's files.
     let third = machine.property("MainPID")?;
-    machine.install(&package("0.1.0-2")?)?;
+    machine.install(&package("0.1.0-2", &lab.path(""))?)?;
     assert!(started(&third)?, "the new version runs");
     assert_eq!([web(443)?, web(80)?], [Outcome::Silence, Outcome::Answered]);
     assert!(machine.run("enforcer status")?.contains("lan0"));

@@ -36,9 +36,10 @@ impl Noting {
 
 #[test]
 fn the_package_is_sound_comes_is_replaced_and_goes() -> Result<()> {
-    let [old, new] = [package("0.1.0-1")?, package("0.1.0-2")?];
     let arguments = ["--allow-root", "--fail-on", "error,warning"];
     let noting = Noting::new()?;
+    let folder = noting.0.path("tmp");
+    let [old, new] = [package("0.1.0-1", &folder)?, package("0.1.0-2", &folder)?];
     // It leaves files where it has room for them.
     run(Command::new("lintian").env("TMPDIR", noting.0.path("")).args(arguments).arg(&old))?;
     let system = &noting.0;
