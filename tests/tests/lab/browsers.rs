@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use enforcer_tests::lab::{Lab, client, names, server::web};
+use enforcer_tests::lab::{Lab, client, names, resolver::Resolver, server::web};
 
 /// Requests of Chromium's own would wait for addresses that the lab does not have.
 const CHROMIUM: &str = "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync \
@@ -21,13 +21,15 @@ fn page(lab: &Lab, url: &str) -> Result<(String, Duration)> {
 #[test]
 fn allowed_name_opens_and_others_fail_at_once() -> Result<()> {
     let lab = Lab::new()?;
-    let _resolver = names::resolver(&lab)?;
+    // Its address is of no other name: a browser tries all addresses of a name, and one that an allowed name also has would open.
+    let _resolver = Resolver::dnsmasq_with(&lab, "17.1.2.3", "host-record=denied.lab.example,203.0.113.99\n")?;
+    lab.internet.run("ip route add local 203.0.113.0/24 dev lo")?;
     web(&lab)?;
     let policy = names::POLICY.replace("default = \"drop\"", "default = \"reject\"");
     let enforcer = names::start(&lab, &policy)?;
-    let (allowed, _) = page(&lab, "http://n5.fresh.lab.example:443/")?;
+    let (allowed, _) = page(&lab, "http://www.lab.example:443/")?;
     assert!(allowed.contains("hello"), "{allowed}");
-    let (denied, took) = page(&lab, "http://many.lab.example:443/")?;
+    let (denied, took) = page(&lab, "http://denied.lab.example:443/")?;
     assert!(denied.contains("ERR_CONNECTION_REFUSED"), "{denied}");
     assert!(took < Duration::from_secs(20), "{took:?}");
     enforcer.stop()
