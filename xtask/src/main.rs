@@ -99,13 +99,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Removes the variables by which `cargo run` describes this package. Build scripts that watch them would run again each
-/// time that cargo is called by hand and by this program in turn, and cargo-machete would take a name for a folder.
+/// Removes the variables by which cargo and nextest describe a package to the program that they run. Build scripts that watch
+/// them would run again each time that cargo is called by hand and by this program in turn, and cargo-machete would take a
+/// package's name for a folder.
 fn remove_own_package_env() {
+    const PREFIXES: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CFG_"];
     for (name, _) in std::env::vars_os() {
-        let is_own =
-            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
-        if is_own {
+        let text = name.to_string_lossy();
+        if text == "OUT_DIR" || PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
             // SAFETY: no other thread has been started.
             unsafe { std::env::remove_var(&name) };
         }
