@@ -221,22 +221,29 @@ proptest! {
     }
 }
 
-#[test]
-fn it_keeps_up_with_a_flood_of_answers() {
-    const COUNT: u32 = 200_000;
-    let start = Instant::now();
-    let mut learned = Learned::new(Limits { per_name: 512, all: 65_536, ..LIMITS }, HashSet::new());
-    let of = services(&[1]);
-    let mut changes = 0;
-    for number in 0..COUNT {
-        let name = format!("n{}.example", number / 4).parse().unwrap();
-        let address = std::net::Ipv4Addr::from_bits(0x1100_0000 + number).into();
-        changes += learned.learn((&name, &of, How::Asked), &[(address, 60)], start, &unused).len();
+/// Tests that measure time. No other test runs beside them.
+mod serial {
+    use super::*;
+
+    #[test]
+    fn it_keeps_up_with_a_flood_of_answers() {
+        const COUNT: u32 = 200_000;
+        let start = Instant::now();
+        let mut learned = Learned::new(Limits { per_name: 512, all: 65_536, ..LIMITS }, HashSet::new());
+        let of = services(&[1]);
+        let mut changes = 0;
+        for number in 0..COUNT {
+            let name = format!("n{}.example", number / 4).parse().unwrap();
+            let address = std::net::Ipv4Addr::from_bits(0x1100_0000 + number).into();
+            changes += learned.learn((&name, &of, How::Asked), &[(address, 60)], start, &unused).len();
+        }
+        let rate = f64::from(COUNT) / start.elapsed().as_secs_f64();
+        println!("{rate:.0} addresses a second, three in four of them in place of another");
+        assert_eq!(changes as u32, 2 * COUNT - 49_152);
+        // Without optimisation, it takes ten times as long.
+        let least = if cfg!(debug_assertions) { 10_000.0 } else { 50_000.0 };
+        assert!(rate > least, "{rate:.0} addresses a second");
     }
-    let rate = f64::from(COUNT) / start.elapsed().as_secs_f64();
-    println!("{rate:.0} addresses a second, three in four of them in place of another");
-    assert_eq!(changes as u32, 2 * COUNT - 49_152);
-    assert!(rate > 50_000.0, "{rate:.0} addresses a second");
 }
 
 #[test]

@@ -71,58 +71,67 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
     assert_eq!(clients["capacity"], 2);
 }
 
-/// How soon a client is served beside hundreds of others: sooner than any of those is cut off. Without optimisation, accepting them takes longer.
-const PROMPT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+/// Tests that measure time. No other test runs beside them.
+mod serial {
+    use super::*;
 
-#[test]
-fn half_sent_requests_by_the_hundred_keep_nobody_out() {
-    let api = Api::start();
-    let late = |text: &str| {
-        let mut stream = api.connect();
-        // It may be cut off already.
-        let _ = stream.write_all(text.as_bytes());
-        stream
-    };
-    let whole = post("/v1/resolve", "application/json", "{ }");
-    let half_body = whole.strip_suffix(" }").unwrap();
-    for text in ["", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\nhost: e\r\nx: ", half_body] {
-        let held: Vec<UnixStream> = (0..600).map(|_| late(text)).collect();
+    /// The time in which a client is served beside hundreds of others. Without optimisation, accepting them takes three times as long.
+    const fn prompt(seconds: u64) -> Duration {
+        Duration::from_secs(if cfg!(debug_assertions) { 3 * seconds } else { seconds })
+    }
+
+    #[test]
+    fn half_sent_requests_by_the_hundred_keep_nobody_out() {
+        let api = Api::start();
+        let late = |text: &str| {
+            let mut stream = api.connect();
+            // It may be cut off already.
+            let _ = stream.write_all(text.as_bytes());
+            stream
+        };
+        let whole = post("/v1/resolve", "application/json", "{ }");
+        let half_body = whole.strip_suffix(" }").unwrap();
+        for text in ["", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\nhost: e\r\nx: ", half_body] {
+            let held: Vec<UnixStream> = (0..600).map(|_| late(text)).collect();
+            let took = api.serves();
+            assert!(took < prompt(1), "{took:?} behind {text:?}");
+            drop(held);
+        }
+    }
+
+    #[test]
+    fn clients_that_do_not_read_keep_nobody_out() {
+        let api = Api::start();
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let mut stream = api.connect();
+            let _ = stream.write_all(get("/v1/names").as_bytes());
+            held.push(stream);
+        }
         let took = api.serves();
-        assert!(took < PROMPT, "{took:?} behind {text:?}");
-        drop(held);
+        assert!(took < prompt(3), "{took:?}");
     }
-}
 
-#[test]
-fn clients_that_do_not_read_keep_nobody_out() {
-    let api = Api::start();
-    let mut held = Vec::new();
-    for _ in 0..200 {
-        let mut stream = api.connect();
-        let _ = stream.write_all(get("/v1/names").as_bytes());
-        held.push(stream);
+    #[test]
+    fn streams_and_long_questions_leave_places_for_others() {
+        let api = Api::start();
+        let mut held = Vec::new();
+        for _ in 0..60 {
+            let mut stream = api.connect();
+            stream.write_all(get("/v1/events/stream").as_bytes()).unwrap();
+            held.push(stream);
+            let mut stream = api.connect();
+            stream
+                .write_all(post("/v1/resolve", "application/json", r#"{"name": "slow.example"}"#).as_bytes())
+                .unwrap();
+            held.push(stream);
+        }
+        let took = api.serves();
+        assert!(took < prompt(1), "{took:?}");
+        assert!(api.get("/v1/counters/stream").problem(503).contains("too many streams"));
+        let question = post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#);
+        assert!(api.ask(&question).problem(503).contains("try again"));
     }
-    let took = api.serves();
-    assert!(took < Duration::from_secs(3), "{took:?}");
-}
-
-#[test]
-fn streams_and_long_questions_leave_places_for_others() {
-    let api = Api::start();
-    let mut held = Vec::new();
-    for _ in 0..60 {
-        let mut stream = api.connect();
-        stream.write_all(get("/v1/events/stream").as_bytes()).unwrap();
-        held.push(stream);
-        let mut stream = api.connect();
-        stream.write_all(post("/v1/resolve", "application/json", r#"{"name": "slow.example"}"#).as_bytes()).unwrap();
-        held.push(stream);
-    }
-    let took = api.serves();
-    assert!(took < PROMPT, "{took:?}");
-    assert!(api.get("/v1/counters/stream").problem(503).contains("too many streams"));
-    let question = post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#);
-    assert!(api.ask(&question).problem(503).contains("try again"));
 }
 
 #[test]
