@@ -3,6 +3,5 @@
 pub mod bed;
 pub mod bench;
 pub mod differential;
-pub mod fuzz;
 pub mod lab;
 pub mod oracle;

@@ -14,10 +14,10 @@ use crate::{
 const ALL: [&str; 3] = ["nextest", "run", "--workspace"];
 
 /// Tests without privilege: unit tests, property tests and the seeds of the fuzz targets.
-const UNIT: &str = "not package(enforcer-tests) or (package(enforcer-tests) and (kind(lib) or test(/^corpus::/)))";
+const UNIT: &str = "not package(enforcer-tests) or kind(lib)";
 
 /// Tests that need root: all others of the first tier.
-const LAB: &str = "package(enforcer-tests) and not (kind(lib) or test(/^corpus::/))";
+const LAB: &str = "package(enforcer-tests) and not kind(lib)";
 
 /// The tests of a run.
 #[derive(Clone, Copy)]

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| enforcer_tests::fuzz::dns::check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| enforcer_checks::dns::check(bytes));

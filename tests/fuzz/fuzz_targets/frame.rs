@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|frame: &[u8]| enforcer_tests::fuzz::frame::check(frame));
+libfuzzer_sys::fuzz_target!(|frame: &[u8]| enforcer_checks::frame::check(frame));

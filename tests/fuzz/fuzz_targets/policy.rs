@@ -1,5 +1,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    enforcer_tests::fuzz::policy::check(text);
+    enforcer_checks::policy::check(text);
 });

@@ -1,7 +1,6 @@
 //! Verdicts of the kernel programs and of exported rules, compared packet by packet with an independent model. Needs root.
 
 mod captures;
-mod corpus;
 mod differential;
 mod draining;
 mod exports_nftables;

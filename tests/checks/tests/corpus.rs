@@ -1,16 +1,19 @@
-//! The seeds of the fuzz targets, and the shipped policies and catalogues, through the targets' checks. Without privileges.
+//! The seeds of the fuzz targets, and the shipped policies and catalogues, through the targets' checks.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use enforcer_tests::{
-    fuzz::{catalog, dns, frame, policy},
-    lab::root,
-};
+use enforcer_checks::{catalog, dns, frame, policy};
+
+/// The repository's root.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Returns the paths and contents of a folder's files.
 fn files(folder: &str) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let folder = root().join(folder);
+    let folder = Path::new(ROOT).join(folder);
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
