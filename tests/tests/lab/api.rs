@@ -133,7 +133,7 @@ mod serial {
         let start = Instant::now();
         assert!(enforcer.ask("status")?.contains("native XDP"));
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
         // One address over TCP has its share, and its earlier connections make room for later ones.
         let remote = || -> Result<TcpStream> { lab.gateway.enter(|| Ok(TcpStream::connect("127.0.0.1:9100")?)) };
         let late: Vec<TcpStream> = (0..100).map(|_| remote()).collect::<Result<_>>()?;
