@@ -80,7 +80,7 @@ pub fn ci(steps: &mut Steps) -> Result<()> {
     set_up(steps)?;
     steps.check("lint", lint::check);
     build_and_test(steps, &[])?;
-    steps.tests(&format!("kernel {KERNEL}"), |counts| kernels::test(KERNEL, counts));
+    steps.tests(&format!("kernel {KERNEL}"), |counts| kernels::test_first(KERNEL, counts));
     steps.check("demo", demo::run);
     Ok(())
 }

@@ -29,17 +29,23 @@ use crate::{
 use images::Served;
 use root::Root;
 
+/// Runs the tests of the lab's core that show what differs between kernels, on one kernel, and counts them.
+pub fn test_first(name: &str, counts: &mut Counts) -> Result<()> {
+    setup::install_for_kernels()?;
+    test_on(&chosen(images::served()?, name)?, None, false, counts)
+}
+
 /// Runs the lab's core on the named kernels, or on all that are served, and counts its tests.
 pub fn test(names: &str, counts: &mut Counts) -> Result<()> {
     setup::install_for_kernels()?;
-    test_on(&chosen(images::served()?, names)?, None, counts)
+    test_on(&chosen(images::served()?, names)?, None, true, counts)
 }
 
 /// Runs the lab's core on one kernel of each series that Debian serves, of the usual flavour.
 pub fn test_series(counts: &mut Counts) -> Result<()> {
     setup::install_for_kernels()?;
     let usual = images::served()?.into_iter().filter(|kernel| !kernel.name.contains('-')).collect();
-    test_on(&chosen(usual, "")?, None, counts)
+    test_on(&chosen(usual, "")?, None, true, counts)
 }
 
 /// Installs the package for arm64 in a guest, and runs the lab's core with the program that it installs.
@@ -47,11 +53,11 @@ pub fn test_package(counts: &mut Counts) -> Result<()> {
     setup::install_for_kernels()?;
     let package = package::debian(Architecture::Arm64, None, false)?;
     let arm64 = images::served()?.into_iter().filter(|kernel| kernel.architecture == Architecture::Arm64).collect();
-    test_on(&chosen(arm64, "")?, Some(&package), counts)
+    test_on(&chosen(arm64, "")?, Some(&package), true, counts)
 }
 
-/// Runs the lab's core on kernels: with the product that is built for them, or with a package of it.
-fn test_on(kernels: &[Served], package: Option<&Path>, counts: &mut Counts) -> Result<()> {
+/// Runs the lab's core on kernels, with `more` all of it: with the product that is built for them, or with a package of it.
+fn test_on(kernels: &[Served], package: Option<&Path>, more: bool, counts: &mut Counts) -> Result<()> {
     let folder = folder()?;
     let (mut roots, mut costs, mut failed) = (BTreeMap::new(), table::Costs::default(), Vec::new());
     for kernel in kernels {
@@ -62,7 +68,7 @@ fn test_on(kernels: &[Served], package: Option<&Path>, counts: &mut Counts) -> R
         let start = Instant::now();
         let image = images::fetch(kernel, &folder)?;
         let archive = folder.join("initramfs");
-        root.pack(&image, &core::script(package.is_some()), &archive)?;
+        root.pack(&image, &core::script(package.is_some(), more), &archive)?;
         println!("kernels: {} boots", kernel.name);
         let log = folder.join(format!("{}.log", kernel.name));
         let show = |line: &str| println!("{}: {line}", kernel.name);
@@ -71,8 +77,8 @@ fn test_on(kernels: &[Served], package: Option<&Path>, counts: &mut Counts) -> R
         let mut here = Counts::default();
         told.lines.iter().filter_map(|line| libtest(line)).for_each(|sum| here += sum);
         if told.failed_programs.is_none() {
-            let last = told.lines.iter().rev().find(|line| line.starts_with("test "));
-            println!("kernels: {}: ended early, in or after {}", kernel.name, last.map_or("boot", |line| line));
+            let last = told.lines.iter().rev().find(|line| line.starts_with("begins: "));
+            println!("kernels: {}: ended early, during or after {}", kernel.name, last.map_or("boot", |line| line));
         }
         // A program that ends early prints no sum of its tests, nor does a guest that hangs.
         if here.failed == 0 && told.failed_programs != Some(0) {
@@ -119,8 +125,8 @@ fn built_for(architecture: Architecture, folder: &Path, package: Option<&Path>) 
         Some(package) => root.copy(package, core::PACKAGE)?,
         None => root.add(&built.product, Path::new("tests/release/enforcer"))?,
     }
-    for (name, _) in core::TESTS {
-        let program = built.programs.get(*name).with_context(|| format!("cargo has built no test {name}"))?;
+    for name in core::PROGRAMS {
+        let program = built.programs.get(name).with_context(|| format!("cargo has built no test {name}"))?;
         root.add(program, &Path::new("tests/deps").join(name))?;
     }
     Ok(root)
@@ -149,7 +155,7 @@ fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
 fn test_programs(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let output = cargo
         .args(["test", "--workspace", "--no-run"])
-        .args(core::TESTS.iter().flat_map(|(name, _)| ["--test", name]))
+        .args(core::PROGRAMS.iter().flat_map(|name| ["--test", name]))
         .output()
         .context("cannot run cargo")?;
     let told = String::from_utf8_lossy(&output.stderr);
