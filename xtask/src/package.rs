@@ -45,12 +45,40 @@ pub fn debian(arch: Architecture, version: Option<&str>, built: bool) -> Result<
     };
     let package = folder.join(format!("enforcer_{version}_{}.deb", arch.debian()));
     deb.current_dir(ROOT).args(["deb", "--quiet", "--no-build", "--no-dbgsym", "--package", "enforcer"]);
+    // The time of every file in it: packages of one commit have the same bytes.
+    deb.env("SOURCE_DATE_EPOCH", last_change("%ct")?);
     run(deb.args(["--deb-version", version, "--output"]).arg(&package))?;
     let output = Command::new("dpkg-deb").arg("--field").arg(&package).arg("Depends").output()?;
     let depends = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Where no package is found for a library, cargo-deb only warns.
-    ensure!(depends.contains("libc6 (>= "), "{} does not depend on libc6: {depends}", package.display());
+    // Where no package is found for a library, cargo-deb only warns. Where the library is a cross-compiler's, the package's
+    // name has its architecture.
+    let libc = [format!("libc6:{} (>= ", arch.debian()), "libc6 (>= ".to_owned()];
+    ensure!(
+        libc.iter().any(|libc| depends.contains(libc)),
+        "{} does not depend on libc6: {depends}",
+        package.display()
+    );
     Ok(package)
+}
+
+/// Makes the package twice, the second time from an empty target directory, and fails if a byte differs.
+pub fn reproduce() -> Result<()> {
+    let package = debian(Architecture::Amd64, None, false)?;
+    let first = fs::read(&package)?;
+    let folder = Path::new(&run::target_directory()?).join("again");
+    run(Command::new(cargo_path()).args(["xtask", "package"]).current_dir(ROOT).env("CARGO_TARGET_DIR", &folder))?;
+    fs::remove_dir_all(&folder)?;
+    ensure!(first == fs::read(&package)?, "two builds of {} differ", package.display());
+    Ok(())
+}
+
+/// Returns a field of the last commit, in git's format.
+fn last_change(format: &str) -> Result<String> {
+    let format = format!("--format={format}");
+    let output = Command::new("git").current_dir(ROOT).args(["log", "-1", &format]).output()?;
+    let field = String::from_utf8(output.stdout)?.trim_end().to_owned();
+    ensure!(!field.is_empty(), "git knows no last commit: the package names its time");
+    Ok(field)
 }
 
 /// Fails if a binary is not what cargo builds of the package alone. A build of the whole workspace, for example, has features
@@ -89,12 +117,8 @@ fn gather(product: &str, folder: &Path, version: &str) -> Result<()> {
     }
     let overrides = made(share.join("lintian/overrides/enforcer"))?;
     fs::copy(Path::new(ROOT).join("enforcer/dist/debian/lintian-overrides"), overrides)?;
-    let changed = Command::new("git").current_dir(ROOT).args(["log", "-1", "--format= -- %an <%ae>  %aD"]).output()?;
-    let changed = String::from_utf8(changed.stdout)?;
-    if changed.is_empty() {
-        bail!("git knows no last change: the changelog of the package names its time");
-    }
-    let text = format!("enforcer ({version}) stable; urgency=medium\n\n  * As of this repository.\n\n{changed}");
+    let changed = last_change("%an <%ae>  %aD")?;
+    let text = format!("enforcer ({version}) stable; urgency=medium\n\n  * As of this repository.\n\n -- {changed}\n");
     fs::write(folder.join("changelog"), text)?;
     Ok(())
 }
