@@ -355,6 +355,32 @@ proptest! {
 }
 
 #[test]
+fn a_learned_address_that_changes_keeps_its_epoch() {
+    let service = |name: &str| Service {
+        name: name.into(),
+        to: Vec::new(),
+        names: vec![name.parse().expect("a name")],
+        ports: vec![PortMatch::Any],
+    };
+    let services = vec![service("a.example"), service("b.example")];
+    let rule = Rule { services: Some(vec![ServiceId(0), ServiceId(1)]), ..Rule::new(Action::Allow) };
+    let policy = Policy { lan: Rules { default: Action::Drop, rules: vec![rule] }, services, ..Policy::default() };
+    for address in ["203.0.113.1", "2001:db8::1"] {
+        let address = address.parse().expect("an address");
+        let mut image = compile(&policy, &Limits { learned: 16, ..Limits::default() }, 1).expect("a small policy");
+        let mut live = std::mem::take(&mut image.live);
+        let mut addresses = Addresses::new(&[]);
+        // The second time with a service more, the third time draining: the address was not used in between.
+        for (services, draining, epoch) in [(&[0][..], false, 7), (&[0, 1], false, 8), (&[0, 1], true, 9)] {
+            let services: Vec<ServiceId> = services.iter().copied().map(ServiceId).collect();
+            let set = addresses.set(&mut image, &mut live, address, &services, draining, epoch);
+            assert!(set.is_ok());
+            assert_eq!(addresses.epochs(&image, address), [Some(7)], "{address} at epoch {epoch}");
+        }
+    }
+}
+
+#[test]
 fn a_policy_beyond_a_limit_is_refused_with_the_numbers() {
     let host = |n: u32| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x1100_0000 + n)));
     let to = (0..100).map(host).collect();

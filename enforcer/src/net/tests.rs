@@ -149,6 +149,20 @@ fn only_what_shares_its_first_byte_with_something_local_is_searched_for() {
     assert_eq!(found, wanted.collect::<Vec<u32>>());
 }
 
+#[test]
+fn ipv6_addresses_near_a_local_prefix_are_searched_for() {
+    let mut facts = facts();
+    // Longer than the trie is deep, and shorter than the two bytes that are compared.
+    add_address(&mut facts, 2, "2001:db8::1/127");
+    add_address(&mut facts, 2, "4000::1/14");
+    let net = image(&facts).at(0, NET_BLOCKS).expect("room");
+    let near = |first: u32| [first << 16 | 0x0102, 0, 0, 1].is_near(&net);
+    let found: Vec<u32> = (0..1 << 16).filter(|&first| near(first)).collect();
+    let wanted =
+        [0x2001].into_iter().chain(0x4000..=0x4003).chain([0xfd00]).chain(0xfe80..=0xfebf).chain(0xff00..=0xffff);
+    assert_eq!(found, wanted.collect::<Vec<u32>>());
+}
+
 proptest! {
     #[test]
     fn what_is_known_without_a_search_is_what_the_trie_says(

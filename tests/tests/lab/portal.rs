@@ -328,6 +328,22 @@ fn a_bridges_clients_are_told_apart_by_their_stations_at_tc() -> Result<()> {
 }
 
 #[test]
+fn a_wider_admission_extends_a_narrower_one() -> Result<()> {
+    let (lab, _servers) = lab()?;
+    let enforcer = Enforcer::start(&lab, POLICY, RUN)?;
+    enforcer.ask("admit 10.1.0.0/25 --for 2s")?;
+    enforcer.ask("admit 10.1.0.0/24 --for 1h")?;
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(work(&lab.client)?, [Answered, Refused], "the narrower one has ended");
+    // The other way round, the narrower one gets its own end again.
+    enforcer.ask("admit 10.1.0.0/25 --for 2s")?;
+    enforcer.ask("expel 10.1.0.0/24")?;
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(work(&lab.client)?, [Refused; 2], "the wider one was revoked");
+    enforcer.stop()
+}
+
+#[test]
 fn bad_requests_are_refused_and_change_nothing() -> Result<()> {
     let (lab, _servers) = lab()?;
     let enforcer = Enforcer::start(&lab, POLICY, &format!("{RUN} --metrics-listen 127.0.0.1:9100"))?;

@@ -212,7 +212,8 @@ mod tests {
         assert!(schedule.failed(a, start + SECOND, 0.5).is_some_and(|kept| !kept.addresses.is_empty()));
         assert!(schedule.takes(a, &answer(Some(60)), start + 2 * SECOND), "it is back");
         assert!(!schedule.takes(a, &answer(None), start + 3 * SECOND));
-        assert!(!schedule.takes(a, &answer(None), start + EMPTY));
+        // The address in between began the day again.
+        assert!(!schedule.takes(a, &answer(None), start + 2 * SECOND + EMPTY));
         assert!(schedule.takes(a, &answer(None), start + 3 * SECOND + EMPTY));
         schedule.answered(a, answer(None), start + 3 * SECOND + EMPTY, 0.5);
         assert_eq!(schedule.failed(a, start + 4 * SECOND + EMPTY, 0.5), None);
