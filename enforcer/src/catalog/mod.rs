@@ -135,13 +135,17 @@ impl Catalogs {
     /// The program's own, and what lies in the folder `catalog` beside a policy, wherever its files are; a file `apple.toml` there counts instead of the program's.
     ///
     /// # Errors
-    /// If a file there cannot be read or has mistakes.
+    /// If a file there cannot be read, has mistakes, or lies outside the folders that the policy
+    /// may include files from.
     pub fn beside(files: &dyn Files, policy: &Path) -> Result<Self, FileError> {
         let folder = policy.parent().unwrap_or(Path::new("")).join("catalog");
         let mut catalogs = Self::default();
         let paths = files.list(&folder);
         for path in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "toml")) {
             let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
+            if !files.allows(policy, path) {
+                return Err(FileError::Outside(path.display().to_string()));
+            }
             let Source { name: file, text, .. } = files.read(path)?;
             let catalog = Catalog::parse(name, &file, &text)?;
             catalogs.0.retain(|other| other.name != catalog.name);

@@ -108,7 +108,7 @@ fn a_catalogue_beside_a_policy_joins_and_one_of_apples_replaces() {
     for (file, service) in [("school.toml", "portal"), ("apple.toml", "mine")] {
         std::fs::write(folder.join("catalog").join(file), text(service)).expect("a file");
     }
-    let catalogs = Catalogs::beside(&Disk, &folder.join("policy.toml")).expect("two catalogues");
+    let catalogs = Catalogs::beside(&Disk::default(), &folder.join("policy.toml")).expect("two catalogues");
     std::fs::remove_dir_all(&folder).expect("the folder");
     assert_eq!((catalogs.find("school/portal").len(), catalogs.find("apple/*").len()), (1, 1));
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{Socket, units};
+use super::{IncludeRoots, Socket, units};
 use crate::{
     api::{
         client::{self, NoController},
@@ -31,6 +31,8 @@ pub struct Arguments {
     /// The policy; what it includes and the catalogues beside it are taken along
     #[arg(value_name = "FILE")]
     policy: PathBuf,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// Go back to the policy before, unless `enforcer confirm` comes within so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     confirm: Option<u32>,
@@ -64,7 +66,7 @@ struct Traffic {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     // The controller is somewhere else.
-    let (bundle, policy) = Bundle::load(&std::path::absolute(&arguments.policy)?)?;
+    let (bundle, policy) = Bundle::load(&arguments.include_roots.disk(), &std::path::absolute(&arguments.policy)?)?;
     let socket = &arguments.socket.socket;
     if arguments.dry_run {
         compile::compile(&policy, &Limits::default(), control::seed())?;

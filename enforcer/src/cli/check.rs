@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{
+    IncludeRoots,
     progress::Progress,
     style::{self, painted},
 };
@@ -15,7 +16,7 @@ use crate::{
     catalog::{Catalogs, Pattern},
     compile::{self, Limits, Usage},
     control,
-    policy::{FileError, Policy, files::Disk},
+    policy::{FileError, Policy},
 };
 
 #[derive(clap::Args)]
@@ -23,6 +24,8 @@ pub struct Arguments {
     /// The policy
     #[arg(value_name = "FILE")]
     policy: PathBuf,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// Print JSON: the tables' sizes, the warnings and what names open, or the mistakes
     #[arg(long)]
     json: bool,
@@ -45,7 +48,7 @@ struct Report<'a> {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let progress = Progress::of("checking");
-    let policy = match Policy::load(&arguments.policy) {
+    let policy = match arguments.include_roots.load(&arguments.policy) {
         Err(FileError::Mistakes(mistakes)) if arguments.json => {
             super::print_json(&mistakes)?;
             return Ok(ExitCode::FAILURE);
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         other => other?,
     };
     let image = compile::compile(&policy, &Limits::default(), control::seed())?;
-    let warnings = advise(&policy, &Catalogs::beside(&Disk, &arguments.policy)?);
+    let warnings = advise(&policy, &Catalogs::beside(&arguments.include_roots.disk(), &arguments.policy)?);
     let exposures = exposures(&policy);
     drop(progress);
     if arguments.json {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use super::progress::Progress;
+use super::{IncludeRoots, progress::Progress};
 
 use crate::{
     compile::{self, Limits},
@@ -21,6 +21,8 @@ pub struct Arguments {
     /// The policy as it would be
     #[arg(value_name = "NEW")]
     new: PathBuf,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// Print JSON, with all flows
     #[arg(long)]
     json: bool,
@@ -29,7 +31,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let progress = Progress::of("comparing");
     let [old, new] = [&arguments.old, &arguments.new].map(|path| -> Result<Policy> {
-        let policy = Policy::load(path)?;
+        let policy = arguments.include_roots.load(path)?;
         // What cannot be put in force need not be compared, and might take for ever.
         compile::compile(&policy, &Limits::default(), control::seed()).with_context(|| path.display().to_string())?;
         Ok(policy)

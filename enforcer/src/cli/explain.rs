@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Socket, style};
+use super::{IncludeRoots, Socket, style};
 use crate::{
     api::{
         client,
@@ -31,6 +31,8 @@ pub struct Arguments {
     /// The policy; without it, the one that is in force
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// The gateway itself sends the packet: its own policy is asked
     #[arg(long, conflicts_with = "from")]
     router: bool,
@@ -95,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let names = super::block_on(client::get::<Names>(socket, "/v1/names"));
     let (policy, names) = match &arguments.policy {
         // What DNS has told helps there, too, but need not be had.
-        Some(file) => (Policy::load(file)?, names.unwrap_or_default()),
+        Some(file) => (arguments.include_roots.load(file)?, names.unwrap_or_default()),
         None => (in_force(socket).map_err(without_policy)?, names?),
     };
     let admitted = match &policy.portal {

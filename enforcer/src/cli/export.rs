@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 
 use super::{
-    output,
+    IncludeRoots, output,
     style::{self, painted},
 };
 use crate::{
@@ -60,6 +60,8 @@ struct Common {
     /// The policy
     #[arg(value_name = "FILE")]
     policy: PathBuf,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// Export the rules of a time, such as 2026-11-25T09:30+01:00, if rules have schedules
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -138,7 +140,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Format::Mobileconfig(Mobileconfig { common, pac_url, credentials }) => {
             let mode = pac_url.clone().map_or(Mode::Manual, Mode::Automatic);
             let credentials = credentials.as_deref().map(credentials_of).transpose()?;
-            let policy = Policy::load(&common.policy)?;
+            let policy = common.include_roots.load(&common.policy)?;
             let export = export::mobileconfig::mobileconfig(&policy, &mode, credentials.as_ref())?;
             // A password in it is for its reader alone.
             common.output.write_as(&export, credentials.is_some())
@@ -154,12 +156,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 impl Common {
     /// The policy's rules at the time that is named, without schedules.
     fn applying(&self) -> Result<Policy> {
-        Ok(export::at(&Policy::load(&self.policy)?, self.at)?)
+        Ok(export::at(&self.include_roots.load(&self.policy)?, self.at)?)
     }
 
     /// The policy with its schedules, unless a time is named.
     fn whole(&self) -> Result<Policy> {
-        let policy = Policy::load(&self.policy)?;
+        let policy = self.include_roots.load(&self.policy)?;
         Ok(if self.at.is_some() { export::at(&policy, self.at)? } else { policy })
     }
 }

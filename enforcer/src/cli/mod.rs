@@ -38,7 +38,11 @@ use std::{
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{api::client::NoController, service};
+use crate::{
+    api::client::NoController,
+    policy::{FileError, Policy, files::Disk},
+    service,
+};
 
 /// Exit code of wrong usage, which is clap's, too.
 const USAGE: u8 = 2;
@@ -158,6 +162,26 @@ struct Socket {
     /// The controller's socket
     #[arg(long, default_value = "/run/enforcer/api.sock", value_name = "PATH")]
     socket: PathBuf,
+}
+
+/// Where policies may include files from.
+#[derive(Args, Clone)]
+struct IncludeRoots {
+    /// Let policies include files from this folder as well as from their own, such as
+    /// /usr/share/policies (repeatable)
+    #[arg(long = "include-root", env = "ENFORCER_INCLUDE_ROOT", value_delimiter = ':', value_name = "DIR")]
+    include_roots: Vec<PathBuf>,
+}
+
+impl IncludeRoots {
+    fn disk(&self) -> Disk {
+        Disk { include_roots: self.include_roots.clone() }
+    }
+
+    /// Reads a policy from disk.
+    fn load(&self, policy: &Path) -> Result<Policy, FileError> {
+        Policy::load_from(&self.disk(), policy)
+    }
 }
 
 /// Runs what the command line asks for.

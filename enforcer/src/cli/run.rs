@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::unistd::Gid;
 use tracing::level_filters::LevelFilter;
 
-use super::Socket;
+use super::{IncludeRoots, Socket};
 use crate::{
     api::server::group,
     control::{self, Fail, OnExit},
@@ -36,6 +36,8 @@ pub struct Arguments {
     /// The policy
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// How to catch clients' frames
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     xdp: XdpMode,
@@ -105,6 +107,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         lans: arguments.lans,
         wans: arguments.wans,
         policy: arguments.policy,
+        disk: arguments.include_roots.disk(),
         xdp: arguments.xdp,
         tc: arguments.tc,
         diagnose: arguments.diagnose,

@@ -5,11 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::style;
-use crate::{
-    catalog::{Catalog, Catalogs, Entry, Host, Service},
-    policy::files::Disk,
-};
+use super::{IncludeRoots, style};
+use crate::catalog::{Catalog, Catalogs, Entry, Host, Service};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -19,6 +16,8 @@ pub struct Arguments {
     /// The policy beside which further catalogues lie, in the folder `catalog`
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    include_roots: IncludeRoots,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,7 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let catalogs = arguments
         .policy
         .as_deref()
-        .map_or_else(|| Ok(Catalogs::default()), |policy| Catalogs::beside(&Disk, policy))?;
+        .map_or_else(|| Ok(Catalogs::default()), |policy| Catalogs::beside(&arguments.include_roots.disk(), policy))?;
     let wanted = arguments.name.as_deref().unwrap_or("*");
     let found = catalogs.find(wanted);
     if found.is_empty() {

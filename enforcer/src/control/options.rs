@@ -10,6 +10,7 @@ use nix::unistd::Gid;
 use crate::{
     dns::{Name, forwarder::upstream::Server},
     kernel::hook::{TcMode, XdpMode},
+    policy::files::Disk,
 };
 
 /// What becomes of what is enforced when the controller stops.
@@ -41,6 +42,8 @@ pub struct Options {
     pub wans: Vec<String>,
     /// The policy's file.
     pub policy: PathBuf,
+    /// Where the policy and the files that it includes are read from.
+    pub disk: Disk,
     /// How to catch frames on LANs.
     pub xdp: XdpMode,
     /// How TC's programs are attached.

@@ -307,8 +307,8 @@ impl Controller {
 
     /// The policy's file as it is now, whatever is in force.
     async fn file(&self) -> Result<(Bundle, Result<Policy, FileError>)> {
-        let path = self.options.policy.clone();
-        let reading = spawn_blocking(move || Bundle::read(&path));
+        let (disk, path) = (self.options.disk.clone(), self.options.policy.clone());
+        let reading = spawn_blocking(move || Bundle::read(&disk, &path));
         // A pipe, or a disk that is elsewhere, may never answer.
         Ok(time::timeout(FILE, reading).await.context("the policy's file cannot be read in time")??)
     }

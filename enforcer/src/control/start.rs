@@ -197,13 +197,13 @@ pub fn unmatched(options: &Options, policy: &Policy) -> Option<&'static str> {
 /// The policy that was applied last, unless its file has changed since: then the file's. A file with mistakes is no reason to stop what is in force.
 pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)> {
     let kept = history.current().and_then(|current| Some((history.bundle(current.number)?, current)));
-    let (file, policy) = Bundle::read(&options.policy);
+    let (file, policy) = Bundle::read(&options.disk, &options.policy);
     if let Some((bundle, Current { number, file_sha256 })) = kept {
         let file_problem = policy.as_ref().err().map(|error| {
-            let problem =
-                format!("the policy that was in force before goes on, as its file was of no use at the start: {error}");
-            tracing::warn!("{problem}");
-            problem
+            let problem = "the policy that was in force before goes on, as its file was of no use at the start";
+            tracing::warn!("{problem}: {error}");
+            // Status is also for readers who may not read the file.
+            format!("{problem}: {}", error.without_source())
         });
         if file_problem.is_some() || file_sha256 == Some(file.sha256()) {
             let (in_force, image) = InForce::new(bundle, options.learns())?;
@@ -240,7 +240,7 @@ pub fn keep(history: &History, in_force: &InForce) -> Option<u32> {
 /// Lets the next start go on with it, now that it is in force.
 pub fn keep_current(options: &Options, history: &History, in_force: &InForce) {
     let Some(number) = in_force.number else { return };
-    let (file, policy) = Bundle::read(&options.policy);
+    let (file, policy) = Bundle::read(&options.disk, &options.policy);
     // One that goes on as the file is of no use now has the hash of the file of then.
     let earlier = history.current().filter(|_| policy.is_err());
     let file_sha256 = earlier.map_or_else(|| Some(file.sha256()), |earlier| earlier.file_sha256);

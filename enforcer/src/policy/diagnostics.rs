@@ -67,6 +67,17 @@ impl Diagnostics {
         });
     }
 
+    /// Returns file, line and message of the first mistake, and the number of further mistakes: on
+    /// one line, without help and without the line's text.
+    pub(super) fn without_source(&self) -> String {
+        let Some(Diagnostic { file, line, message, .. }) = self.mistakes.first() else { return String::new() };
+        let more = match self.mistakes.len() - 1 + self.untold {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("{file}:{line}: {message}{more}")
+    }
+
     /// The value, or all mistakes, sorted.
     pub(super) fn or<T>(mut self, value: T) -> Result<T, Self> {
         if self.mistakes.is_empty() {
@@ -127,5 +138,21 @@ impl fmt::Display for Diagnostics {
             write!(f, "\n{} more mistakes are not shown", self.untold)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_without_source_has_file_line_and_message_alone() {
+        let source = Source::new("p.toml", "a = 1\npassword = hunter2\n".into());
+        let mut mistakes = Diagnostics::default();
+        mistakes.add(&source, 6..14, "unknown key", "remove it");
+        assert!(mistakes.to_string().contains("hunter2"));
+        assert_eq!(mistakes.without_source(), "p.toml:2: unknown key");
+        mistakes.add(&source, 0..1, "another", "remove it");
+        assert_eq!(mistakes.without_source(), "p.toml:2: unknown key (and 1 more)");
     }
 }

@@ -29,7 +29,7 @@ impl Policy {
     /// # Errors
     /// If any of them cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        Self::load_from(&Disk, path)
+        Self::load_from(&Disk::default(), path)
     }
 
     /// The same, from wherever files are.

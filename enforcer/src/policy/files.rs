@@ -27,10 +27,17 @@ pub trait Files {
     fn real(&self, path: &Path) -> PathBuf;
     /// The files of a folder, in order; none if there is no such folder.
     fn list(&self, folder: &Path) -> Vec<PathBuf>;
+    /// Returns whether a policy may include a file. A file that does not exist is not refused here:
+    /// reading it fails.
+    fn allows(&self, policy: &Path, file: &Path) -> bool;
 }
 
 /// The file system.
-pub struct Disk;
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// Folders whose files any policy may include, in addition to its own folder.
+    pub include_roots: Vec<PathBuf>,
+}
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> Result<Source, FileError> {
@@ -46,6 +53,14 @@ impl Files for Disk {
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.sort_unstable();
         paths
+    }
+
+    /// Compares real paths, so that neither `..` nor a symbolic link leads out of a folder.
+    fn allows(&self, policy: &Path, file: &Path) -> bool {
+        let Ok(real) = fs::canonicalize(file) else { return !file.exists() };
+        let own = policy.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        let mut folders = self.include_roots.iter().map(PathBuf::as_path).chain([own]);
+        folders.any(|folder| fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder)))
     }
 }
 
@@ -66,16 +81,16 @@ impl Bundle {
     ///
     /// # Errors
     /// If a file cannot be read or has mistakes.
-    pub fn load(path: &Path) -> Result<(Self, Policy), FileError> {
-        let (bundle, policy) = Self::read(path);
+    pub fn load(disk: &Disk, path: &Path) -> Result<(Self, Policy), FileError> {
+        let (bundle, policy) = Self::read(disk, path);
         Ok((bundle, policy?))
     }
 
     /// The same of files that may be of no use: what there is of them, and the policy or what is wrong. Its hash tells whether they are the same at another time.
-    pub fn read(path: &Path) -> (Self, Result<Policy, FileError>) {
-        let noting = Noting::default();
+    pub fn read(disk: &Disk, path: &Path) -> (Self, Result<Policy, FileError>) {
+        let noting = Noting { disk, files: RefCell::default() };
         let policy = Policy::load_from(&noting, path);
-        (Self { path: path.to_owned(), files: noting.0.into_inner() }, policy)
+        (Self { path: path.to_owned(), files: noting.files.into_inner() }, policy)
     }
 
     /// The policy.
@@ -118,25 +133,36 @@ impl Files for Bundle {
     fn list(&self, folder: &Path) -> Vec<PathBuf> {
         self.files.keys().filter(|path| path.parent() == Some(folder)).cloned().collect()
     }
+
+    /// Allows all: it has no files but those that were sent.
+    fn allows(&self, _: &Path, _: &Path) -> bool {
+        true
+    }
 }
 
 /// The file system, and what was read from it.
-#[derive(Default)]
-struct Noting(RefCell<BTreeMap<PathBuf, String>>);
+struct Noting<'a> {
+    disk: &'a Disk,
+    files: RefCell<BTreeMap<PathBuf, String>>,
+}
 
-impl Files for Noting {
+impl Files for Noting<'_> {
     fn read(&self, path: &Path) -> Result<Source, FileError> {
-        let source = Disk.read(path)?;
-        self.0.borrow_mut().insert(path.to_owned(), source.text.clone());
+        let source = self.disk.read(path)?;
+        self.files.borrow_mut().insert(path.to_owned(), source.text.clone());
         Ok(source)
     }
 
     fn real(&self, path: &Path) -> PathBuf {
-        Disk.real(path)
+        self.disk.real(path)
     }
 
     fn list(&self, folder: &Path) -> Vec<PathBuf> {
-        Disk.list(folder)
+        self.disk.list(folder)
+    }
+
+    fn allows(&self, policy: &Path, file: &Path) -> bool {
+        self.disk.allows(policy, file)
     }
 }
 
@@ -162,7 +188,7 @@ mod tests {
             "catalog/own.toml",
             "title = \"Own\"\nsource = \"us\"\ndate = \"2026\"\n[[service]]\nname = \"one\"\ntitle = \"One\"\npurpose = \"p\"\n[[service.entry]]\nhosts = [\"192.0.2.2\"]\nports = [\"tcp/1\"]\n",
         );
-        let (bundle, policy) = Bundle::load(&path).expect("a policy");
+        let (bundle, policy) = Bundle::load(&Disk::default(), &path).expect("a policy");
         fs::remove_dir_all(folder.path()).expect("to be removed");
         let sent: Bundle = serde_json::from_str(&serde_json::to_string(&bundle).expect("JSON")).expect("a bundle");
         assert_eq!(sent, bundle);
@@ -178,7 +204,7 @@ mod tests {
         let path = folder.path().join("policy.toml");
         let hash = |text: &str| {
             fs::write(&path, text).expect("a file");
-            let (bundle, policy) = Bundle::read(&path);
+            let (bundle, policy) = Bundle::read(&Disk::default(), &path);
             assert!(policy.is_err(), "{text}");
             bundle.sha256()
         };

@@ -39,7 +39,7 @@ pub struct File<'a> {
 /// nothing.
 pub fn read<'a>(
     root: Source,
-    place: Option<(&dyn Files, &Path)>,
+    place: Option<(&dyn Files, &'a Path)>,
     shelf: &'a Shelf,
 ) -> Result<Vec<File<'a>>, Diagnostics> {
     let [first, free @ ..] = shelf;
@@ -50,6 +50,7 @@ pub fn read<'a>(
         files: Vec::new(),
         chain: Vec::new(),
         seen: HashMap::new(),
+        policy: place.map(|(_, path)| path),
     };
     includes.add(root, place, None);
     includes.reader.faultless()?;
@@ -64,6 +65,8 @@ struct Includes<'a> {
     chain: Vec<(PathBuf, String)>,
     /// Which file includes what is there.
     seen: HashMap<PathBuf, String>,
+    /// The policy's own path.
+    policy: Option<&'a Path>,
 }
 
 impl<'a> Includes<'a> {
@@ -97,6 +100,10 @@ impl<'a> Includes<'a> {
     fn open(&mut self, files: &dyn Files, path: &Path, by: &str) -> Result<&'a Source, Wrong> {
         let name = path.display();
         let place = files.real(path);
+        if self.policy.is_some_and(|policy| !files.allows(policy, path)) {
+            let help = "move it there, or allow its folder with --include-root";
+            return Err((format!("{name} is outside the policy's folder"), help.into()));
+        }
         if let Some(start) = self.chain.iter().position(|(other, _)| *other == place) {
             let chain = self.chain[start..].iter().map(|(_, name)| name.as_str()).chain([self.chain[start].1.as_str()]);
             let chain = chain.collect::<Vec<_>>().join(" → ");
@@ -126,7 +133,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::policy::{Bundle, FileError, Policy, Schedule, ScheduleId};
+    use crate::policy::{Bundle, FileError, Policy, Schedule, ScheduleId, files::Disk};
 
     /// Loads the first of some files in a folder of their own.
     fn load(files: &[(&str, &str)]) -> Result<(Policy, String), FileError> {
@@ -136,7 +143,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             fs::write(path, text).expect("a file");
         }
-        let (bundle, policy) = Bundle::load(&folder.path().join(files[0].0))?;
+        let (bundle, policy) = Bundle::load(&Disk::default(), &folder.path().join(files[0].0))?;
         Ok((policy, bundle.sha256()))
     }
 
@@ -170,6 +177,47 @@ mod tests {
             load(&[("p.toml", policy), ("parts/a.toml", a), ("b.toml", &b.replace("17", "18")), ("parts/c.toml", c)])
                 .expect("valid");
         assert_ne!(hash, other);
+    }
+
+    #[test]
+    fn included_files_lie_below_the_policys_folder() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| outer.path().join(name);
+        let file = |name: &str, text: &str| {
+            fs::create_dir_all(at(name).parent().expect("a parent")).expect("a folder");
+            fs::write(at(name), text).expect("a file");
+        };
+        for name in ["own/a.toml", "own/sub/a.toml", "other/a.toml", "own-too/a.toml"] {
+            file(name, "comment = \"a\"\n");
+        }
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).expect("a link");
+        link("../other/a.toml", "own/link.toml");
+        link("sub/a.toml", "own/inner.toml");
+        link("../other", "own/folder");
+        link("own/p.toml", "linked.toml");
+        let load = |policy: &str, include: &str, roots: &[&str]| {
+            file("own/p.toml", &format!("default = \"drop\"\ninclude = [\"{include}\"]\n"));
+            let disk = Disk { include_roots: roots.iter().map(|root| at(root)).collect() };
+            Bundle::load(&disk, &at(policy)).map(drop).map_err(|error| error.to_string())
+        };
+        for include in ["a.toml", "./sub/../a.toml", "../own/a.toml", "sub/a.toml", "inner.toml"] {
+            assert_eq!(load("own/p.toml", include, &[]), Ok(()), "{include}");
+        }
+        let absolute = at("other/a.toml").display().to_string();
+        for include in ["../other/a.toml", "sub/../../other/a.toml", "link.toml", "folder/a.toml", &absolute] {
+            let error = load("own/p.toml", include, &[]).expect_err(include);
+            assert!(error.contains("outside the policy's folder"), "{error}");
+            assert_eq!(load("own/p.toml", include, &["nothing", "other"]), Ok(()), "{include}");
+        }
+        assert!(load("own/p.toml", "../own-too/a.toml", &["other"]).is_err(), "a folder of a similar name");
+        let missing = load("own/p.toml", "../missing.toml", &[]).expect_err("no file");
+        assert!(missing.contains("No such file"), "{missing}");
+        // The folder is the one that the policy's path names, not the one that a link leads to.
+        let error = load("linked.toml", "other/a.toml", &[]);
+        assert_eq!(error, Ok(()));
+        link("../other", "own/catalog");
+        let error = load("own/p.toml", "a.toml", &[]).expect_err("a catalogue of another folder");
+        assert!(error.contains("catalog/a.toml is outside the policy's folder"), "{error}");
     }
 
     #[test]

@@ -23,9 +23,24 @@ pub enum FileError {
     /// It is no text.
     #[error("{0} is not UTF-8 text (at byte {1})")]
     NotText(String, usize),
+    /// It lies where a policy may not include files from.
+    #[error("{0} is outside the policy's folder; move it there, or allow its folder with --include-root")]
+    Outside(String),
     /// It has mistakes.
     #[error(transparent)]
     Mistakes(#[from] Diagnostics),
+}
+
+impl FileError {
+    /// Returns the error without any line of the file, for readers without access to that file.
+    #[must_use]
+    pub fn without_source(&self) -> String {
+        match self {
+            Self::Mistakes(mistakes) => mistakes.without_source(),
+            Self::Read(_, cause) => format!("{self}: {cause}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 /// A text and what mistakes in it are reported for.

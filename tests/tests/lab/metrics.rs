@@ -159,6 +159,36 @@ fn what_is_counted_is_told_and_prometheus_finds_no_fault_with_it() -> Result<()>
 }
 
 #[test]
+fn status_over_tcp_quotes_no_line_of_a_policy() -> Result<()> {
+    const SECRET: &str = "root:$6$secret:20000:0:99999:7:::";
+    let lab = Lab::new()?;
+    start(&lab)?.kill()?;
+    let run = format!("--lan lan0 --wan wan0 --metrics-listen {LISTEN} --metrics-host enforcer");
+    let status = |policy: &str| -> Result<String> {
+        let enforcer = Enforcer::start(&lab, policy, &run)?;
+        let status = get(&lab, "/v1/status", "")?;
+        assert!(status.contains("the policy that was in force before goes on"), "{status}");
+        enforcer.kill()?;
+        Ok(status)
+    };
+    fs::create_dir(lab.path("below"))?;
+    lab.file("below/shadow", &format!("{SECRET}\n"))?;
+    let include = |file: &str| format!("include = [\"{file}\"]\ndefault = \"drop\"\n");
+    let own = status(&format!("default = \"drop\"\n{SECRET}\n"))?;
+    let below = status(&include("below/shadow"))?;
+    for (status, place) in [(&own, "policy.toml:2: "), (&below, "below/shadow:1: ")] {
+        assert!(status.contains(place) && !status.contains("secret"), "{status}");
+    }
+    // A file elsewhere is not even read.
+    std::os::unix::fs::symlink("/etc/passwd", lab.path("link.toml"))?;
+    for file in ["/etc/passwd", "link.toml"] {
+        let status = status(&include(file))?;
+        assert!(status.contains("is outside the policy's folder") && !status.contains("root:x"), "{status}");
+    }
+    Ok(())
+}
+
+#[test]
 fn alerts_fire_when_they_should_and_only_then() -> Result<()> {
     let checked = promtool(&["check", "rules", "enforcer.rules.yml"], "")?;
     assert!(checked.contains("10 rules found"), "{checked}");
