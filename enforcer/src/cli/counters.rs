@@ -1,6 +1,6 @@
 //! `enforcer counters`.
 
-use std::process::ExitCode;
+use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::Result;
 
@@ -70,16 +70,41 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
         }
         rows.push(cells);
     };
-    for (index, counter) in now.rules.iter().enumerate() {
-        let RuleCounter { policy, rule, service, action, packets, bytes } = counter;
-        let earlier = before.and_then(|before| before.rules.get(index)).map(|counter| (counter.packets, counter.bytes));
-        row([policy, rule, service.as_deref().unwrap_or("any"), action], (*packets, *bytes), earlier);
-    }
-    for (index, counter) in now.pseudo.iter().enumerate() {
-        let PseudoCounter { name, action, packets, bytes } = counter;
-        let earlier =
-            before.and_then(|before| before.pseudo.get(index)).map(|counter| (counter.packets, counter.bytes));
-        row(["-", name, "-", action], (*packets, *bytes), earlier);
+    // By what they count: another policy may have been applied in between.
+    let earlier: HashMap<[&str; 4], (u64, u64)> = before.map(lines).into_iter().flatten().collect();
+    for (words, amount) in lines(now) {
+        row(words, amount, earlier.get(&words).copied());
     }
     super::table(&rows, &[4, 5, 6, 7])
+}
+
+/// What each counter counts, with its packets and bytes.
+fn lines(counters: &Counters) -> impl Iterator<Item = ([&str; 4], (u64, u64))> {
+    let rules = counters.rules.iter().map(|RuleCounter { policy, rule, service, action, packets, bytes }| {
+        ([policy.as_str(), rule, service.as_deref().unwrap_or("any"), action], (*packets, *bytes))
+    });
+    let pseudo = counters.pseudo.iter().map(|PseudoCounter { name, action, packets, bytes }| {
+        (["-", name.as_str(), "-", action.as_str()], (*packets, *bytes))
+    });
+    rules.chain(pseudo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_of_another_action_is_no_change_of_the_one_before() {
+        let counters = |action: &str, packets| {
+            let pseudo = PseudoCounter { name: "default".into(), action: action.into(), packets, bytes: packets };
+            Counters { rules: Vec::new(), pseudo: vec![pseudo] }
+        };
+        let shown = |before, now| anstream::adapter::strip_str(&render(now, Some(before))).to_string();
+        let monitored = counters("monitor", 7);
+        assert_eq!(shown(&monitored, &monitored).lines().count(), 1, "nothing has changed");
+        let text = shown(&monitored, &counters("drop", 9));
+        let words: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();
+        assert_eq!(words[3..5], ["drop", "9"]);
+        assert_eq!(words[words.len() - 3], "9", "{text}");
+    }
 }

@@ -58,8 +58,9 @@ impl InForce {
         Ok((in_force, image))
     }
 
-    /// What each counter counts, as numbers that are the same under any policy: the pseudo rules', then the rules'. Of several that cannot be told apart, each
-    /// is the first, second, … of its kind.
+    /// What each counter counts, its action included, as numbers that are the same under any
+    /// policy: the pseudo rules', then the rules'. Of several that cannot be told apart, each is
+    /// the first, second, … of its kind.
     #[must_use]
     pub fn identities(&self) -> Vec<u64> {
         let mut seen = std::collections::HashMap::new();
@@ -67,7 +68,9 @@ impl InForce {
             let count = seen.entry(identity(words)).and_modify(|count| *count += 1_u32).or_insert(0);
             identity(&[words, &[&count.to_string()]].concat())
         };
-        let mut identities: Vec<u64> = pseudo::NAMES.iter().map(|name| nth(&["", name])).collect();
+        let verdicts = pseudo::NAMES.iter().zip(&self.words.pseudo);
+        let mut identities: Vec<u64> =
+            verdicts.map(|(name, verdict)| nth(&["", name, words::name(verdict.action())])).collect();
         identities.extend(self.counters.iter().map(|counter| match counter {
             Some(RuleCounter { policy, rule, service, action, .. }) => {
                 nth(&[policy, rule, service.as_deref().unwrap_or_default(), action])
@@ -150,6 +153,19 @@ mod tests {
         assert_eq!((before[rules], before[rules + 1]), (after[rules + 2], after[rules]));
         // Another action is another thing.
         assert_ne!(all(&[one])[rules], all(&[&one.replace("allow", "drop")])[rules]);
+    }
+
+    #[test]
+    fn pseudo_counters_are_found_again_under_the_same_action_alone() {
+        let own = |text: &str| identities(text)[..pseudo::COUNT as usize].to_vec();
+        let is_same = |before: &str, after: &str, rule: u32| own(before)[rule as usize] == own(after)[rule as usize];
+        let (drop, monitor) = ("default = \"drop\"\n", "default = \"drop\"\nmonitor = true\n");
+        for rule in [pseudo::DEFAULT, pseudo::MALFORMED, pseudo::SOURCE, pseudo::UNLISTED, pseudo::SOURCE_ROUTE] {
+            assert!(is_same(drop, drop, rule) && !is_same(monitor, drop, rule), "{}", pseudo::NAMES[rule as usize]);
+        }
+        assert!(is_same(monitor, drop, pseudo::LOCAL));
+        assert!(!is_same(drop, "default = \"reject\"\n", pseudo::DEFAULT));
+        assert!(!is_same(drop, "default = \"drop\"\nfragments = \"allow\"\n", pseudo::FRAGMENT));
     }
 
     #[test]

@@ -154,6 +154,37 @@ fn a_dry_run_shows_flows_and_traffic_and_changes_nothing() -> Result<()> {
 }
 
 #[test]
+fn monitored_packets_are_not_counted_as_denied_by_the_next_policy() -> Result<()> {
+    let bed = Bed::new()?;
+    let monitor = "default = \"reject\"\nmonitor = true\n";
+    let enforcer = Enforcer::start(&bed.lab, monitor, RUN)?;
+    assert_eq!(probe::tcp(&bed.lab.client, "17.1.2.3", 443)?, Answered);
+    let default = |enforcer: &Enforcer| -> Result<(String, u64)> {
+        let told: Value = serde_json::from_str(&enforcer.ask("counters --json")?)?;
+        let row = &told["pseudo"][0];
+        Ok((row["action"].as_str().context("no action")?.into(), row["packets"].as_u64().context("no packets")?))
+    };
+    let monitored = default(&enforcer)?;
+    assert!(monitored.0 == "monitor" && monitored.1 > 0, "{monitored:?}");
+    enforcer.ask(&format!("apply {}", bed.lab.file("enforce.toml", "default = \"reject\"\n")?.display()))?;
+    assert_eq!(default(&enforcer)?, ("reject".into(), 0));
+    let status = enforcer.ask("status")?;
+    let denied = status.lines().find(|line| line.starts_with("denied")).context(status.clone())?;
+    assert!(denied.contains(" 0 packets, "), "{denied}");
+    // Neither by the next controller, which takes the counters over.
+    enforcer.kill()?;
+    let enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+    assert_eq!(default(&enforcer)?, ("reject".into(), 0));
+    assert_ne!(probe::tcp(&bed.lab.client, "17.1.2.3", 443)?, Answered);
+    let denied = default(&enforcer)?;
+    // Counters of the same action go on.
+    let more = "default = \"reject\"\n[[rule]]\naction = \"drop\"\nfrom = [\"192.0.2.1\"]\n";
+    enforcer.ask(&format!("apply {}", bed.lab.file("more.toml", more)?.display()))?;
+    assert!(denied.1 > 0 && default(&enforcer)? == denied, "{denied:?}");
+    enforcer.stop()
+}
+
+#[test]
 fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
     let bed = Bed::new()?;
     let detach = |enforcer: &Enforcer, word: &str| -> Result<()> {

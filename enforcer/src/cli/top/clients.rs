@@ -1,4 +1,4 @@
-//! Clients whose packets are denied, as events tell of them.
+//! Clients whose packets are denied or would be, by the events: a line for each client and action.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -12,10 +12,10 @@ const ROOM: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     pub address: IpAddr,
-    /// Denied packets that events told of.
+    /// Packets that events told of, all with the same action.
     pub packets: u64,
-    /// What became of the last one, where it was to go, and by what.
     pub action: String,
+    /// Where the last one was to go, and by what it was denied.
     pub to: String,
     pub by: String,
     last: u64,
@@ -23,7 +23,7 @@ pub struct Client {
 
 #[derive(Clone, Default)]
 pub struct Clients {
-    known: HashMap<IpAddr, Client>,
+    known: HashMap<(IpAddr, String), Client>,
     told: u64,
 }
 
@@ -31,9 +31,10 @@ impl Clients {
     /// Takes an event into account, if it is about a packet that was denied, or would be.
     pub fn add(&mut self, event: &Event) {
         let Some(flow) = event.flow.as_ref().filter(|_| event.action != "allow") else { return };
-        if !self.known.contains_key(&flow.source) && self.known.len() >= ROOM {
-            let least = self.known.values().min_by_key(|client| (client.packets, client.last));
-            if let Some(least) = least.map(|client| client.address) {
+        let key = (flow.source, event.action.clone());
+        if !self.known.contains_key(&key) && self.known.len() >= ROOM {
+            let least = self.known.iter().min_by_key(|(_, client)| (client.packets, client.last));
+            if let Some(least) = least.map(|(key, _)| key.clone()) {
                 self.known.remove(&least);
             }
         }
@@ -42,15 +43,15 @@ impl Clients {
         let (_, to) = text.split_once(" -> ").unwrap_or(("", &text));
         let to = event.names.first().map_or_else(|| to.to_owned(), |name| format!("{to} {name}"));
         let by = event.rule.as_ref().or(event.reason.as_ref()).cloned().unwrap_or_default();
-        let packets = self.known.get(&flow.source).map_or(0, |client| client.packets) + 1;
+        let packets = self.known.get(&key).map_or(0, |client| client.packets) + 1;
         let client = Client { address: flow.source, packets, action: event.action.clone(), to, by, last: self.told };
-        self.known.insert(flow.source, client);
+        self.known.insert(key, client);
     }
 
-    /// All of them, those with the most denied packets first.
+    /// All of them, those with the most packets first.
     pub fn top(&self) -> Vec<&Client> {
         let mut clients: Vec<&Client> = self.known.values().collect();
-        clients.sort_by_key(|client| (std::cmp::Reverse(client.packets), client.address));
+        clients.sort_by_key(|client| (std::cmp::Reverse(client.packets), client.address, client.action.as_str()));
         clients
     }
 }

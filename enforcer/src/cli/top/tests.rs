@@ -88,7 +88,7 @@ fn model() -> Model {
     for second in 1..=4u32 {
         model.counters(&counters(u64::from(second * second)), f64::from(second));
     }
-    let events = [event([10, 1, 0, 3], "drop"), event([10, 1, 0, 2], "drop"), event([10, 1, 0, 2], "reject")];
+    let events = [event([10, 1, 0, 3], "drop"), event([10, 1, 0, 2], "reject"), event([10, 1, 0, 2], "reject")];
     model.events(&Events { events: events.into(), lost: 0, behind: 0 });
     model
 }
@@ -198,6 +198,17 @@ fn forged_sources_do_not_push_out_those_that_send_more() {
     let top = clients.top();
     assert_eq!((top.len(), top[0].address.to_string(), top[0].packets), (1024, "10.1.0.2".into(), 10));
     assert!(top.iter().all(|client| client.action != "allow"));
+}
+
+#[test]
+fn a_clients_monitored_packets_are_not_among_its_denied_ones() {
+    let mut clients = Clients::default();
+    for action in ["monitor", "monitor", "monitor", "reject"] {
+        clients.add(&event([10, 1, 0, 2], action));
+    }
+    let told: Vec<(&str, u64)> =
+        clients.top().into_iter().map(|client| (client.action.as_str(), client.packets)).collect();
+    assert_eq!(told, [("monitor", 3), ("reject", 1)]);
 }
 
 #[test]
