@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::Socket;
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         client::{self, NoController},
         types::Status,
     },
+    control::History,
     kernel::{
         guard::Guard,
         pins::{Pins, PinsError, is_place},
@@ -29,12 +30,16 @@ pub struct Arguments {
     /// Where the kernel's programs are kept [default: as the controller says, or /sys/fs/bpf/enforcer]
     #[arg(long, value_parser = super::pins_folder, value_name = "DIR")]
     pins: Option<PathBuf>,
+    /// Where the controller kept policies, if it does not run any more: forget the one that was
+    /// applied
+    #[arg(long, default_value = super::STATE, value_name = "DIR")]
+    state: PathBuf,
     #[command(flatten)]
     socket: Socket,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { pins: named, socket: Socket { socket } } = arguments;
+    let Arguments { pins: named, state, socket: Socket { socket } } = arguments;
     let controller = end_controller(named.as_deref(), socket)?;
     let folder = match (&controller, named) {
         (Controller::Ends(theirs), _) => theirs,
@@ -70,6 +75,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     // It is there where a start has failed, too.
     Guard::of(folder).remove()?;
+    // A controller that ends forgets it by itself.
+    if !ends {
+        History::forget_current_of(state, folder)
+            .with_context(|| format!("cannot forget the policy that is kept in {}", state.display()))?;
+    }
     match &controller {
         _ if found => super::print("nothing is enforced any more\n")?,
         Controller::Another(theirs) => super::print(&format!(

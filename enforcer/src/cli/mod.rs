@@ -56,6 +56,9 @@ pub const CHANGED: u8 = 4;
 /// Where pins are, unless somewhere else is named.
 const PINS: &str = crate::kernel::pins::FOLDER;
 
+/// Where policies and names are kept, unless somewhere else is named.
+const STATE: &str = "/var/lib/enforcer";
+
 /// The one spelling of a folder of pins, by which it is known: absolute, with no links but its own name's, which may not be there yet.
 fn pins_folder(text: &str) -> io::Result<PathBuf> {
     let folder = path::absolute(text)?;

@@ -73,7 +73,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     fail: Fail,
     /// Where policies and names' addresses are kept over a restart
-    #[arg(long = "state", default_value = "/var/lib/enforcer", value_name = "DIR")]
+    #[arg(long = "state", default_value = super::STATE, value_name = "DIR")]
     state: PathBuf,
     /// Serve Prometheus metrics, and what else is safe to tell a network, over TCP on this address, such as 127.0.0.1:9100; may be repeated
     #[arg(long = "metrics-listen", value_name = "ADDR:PORT")]

@@ -10,6 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::selection::Confirmed;
 use crate::{
     api::policies::{HistoryEntry, Reason},
     bounded,
@@ -20,6 +21,8 @@ use crate::{
 const MOST_BYTES: u64 = 1 << 30;
 /// So many are kept.
 const KEPT: usize = 20;
+/// The file that names the policy that a start goes on with.
+const CURRENT: &str = "current.json";
 
 /// A policy as it was put in force.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,10 @@ pub struct Current {
     pub number: u32,
     /// SHA-256 of what the policy file was then, with mistakes or without: if it is another one now, the file counts. Nothing, if it could not be read in time.
     pub file_sha256: Option<String>,
+    /// Where the controller's programs are pinned, so that `enforcer detach` for other pins does
+    /// not forget this. Files of earlier versions do not have it.
+    #[serde(default)]
+    pub pins: Option<PathBuf>,
 }
 
 /// The folder.
@@ -54,7 +61,7 @@ impl History {
     /// # Errors
     /// If it cannot be made.
     pub fn open(state: &Path) -> io::Result<Self> {
-        let folder = state.join("policies");
+        let folder = folder(state);
         let made = folder.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let opened = Arc::new(File::open(&folder)?);
@@ -122,7 +129,7 @@ impl History {
     /// What a start is to go on with.
     #[must_use]
     pub fn current(&self) -> Option<Current> {
-        self.read("current.json")
+        self.read(CURRENT)
     }
 
     /// Says so; the policy is confirmed by that.
@@ -134,7 +141,43 @@ impl History {
             kept.entry.confirmed = true;
             self.keep(&kept)?;
         }
-        self.write("current.json", current)
+        self.write(CURRENT, current)
+    }
+
+    /// Returns the policy that a start is to go on with, with what is kept of it.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<Confirmed> {
+        let current = self.current()?;
+        let kept = self.kept(current.number).map(|kept| (kept.entry, kept.bundle));
+        Some(Confirmed { current, kept })
+    }
+
+    /// Lets the next start enforce the file of `--policy`. Earlier policies stay in the history.
+    ///
+    /// # Errors
+    /// If the file that names the policy to go on with cannot be removed.
+    pub fn forget_current(&self) -> io::Result<()> {
+        remove_if_there(&self.folder.join(CURRENT))?;
+        self.opened.sync_all()
+    }
+
+    /// Lets the next start in the folder `state` enforce the file of `--policy`, if the programs of
+    /// the last controller there were in the folder `pins`. That controller must have ended.
+    ///
+    /// # Errors
+    /// As [`Self::forget_current`].
+    pub fn forget_current_of(state: &Path, pins: &Path) -> io::Result<()> {
+        let path = folder(state).join(CURRENT);
+        let text = match bounded::file(&path, MOST_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        // A damaged file is ignored at a start, too.
+        let current: Option<Current> = serde_json::from_slice(&text).ok();
+        if current.is_some_and(|current| current.pins.is_none_or(|theirs| theirs == pins)) {
+            remove_if_there(&path)?;
+        }
+        Ok(())
     }
 
     fn kept(&self, number: u32) -> Option<Kept> {
@@ -178,6 +221,14 @@ impl History {
     }
 }
 
+fn folder(state: &Path) -> PathBuf {
+    state.join("policies")
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +247,7 @@ mod tests {
             assert_eq!(added.expect("room"), number);
         };
         add(1);
-        let current = Current { number: 1, file_sha256: None };
+        let current = Current { number: 1, file_sha256: None, pins: None };
         history.set_current(&current).expect("room");
         (2..=KEPT as u32 + 5).for_each(add);
         let numbers: Vec<u32> = history.entries().iter().map(|entry| entry.number).collect();
@@ -213,9 +264,34 @@ mod tests {
         let history = History::open(folder.path()).expect("a history");
         for number in [1, 2] {
             history.add(&bundle("a"), Reason::Applied, jiff::Timestamp::UNIX_EPOCH).expect("room");
-            history.set_current(&Current { number: 1, file_sha256: None }).expect("room");
+            history.set_current(&Current { number: 1, file_sha256: None, pins: None }).expect("room");
             assert!(history.entries().iter().all(|entry| entry.confirmed == (entry.number == 1)), "{number}");
         }
+    }
+
+    #[test]
+    fn a_forgotten_policy_stays_in_the_history_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(folder.path()).expect("a history");
+        history.add(&bundle("a"), Reason::Applied, jiff::Timestamp::UNIX_EPOCH).expect("room");
+        let forget = |pins: &str| History::forget_current_of(folder.path(), Path::new(pins)).expect("to be removed");
+        let set = |pins: Option<&str>| {
+            let current = Current { number: 1, file_sha256: None, pins: pins.map(PathBuf::from) };
+            history.set_current(&current).expect("room");
+        };
+        set(Some("/pins"));
+        forget("/others");
+        assert!(history.confirmed().is_some_and(|confirmed| confirmed.kept.is_some()));
+        forget("/pins");
+        forget("/pins");
+        assert!(history.confirmed().is_none() && history.bundle(1).is_some());
+        set(None);
+        forget("/pins");
+        assert_eq!(history.current(), None);
+        set(Some("/pins"));
+        history.forget_current().expect("to be removed");
+        assert_eq!(history.current(), None);
+        History::forget_current_of(&folder.path().join("nothing"), Path::new("/pins")).expect("nothing to do");
     }
 
     #[test]

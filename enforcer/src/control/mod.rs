@@ -13,6 +13,7 @@ mod pac;
 mod predecessor;
 mod record;
 mod reload;
+mod selection;
 mod snoop;
 mod source;
 mod start;
@@ -45,7 +46,7 @@ use crate::{
 };
 use dns::Asking;
 use guarding::Guard;
-use history::History;
+pub use history::History;
 use inforce::InForce;
 pub use options::{Fail, OnExit, Options};
 use record::Record;
@@ -85,7 +86,7 @@ pub async fn run(options: &Options) -> Result<()> {
     );
     notify::ready();
 
-    let mut on_exit = options.on_exit;
+    let (mut on_exit, mut is_detached) = (options.on_exit, false);
     let (sender, changes) = watch::channel(Told { facts, since: controller.since });
     tokio::select! {
         () = follow_netlink(sender) => {}
@@ -118,7 +119,7 @@ pub async fn run(options: &Options) -> Result<()> {
         } => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = controller.ended.notified() => on_exit = OnExit::Detach,
+        () = controller.ended.notified() => (on_exit, is_detached) = (OnExit::Detach, true),
     }
     notify::stopping();
     // A policy that is being put in force is so before this ends, or not at all; the same goes for an admission.
@@ -127,6 +128,11 @@ pub async fn run(options: &Options) -> Result<()> {
     controller.note_clients();
     if let Some(store) = &store {
         controller.save(store);
+    }
+    // After an end by --on-exit, the next start enforces the applied policy again; after
+    // `enforcer detach`, it enforces its own file.
+    if is_detached && let Err(error) = controller.history.forget_current() {
+        tracing::warn!("cannot forget the applied policy, which the next start will enforce: {error}");
     }
     controller.end(on_exit)
 }

@@ -218,7 +218,7 @@ impl Controller {
     /// What a restart goes on with; a warning, if that cannot be noted.
     fn note_current(&self, in_force: &InForce, file_sha256: Option<String>) -> Vec<String> {
         let Some(number) = in_force.number else { return Vec::new() };
-        let noted = self.history.set_current(&Current { number, file_sha256 });
+        let noted = self.history.set_current(&Current { number, file_sha256, pins: Some(self.options.pins.clone()) });
         let warning = |error| format!("in force, but a restart goes on with the policy before: {error}");
         noted.err().map(warning).into_iter().collect()
     }

@@ -20,6 +20,7 @@ use super::{
     predecessor::Predecessor,
     record::Record,
     reload,
+    selection::{self, Selection},
     snoop::Snooping,
     state::{State, names_of},
 };
@@ -194,24 +195,34 @@ pub fn unmatched(options: &Options, policy: &Policy) -> Option<&'static str> {
     (!options.learns() && policy.named().next().is_some()).then_some(warning)
 }
 
-/// The policy that was applied last, unless its file has changed since: then the file's. A file with mistakes is no reason to stop what is in force.
+/// Returns the newer of the file of `--policy` and the last confirmed policy, compiled, and logs
+/// which one and why. A file with mistakes does not end the enforcement of the last confirmed
+/// policy.
 pub fn in_force(options: &Options, history: &History) -> Result<(InForce, Image)> {
-    let kept = history.current().and_then(|current| Some((history.bundle(current.number)?, current)));
+    let last = history.confirmed();
     let (file, policy) = Bundle::read(&options.disk, &options.policy);
-    if let Some((bundle, Current { number, file_sha256 })) = kept {
-        let file_problem = policy.as_ref().err().map(|error| {
-            let problem = "the policy that was in force before goes on, as its file was of no use at the start";
-            tracing::warn!("{problem}: {error}");
-            // Status is also for readers who may not read the file.
-            format!("{problem}: {}", error.without_source())
-        });
-        if file_problem.is_some() || file_sha256 == Some(file.sha256()) {
-            let (in_force, image) = InForce::new(bundle, options.learns())?;
-            return Ok((InForce { number: Some(number), file_problem, ..in_force }, image));
+    let Selection { confirmed, reason } = selection::select(&file, policy.is_ok(), last.as_ref());
+    let log = |number: Option<u32>, bundle: &Bundle| {
+        let sha256 = bundle.sha256();
+        tracing::info!(policy = number, file = %bundle.path.display(), sha256 = %&sha256[..12], reason, "policy selected");
+    };
+    let last = last.filter(|_| confirmed).and_then(|last| Some((last.current.number, last.kept?.1)));
+    let Some((number, bundle)) = last else {
+        let error = policy.err();
+        if error.is_none() {
+            log(None, &file);
         }
-    }
-    policy?;
-    InForce::new(file, options.learns())
+        return error.map_or_else(|| InForce::new(file, options.learns()), |error| Err(error.into()));
+    };
+    log(Some(number), &bundle);
+    let file_problem = policy.err().map(|error| {
+        let problem = "the last confirmed policy is enforced instead of the file of --policy";
+        tracing::warn!("{problem}: {error}");
+        // Status is also for readers who may not read the file.
+        format!("{problem}: {}", error.without_source())
+    });
+    let (in_force, image) = InForce::new(bundle, options.learns())?;
+    Ok((InForce { number: Some(number), file_problem, ..in_force }, image))
 }
 
 /// Keeps the policy in the history, if it is not the last one of there, and gives its number. A full disk is no reason not to start.
@@ -244,7 +255,7 @@ pub fn keep_current(options: &Options, history: &History, in_force: &InForce) {
     // One that goes on as the file is of no use now has the hash of the file of then.
     let earlier = history.current().filter(|_| policy.is_err());
     let file_sha256 = earlier.map_or_else(|| Some(file.sha256()), |earlier| earlier.file_sha256);
-    let current = Current { number, file_sha256 };
+    let current = Current { number, file_sha256, pins: Some(options.pins.clone()) };
     if let Err(error) = history.set_current(&current) {
         tracing::warn!("which policy is in force is not kept on disk: {error}");
     }

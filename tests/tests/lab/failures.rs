@@ -239,7 +239,7 @@ fn a_policy_with_mistakes_or_beyond_the_tables_changes_nothing() -> Result<()> {
     lab.file("policy.toml", "default = \"dorp\"\n")?;
     enforcer.kill()?;
     let enforcer = while_right_with(&lab, || Enforcer::start_again(&lab, RUN))?;
-    let word = "the policy that was in force before goes on";
+    let word = "the last confirmed policy is enforced instead";
     assert!(enforcer.log()?.contains(word), "{}", enforcer.log()?);
     // Until another is in force.
     assert!(enforcer.ask("status")?.contains(word), "{}", enforcer.ask("status")?);

@@ -167,7 +167,7 @@ fn status_over_tcp_quotes_no_line_of_a_policy() -> Result<()> {
     let status = |policy: &str| -> Result<String> {
         let enforcer = Enforcer::start(&lab, policy, &run)?;
         let status = get(&lab, "/v1/status", "")?;
-        assert!(status.contains("the policy that was in force before goes on"), "{status}");
+        assert!(status.contains("the last confirmed policy is enforced instead"), "{status}");
         enforcer.kill()?;
         Ok(status)
     };

@@ -223,6 +223,52 @@ fn detaching_ends_the_controller_and_leaves_nothing() -> Result<()> {
 }
 
 #[test]
+fn detach_forgets_the_applied_policy() -> Result<()> {
+    let bed = Bed::new()?;
+    let is_first = |enforcer: &Enforcer, parts: &[&str]| -> Result<()> {
+        let log = enforcer.log()?;
+        let first = log.lines().next().context("no log")?;
+        ensure!(first.contains("policy selected") && parts.iter().all(|part| first.contains(part)), "{first}");
+        Ok(())
+    };
+    let apply = |enforcer: &Enforcer| -> Result<()> {
+        enforcer.ask(&format!("apply {}", bed.path("80.toml")))?;
+        assert_eq!(bed.open()?, 80);
+        Ok(())
+    };
+    let mut enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
+    is_first(&enforcer, &["policy.toml", "no other policy was confirmed"])?;
+    apply(&enforcer)?;
+    enforcer.ask("detach")?;
+    wait("the controller's end", || enforcer.has_ended())?;
+    let mut enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+    assert_eq!(bed.open()?, 443);
+    is_first(&enforcer, &["policy.toml", "no other policy was confirmed"])?;
+    // Without a controller, too: then the folder of the state is named.
+    apply(&enforcer)?;
+    enforcer.crash()?;
+    let (pins, state) = (bed.lab.pins()?, bed.path("state"));
+    let detach = |words: &str| bed.lab.gateway.enter(|| enforcer.ask(&format!("detach {words} --state {state}")));
+    detach(&format!("--pins {}", pins.with_file_name("others").display()))?;
+    assert!(bed.lab.path("state/policies/current.json").exists(), "another controller's policy was forgotten");
+    detach(&format!("--pins {}", pins.display()))?;
+    let enforcer = Enforcer::start_again(&bed.lab, &format!("{RUN} --on-exit detach"))?;
+    assert_eq!(bed.open()?, 443);
+    // An end by --on-exit is followed by what was applied.
+    apply(&enforcer)?;
+    enforcer.stop()?;
+    let mut enforcer = Enforcer::start_again(&bed.lab, RUN)?;
+    assert_eq!(bed.open()?, 80);
+    is_first(&enforcer, &["80.toml", "applied at ", "the file of --policy has not changed since"])?;
+    // Where nothing is in force, a file with mistakes is an error.
+    enforcer.ask("detach")?;
+    wait("the controller's end", || enforcer.has_ended())?;
+    let refused = Enforcer::start(&bed.lab, "default = \"dorp\"\n", RUN).err().context("it started")?.to_string();
+    ensure!(refused.contains("policy.toml:1:11") && !refused.contains("policy selected"), "{refused}");
+    Ok(())
+}
+
+#[test]
 fn only_what_was_confirmed_is_gone_back_to_unless_it_is_named() -> Result<()> {
     let bed = Bed::new()?;
     let enforcer = Enforcer::start(&bed.lab, &web(443), RUN)?;
