@@ -1,7 +1,7 @@
 //! The LAN's DNS server against those who mean it ill, and those who ask too much.
 
 use std::{
-    net::{TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use enforcer_tests::lab::{
         rcodes::{FORMERR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL},
     },
     forwarder::{Record, Running, SERVER, ask_at_once},
+    product::Enforcer,
     resolver::Resolver,
     upstream::Upstream,
 };
@@ -206,6 +207,78 @@ fn garbage_is_told_or_ignored() -> Result<()> {
     Ok(())
 }
 
+/// A query with an EDNS option that fills it up to a length.
+fn padded(name: &str, length: usize) -> Vec<u8> {
+    let query = dns::query(name, A);
+    let padding = length - query.len() - 11 - 4;
+    let option = [&[0, 12, (padding >> 8) as u8, padding as u8][..], &vec![0; padding]].concat();
+    dns::with_edns(query, 1232, false, &option)
+}
+
+#[test]
+fn long_queries_are_refused_and_take_no_memory() -> Result<()> {
+    const CLIENTS: u8 = 8;
+    let lab = Lab::new()?;
+    // It never answers: all queries wait for it.
+    let (sender, seen) = std::sync::mpsc::channel();
+    let _upstream = Upstream::start(&lab, "17.1.2.3", move |_, _, query| {
+        let _ = sender.send(query.len());
+    })?;
+    let _by_tcp = lab.internet.enter(|| Ok(TcpListener::bind("17.1.2.3:53")?))?;
+    let run = "--lan lan0 --wan wan0 --dns-listen 10.1.0.1:53 --dns-upstream 17.1.2.3";
+    let enforcer = Enforcer::start(&lab, "default = \"drop\"\n", run)?;
+    for client in 0..CLIENTS {
+        lab.client.run(&format!("ip addr add 10.1.0.{}/24 dev eth0", 10 + client))?;
+    }
+    lab.client.enter(|| {
+        let refused = |query: &[u8]| -> Result<bool> {
+            let mut stream = TcpStream::connect(SERVER)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            dns::send(&stream, query)?;
+            let first = dns::rcode(&dns::receive(&mut stream)?);
+            // The connection goes on.
+            dns::send(&stream, &dns::query("nothing", 252))?;
+            assert_eq!(dns::rcode(&dns::receive(&mut stream)?), REFUSED);
+            Ok(first == REFUSED)
+        };
+        assert!(!refused(&padded("at.tcp.example", 4096))? && refused(&padded("over.tcp.example", 4097))?);
+        for (length, code) in [(1232, SERVFAIL), (1233, REFUSED)] {
+            let answer = dns::ask_udp(SERVER, &padded("udp.example", length), PATIENCE)?.context("no answer")?;
+            assert_eq!(dns::rcode(&answer), code, "{length}");
+        }
+        Ok(())
+    })?;
+    let memory = || -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", enforcer.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
+    };
+    let before = memory()?;
+    let _streams = lab.client.enter(|| {
+        let mut streams = Vec::new();
+        for client in 0..CLIENTS {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from(([10, 1, 0, 10 + client], 0)).into())?;
+            socket.connect(&SERVER.into())?;
+            let stream = TcpStream::from(socket);
+            for number in 0..60 {
+                dns::send(&stream, &padded(&format!("n{number}.c{client}.example"), 65_535))?;
+            }
+            streams.push(stream);
+        }
+        Ok(streams)
+    })?;
+    let start = Instant::now();
+    let mut most = 0;
+    while start.elapsed() < Duration::from_secs(1) {
+        most = most.max(memory()?);
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(most < before + 16, "{before} MB before, {most} MB with {CLIENTS} x 60 queries of 65,535 bytes");
+    assert!(seen.try_iter().all(|length| length <= 4096), "a long query was forwarded");
+    enforcer.stop()
+}
+
 #[test]
 fn connections_carry_many_queries_and_none_is_held_for_long() -> Result<()> {
     let lab = Lab::new()?;
@@ -230,10 +303,10 @@ fn connections_carry_many_queries_and_none_is_held_for_long() -> Result<()> {
         }
         assert!(dns::receive(&mut stream).is_err());
 
-        // The largest message there is: what is behind the question is the upstream's affair, and this one makes no sense.
+        // What is behind the question is the upstream's affair, and this makes no sense.
         let mut stream = connect()?;
         let mut huge = query.clone();
-        huge.resize(65_535, 0);
+        huge.resize(4096, 0);
         dns::send(&stream, &huge)?;
         assert_eq!(dns::receive(&mut stream)?[..2], huge[..2]);
 

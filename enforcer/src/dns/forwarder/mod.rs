@@ -32,11 +32,17 @@ pub use crate::policy::Decision;
 use super::{Answer, Question};
 use counters::{Counters, Snapshot};
 use places::Places;
-use query::{Fault, Query};
+use query::{Fault, HEADER, Query};
+use stream::Bounded;
 use upstream::{Server, Transport, Upstreams};
 
 /// The largest datagram that is sure to pass in one piece (DNS flag day 2020).
 const MAX_PAYLOAD: u16 = 1232;
+
+/// The longest query by UDP, as long as the longest answer. Real ones are below some 100 bytes.
+const MAX_UDP_QUERY: usize = MAX_PAYLOAD as usize;
+/// The longest query by TCP.
+const MAX_TCP_QUERY: usize = 4096;
 
 /// What the forwarder is told by the policy, and tells it.
 pub trait Hooks: Send + Sync + 'static {
@@ -193,7 +199,12 @@ async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
             shared.counters.over_limit.add();
             continue;
         };
-        let (shared, socket, message) = (Arc::clone(&shared), Arc::clone(&socket), buffer[..length].to_vec());
+        let message = if length > MAX_UDP_QUERY {
+            Bounded::TooLong(buffer[..HEADER].to_vec())
+        } else {
+            Bounded::Whole(buffer[..length].to_vec())
+        };
+        let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         tokio::spawn(async move {
             if let Some(answer) = shared.answer(ends.client.ip(), message, Transport::Udp).await {
                 // A client that cannot be reached asks again.
@@ -224,9 +235,13 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
 
 impl<H: Hooks> Shared<H> {
     /// The answer to a client's message, if it gets one.
-    async fn answer(&self, client: IpAddr, message: Vec<u8>, transport: Transport) -> Option<Vec<u8>> {
+    async fn answer(&self, client: IpAddr, message: Bounded, transport: Transport) -> Option<Vec<u8>> {
         self.counters.queries.add();
-        let query = match Query::read(message) {
+        let read = match message {
+            Bounded::Whole(message) => Query::read(message),
+            Bounded::TooLong(start) => Err(Fault::of_too_long(&start)),
+        };
+        let query = match read {
             Ok(query) => query,
             Err(fault) => {
                 self.counters.unfit.add();

@@ -5,14 +5,18 @@ use hickory_proto::{
     rr::{self, RecordType},
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
+use sha2::{Digest as _, Sha256};
 
 use super::MAX_PAYLOAD;
 use crate::dns::{Name, Question};
 
 /// The question begins behind the header.
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 /// Its type and class are behind its name.
 const KIND: usize = 4;
+
+/// A SHA-256: clients choose the bytes of queries, and must not find two with the same hash.
+pub type Essence = [u8; 32];
 
 /// A query that can be forwarded.
 #[derive(Debug)]
@@ -63,6 +67,18 @@ pub enum Fault {
     Noise,
     /// The client is told a code.
     Told(Header, ResponseCode),
+}
+
+impl Fault {
+    /// Returns the fault of a message that is too long for a query. Only its header is read.
+    pub fn of_too_long(message: &[u8]) -> Self {
+        match Header::read(&mut BinDecoder::new(message)) {
+            Ok(header) if header.metadata.message_type == MessageType::Query => {
+                Self::Told(header, ResponseCode::Refused)
+            }
+            _ => Self::Noise,
+        }
+    }
 }
 
 impl Query {
@@ -128,12 +144,14 @@ impl Query {
         sent
     }
 
-    /// What is the same in all queries that one answer is good for: everything but the id and the case of the name. Flags and EDNS count, as an upstream
-    /// may answer by them.
-    pub fn essence(&self) -> Box<[u8]> {
-        let mut bytes = self.bytes[2..].to_vec();
-        bytes[HEADER - 2..self.end - KIND - 2].make_ascii_lowercase();
-        bytes.into()
+    /// Returns a hash of what is the same in all queries that one answer is good for: everything
+    /// but the id and the case of the name. Flags and EDNS count, as an upstream may answer by
+    /// them.
+    pub fn essence(&self) -> Essence {
+        let (header, rest) = self.bytes[2..].split_at(HEADER - 2);
+        let (name, rest) = rest.split_at(self.end - KIND - HEADER);
+        let hash = Sha256::new().chain_update(header).chain_update(name.to_ascii_lowercase());
+        hash.chain_update(rest).finalize().into()
     }
 
     /// What of an answer to it is left in a datagram: header and question, and no records.

@@ -9,7 +9,7 @@ use tokio::{
     time, try_join,
 };
 
-use super::{Hooks, Shared, stream, upstream::Transport};
+use super::{Hooks, MAX_TCP_QUERY, Shared, query::HEADER, stream, upstream::Transport};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 256;
@@ -37,7 +37,8 @@ pub(super) async fn serve<H: Hooks>(shared: Arc<Shared<H>>, mut connection: TcpS
     let (mut reader, mut writer) = connection.split();
     let (answers, mut queue) = mpsc::channel::<Vec<u8>>(1);
     let reading = async move {
-        while let Ok(Ok(message)) = time::timeout(idle, stream::read(&mut reader)).await {
+        while let Ok(Ok(message)) = time::timeout(idle, stream::read_bounded(&mut reader, MAX_TCP_QUERY, HEADER)).await
+        {
             // Over the limit, the client's next queries stay in its own buffers.
             let Some(place) = shared.queries.take(client.ip()).await else { break };
             let (shared, answers) = (Arc::clone(&shared), answers.clone());

@@ -27,7 +27,7 @@ use super::{
     counters::{Counters, Snapshot},
     flights::Flights,
     health::Health,
-    query::Query,
+    query::{Essence, Query},
     reply,
 };
 use crate::dns::Question;
@@ -62,7 +62,7 @@ pub struct Upstreams {
     faults: Vec<Mutex<Option<Fault>>>,
     /// One that takes no TCP may still be well by UDP.
     health: [Mutex<Health>; 2],
-    flights: Flights<(Transport, Box<[u8]>), Outcome>,
+    flights: Flights<(Transport, Essence), Outcome>,
     forms: Flights<Question, Semaphore>,
     patience: Duration,
     pub(super) counters: Arc<Counters>,
