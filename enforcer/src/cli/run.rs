@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
 use nix::unistd::Gid;
 use tracing::level_filters::LevelFilter;
 
@@ -47,9 +48,14 @@ pub struct Arguments {
     /// Tell on standard error why frames are malformed; takes time for each of them
     #[arg(long)]
     diagnose: bool,
-    /// Serve DNS to clients on this address, such as 10.1.0.1:53, and learn names' addresses from it; may be repeated
+    /// Serve DNS to the LANs' clients on this address, such as 10.1.0.1:53, and learn names'
+    /// addresses from it; may be repeated
     #[arg(long = "dns-listen", value_name = "ADDR:PORT")]
     dns_listen: Vec<SocketAddr>,
+    /// Serve DNS also to clients of this prefix that ask by another interface than a --lan, such as
+    /// 10.8.0.0/24 (repeatable)
+    #[arg(long = "dns-allow", value_name = "PREFIX", requires = "dns_listen")]
+    dns_allow: Vec<IpNet>,
     /// Learn names' addresses from what this resolver answers to clients, when it passes: the gateway's own, such as 10.1.0.1, or one beyond a WAN; may be
     /// repeated
     #[arg(long = "dns-snoop", value_name = "ADDR")]
@@ -112,6 +118,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         tc: arguments.tc,
         diagnose: arguments.diagnose,
         dns_listen: arguments.dns_listen,
+        dns_allow: arguments.dns_allow,
         dns_snoop: arguments.dns_snoop,
         dns_upstream: arguments.dns_upstream,
         dns_ca: arguments.dns_ca,

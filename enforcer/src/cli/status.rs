@@ -165,10 +165,23 @@ fn of_names(status: &NamesStatus) -> Vec<(&'static str, String)> {
         ),
     )];
     if let Some(queries) = queries {
-        let Snapshot { queries, answers, nxdomain, zero, refused, failed, over_limit, connections_over_limit, .. } =
-            queries;
+        let Snapshot {
+            queries,
+            answers,
+            nxdomain,
+            zero,
+            refused,
+            failed,
+            over_limit,
+            connections_over_limit,
+            outside,
+            ..
+        } = queries;
         let (denied, over_limit) = (nxdomain + zero + refused, over_limit + connections_over_limit);
-        let text = format!("{queries}, {answers} answered, {denied} denied, {failed} failed, {over_limit} over limits");
+        let outside = if *outside == 0 { String::new() } else { format!(", {outside} from outside") };
+        let text = format!(
+            "{queries}, {answers} answered, {denied} denied, {failed} failed, {over_limit} over limits{outside}"
+        );
         rows.push(("DNS queries", text));
     }
     rows.extend(snooped.iter().flat_map(of_snooped));

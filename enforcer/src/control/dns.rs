@@ -1,10 +1,10 @@
 //! The controller as the LAN's DNS server, and as one who asks for names itself.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     future, io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -20,12 +20,13 @@ use crate::{
     dns::{
         Answer, Name, Question, RecordType,
         forwarder::{
-            Config, Decision, Forwarder, Hooks, Limits,
+            Config, Decision, Forwarder, Hooks, Limits, Service,
             upstream::{Condition, Server, Upstreams},
         },
         resolver::{self, schedule::Schedule},
     },
     names::{How, store::Store},
+    net::Facts,
 };
 
 /// Questions a second that are asked ahead of clients.
@@ -40,7 +41,51 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What clients' questions and their answers lead to.
 pub struct Asking(Weak<Controller>);
 
+/// The interfaces whose clients are served DNS, by index: LANs, and the gateway's own loopback.
+///
+/// The gateway's own addresses are inside, too: for a packet that it sends to itself, the kernel
+/// names the interface that has the address. An answer to a forged one does not leave the gateway.
+pub struct Inside(RwLock<(HashSet<u32>, HashSet<IpAddr>)>);
+
+impl Inside {
+    pub fn new(options: &Options, facts: &Facts) -> Self {
+        Self(RwLock::new((Self::of(&options.lans, facts), own(facts))))
+    }
+
+    /// Follows the network's changes.
+    pub fn follow(&self, options: &Options, facts: &Facts) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (Self::of(&options.lans, facts), own(facts));
+    }
+
+    fn has(&self, client: IpAddr, interface: Option<u32>) -> bool {
+        let (interfaces, own) = &*self.0.read().unwrap_or_else(PoisonError::into_inner);
+        interface.is_some_and(|interface| interfaces.contains(&interface)) || own.contains(&client)
+    }
+
+    /// What comes in by a port of a bridge, the bridge receives.
+    fn of(lans: &[String], facts: &Facts) -> HashSet<u32> {
+        let lans = lans.iter().filter_map(|name| facts.named(name));
+        let lans = lans.flat_map(|lan| [lan.index, facts.link_of(lan)]);
+        lans.chain(facts.named("lo").map(|loopback| loopback.index)).collect()
+    }
+}
+
+fn own(facts: &Facts) -> HashSet<IpAddr> {
+    facts.addresses.iter().map(|address| address.own).collect()
+}
+
 impl Hooks for Asking {
+    fn serves(&self, client: IpAddr, interface: Option<u32>) -> Service {
+        let Some(controller) = self.0.upgrade() else { return Service::None };
+        if client.is_loopback() || controller.inside.has(client, interface) {
+            Service::Full
+        } else if controller.options.dns_allow.iter().any(|net| net.contains(&client)) {
+            Service::Limited
+        } else {
+            Service::None
+        }
+    }
+
     fn decide(&self, client: IpAddr, question: &Question) -> Decision {
         // What the gateway itself asks is no client's.
         if client.is_loopback() {
@@ -246,7 +291,38 @@ fn nameservers(text: &str, listen: &[SocketAddr]) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::nameservers;
+    use super::*;
+    use crate::net::facts::Interface;
+
+    #[test]
+    fn lans_their_bridges_and_the_loopback_are_inside() {
+        let interface = |index, name: &str, master, joins| Interface {
+            index,
+            name: name.into(),
+            master,
+            joins,
+            ..Interface::default()
+        };
+        let mut facts = Facts {
+            interfaces: vec![
+                interface(1, "lo", None, false),
+                interface(2, "wan0", None, false),
+                interface(3, "br0", None, true),
+                interface(4, "port0", Some(3), false),
+                interface(5, "lan0", None, false),
+            ],
+            ..Facts::default()
+        };
+        let lans = ["port0", "lan0", "gone0"].map(String::from).to_vec();
+        let of = |facts: &Facts| {
+            let mut inside: Vec<u32> = Inside::of(&lans, facts).into_iter().collect();
+            inside.sort_unstable();
+            inside
+        };
+        assert_eq!(of(&facts), [1, 3, 4, 5]);
+        facts.interfaces[4].index = 9;
+        assert_eq!(of(&facts), [1, 3, 4, 9]);
+    }
 
     #[test]
     fn the_systems_resolvers_are_asked_but_not_this_server() {

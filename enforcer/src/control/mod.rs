@@ -44,7 +44,7 @@ use crate::{
     net::watch::{self as netlink, Told},
     service::notify,
 };
-use dns::Asking;
+use dns::{Asking, Inside};
 use guarding::Guard;
 pub use history::History;
 use inforce::InForce;
@@ -183,6 +183,7 @@ struct Controller {
     noted: watch::Sender<u64>,
     snooping: Option<Snooping>,
     pac: pac::Made,
+    inside: Arc<Inside>,
 }
 
 impl Controller {

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
 use nix::unistd::Gid;
 
 use crate::{
@@ -52,6 +53,8 @@ pub struct Options {
     pub diagnose: bool,
     /// Where clients are served DNS.
     pub dns_listen: Vec<SocketAddr>,
+    /// Clients that are served, too, though they ask by another interface than a LAN.
+    pub dns_allow: Vec<IpNet>,
     /// Resolvers whose answers to clients are heard. Without any, nor DNS for clients, names are not matched.
     pub dns_snoop: Vec<IpAddr>,
     /// Resolvers to ask; without any, the system's.

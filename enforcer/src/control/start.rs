@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Controller, Options, clients,
+    dns::Inside,
     guarding::Guard,
     history::{Current, History},
     hooks::Hooks,
@@ -125,6 +126,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
     let now = Instant::now();
     let learning = options.learns().then(|| Learning::new(policy, std::mem::take(&mut image.live), now));
     in_force.number = keep(&history, &in_force);
+    let inside = Arc::new(Inside::new(options, &facts));
     let controller = Arc::new(Controller {
         options: options.clone(),
         since: now,
@@ -149,6 +151,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
             filters_away: Duration::ZERO,
             filters_overtaken: Vec::new(),
             unhooked: Duration::ZERO,
+            inside: Arc::clone(&inside),
         }),
         guard: Guard::of(&options.pins),
         applying: tokio::sync::Mutex::default(),
@@ -162,6 +165,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         fresh: Notify::new(),
         noted: watch::Sender::new(0),
         pac: Default::default(),
+        inside,
         snooping: outcomes.map(|outcomes| Snooping::new(options.dns_snoop.clone(), outcomes)),
     });
     let attached = || -> Result<_> {

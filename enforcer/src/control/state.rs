@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     Fail, Options,
+    dns::Inside,
     hooks::{self, Followed, Hooks},
     inforce::InForce,
     learning::Learning,
@@ -50,6 +51,8 @@ pub struct State {
     pub filters_overtaken: Vec<String>,
     /// For how long interfaces that came back, or whose filters others took away, were there without programs.
     pub unhooked: Duration,
+    /// Where clients are served DNS.
+    pub inside: Arc<Inside>,
 }
 
 impl State {
@@ -155,6 +158,7 @@ impl State {
             tracing::warn!("{warning}");
         }
         self.warnings = warnings;
+        self.inside.follow(options, &facts);
         self.facts = facts;
     }
 }

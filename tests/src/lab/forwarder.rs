@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use enforcer::dns::{
     Answer, Question,
-    forwarder::{Config, Decision, Forwarder, Hooks, Limits, counters::Snapshot, upstream::Server},
+    forwarder::{Config, Decision, Forwarder, Hooks, Limits, Service, counters::Snapshot, upstream::Server},
 };
 use tokio::runtime::Runtime;
 
@@ -38,6 +38,10 @@ pub struct Record {
 struct Recorder(Arc<Record>);
 
 impl Hooks for Recorder {
+    fn serves(&self, _: IpAddr, interface: Option<u32>) -> Service {
+        if interface.is_some() { Service::Full } else { Service::None }
+    }
+
     fn decide(&self, _: IpAddr, question: &Question) -> Decision {
         self.0.decisions.get(&question.name.to_string()).copied().unwrap_or(Decision::Forward)
     }

@@ -6,6 +6,7 @@ mod clsact;
 mod dns;
 mod dns_bounds;
 mod dns_encrypted;
+mod dns_outside;
 mod dns_policy;
 mod events;
 mod exports;

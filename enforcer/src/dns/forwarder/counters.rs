@@ -34,6 +34,7 @@ macro_rules! counters {
 
         /// Their values at a moment.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[serde(default)]
         pub struct Snapshot {
             $($(#[$text])* pub $name: u64,)*
             /// Upstreams with how often each was silent or not to be reached.
@@ -90,4 +91,8 @@ counters! {
     over_limit,
     /// TCP connections closed at once because there were too many, of one client or in all.
     connections_over_limit,
+    /// Queries by UDP of allowed clients beyond the rate of their network, which were sent to TCP.
+    over_rate,
+    /// Queries and TCP connections that came from outside the LANs, and were dropped.
+    outside,
 }

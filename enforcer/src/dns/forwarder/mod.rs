@@ -6,6 +6,7 @@ mod flights;
 mod health;
 mod places;
 pub mod query;
+mod rate;
 mod reply;
 mod stream;
 mod tcp;
@@ -13,11 +14,12 @@ mod udp;
 pub mod upstream;
 
 use std::{
+    convert::identity,
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -33,6 +35,7 @@ use super::{Answer, Question};
 use counters::{Counters, Snapshot};
 use places::Places;
 use query::{Fault, HEADER, Query};
+use rate::Rates;
 use stream::Bounded;
 use upstream::{Server, Transport, Upstreams};
 
@@ -46,6 +49,10 @@ const MAX_TCP_QUERY: usize = 4096;
 
 /// What the forwarder is told by the policy, and tells it.
 pub trait Hooks: Send + Sync + 'static {
+    /// Returns how a client is served whose query came in by an interface. The kernel may not name
+    /// the interface.
+    fn serves(&self, client: IpAddr, interface: Option<u32>) -> Service;
+
     /// What becomes of a client's question.
     fn decide(&self, client: IpAddr, question: &Question) -> Decision;
 
@@ -53,11 +60,21 @@ pub trait Hooks: Send + Sync + 'static {
     fn learned(&self, client: IpAddr, answer: &Answer) -> impl Future<Output = ()> + Send;
 }
 
+/// How a client is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// In full.
+    Full,
+    /// Up to a rate, as its address may be forged; beyond it by TCP alone.
+    Limited,
+    /// Not at all.
+    None,
+}
+
 /// Where the forwarder listens, and whom it asks.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to serve by UDP and TCP: the LANs' own. Whoever reaches one is served, so that the unspecified address takes a hook or a filter that
-    /// keeps strangers out.
+    /// Addresses to serve by UDP and TCP. [`Hooks::serves`] decides which clients are served.
     pub listen: Vec<SocketAddr>,
     /// Resolvers in the order of preference.
     pub upstreams: Vec<Server>,
@@ -118,6 +135,7 @@ struct Shared<H> {
     limits: Limits,
     queries: Places,
     connections: Places,
+    rates: Rates,
     counters: Arc<Counters>,
 }
 
@@ -156,6 +174,7 @@ impl<H: Hooks> Forwarder<H> {
             limits,
             queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_network),
             connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_network),
+            rates: Rates::default(),
         };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
     }
@@ -195,6 +214,14 @@ async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
             time::sleep(OUT_OF_RESOURCES).await;
             continue;
         };
+        let is_over_rate = match shared.hooks.serves(ends.client.ip(), Some(ends.interface)) {
+            Service::Full => false,
+            Service::Limited => !shared.rates.take(ends.client.ip(), Instant::now()),
+            Service::None => {
+                shared.counters.outside.add();
+                continue;
+            }
+        };
         let Some(place) = shared.queries.try_take(ends.client.ip()) else {
             shared.counters.over_limit.add();
             continue;
@@ -206,7 +233,12 @@ async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
         };
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         tokio::spawn(async move {
-            if let Some(answer) = shared.answer(ends.client.ip(), message, Transport::Udp).await {
+            let answer = if is_over_rate {
+                shared.truncated(message)
+            } else {
+                shared.answer(ends.client.ip(), message, Transport::Udp).await
+            };
+            if let Some(answer) = answer {
                 // A client that cannot be reached asks again.
                 let _ = udp::send(&socket, &answer, ends).await;
             }
@@ -221,6 +253,10 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
             time::sleep(OUT_OF_RESOURCES).await;
             continue;
         };
+        if shared.hooks.serves(client.ip(), tcp::interface(&connection)) == Service::None {
+            shared.counters.outside.add();
+            continue;
+        }
         let Some(place) = shared.connections.try_take(client.ip()) else {
             shared.counters.connections_over_limit.add();
             continue;
@@ -234,22 +270,35 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
 }
 
 impl<H: Hooks> Shared<H> {
-    /// The answer to a client's message, if it gets one.
-    async fn answer(&self, client: IpAddr, message: Bounded, transport: Transport) -> Option<Vec<u8>> {
+    /// The query in a client's message, or else the answer to what is none, if it gets one.
+    fn read(&self, message: Bounded) -> Result<Query, Option<Vec<u8>>> {
         self.counters.queries.add();
         let read = match message {
             Bounded::Whole(message) => Query::read(message),
             Bounded::TooLong(start) => Err(Fault::of_too_long(&start)),
         };
-        let query = match read {
-            Ok(query) => query,
-            Err(fault) => {
-                self.counters.unfit.add();
-                return match fault {
-                    Fault::Noise => None,
-                    Fault::Told(header, code) => Some(reply::bare(&header, code)),
-                };
+        read.map_err(|fault| {
+            self.counters.unfit.add();
+            match fault {
+                Fault::Noise => None,
+                Fault::Told(header, code) => Some(reply::bare(&header, code)),
             }
+        })
+    }
+
+    /// Returns an answer without records, no longer than the query: a true client comes by TCP.
+    fn truncated(&self, message: Bounded) -> Option<Vec<u8>> {
+        self.read(message).map_or_else(identity, |query| {
+            self.counters.over_rate.add();
+            Some(reply::truncated(&query))
+        })
+    }
+
+    /// The answer to a client's message, if it gets one.
+    async fn answer(&self, client: IpAddr, message: Bounded, transport: Transport) -> Option<Vec<u8>> {
+        let query = match self.read(message) {
+            Ok(query) => query,
+            Err(answer) => return answer,
         };
         let (counter, reply) = match self.hooks.decide(client, &query.question) {
             Decision::Forward => return Some(self.forward(client, &query, transport).await),
@@ -299,12 +348,16 @@ mod tests {
 
     use tokio::runtime::Runtime;
 
-    use super::{Config, Decision, Forwarder, Hooks, Limits};
+    use super::{Config, Decision, Forwarder, Hooks, Limits, Service};
     use crate::dns::{Answer, Question};
 
     struct Nobody;
 
     impl Hooks for Nobody {
+        fn serves(&self, _: IpAddr, _: Option<u32>) -> Service {
+            Service::Full
+        }
+
         fn decide(&self, _: IpAddr, _: &Question) -> Decision {
             Decision::Forward
         }

@@ -56,6 +56,13 @@ pub fn fit(query: &Query, mut answer: Vec<u8>) -> Vec<u8> {
     answer
 }
 
+/// The client is to come by TCP.
+pub fn truncated(query: &Query) -> Vec<u8> {
+    let mut message = to(query, ResponseCode::NoError);
+    message.metadata.truncation = true;
+    emit(&message)
+}
+
 /// No such name.
 pub fn no_such_name(query: &Query) -> Vec<u8> {
     emit(&without_records(query, ResponseCode::NXDomain))

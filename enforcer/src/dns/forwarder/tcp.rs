@@ -1,7 +1,11 @@
 //! Connections of clients: queries one behind the other, answers as they come (RFC 7766).
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, mem::zeroed, net::SocketAddr, os::fd::AsRawFd as _, sync::Arc};
 
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
+};
 use socket2::{Domain, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -20,6 +24,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         // 0.0.0.0 may be another listener's.
         socket.set_only_v6(true)?;
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     }
     // What is left of connections before a restart does not count.
     socket.set_reuse_address(true)?;
@@ -27,6 +34,52 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Returns the index of the interface that a connection came in by. The listener's socket options
+/// make the kernel store it.
+pub fn interface(connection: &TcpStream) -> Option<u32> {
+    let is_ipv6 = connection.local_addr().ok()?.is_ipv6();
+    let (level, option) =
+        if is_ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_2292PKTOPTIONS) } else { (libc::IPPROTO_IP, libc::IP_PKTOPTIONS) };
+    // Aligned as control messages are.
+    let mut control = [0_u64; 64];
+    let mut length = size_of_val(&control) as libc::socklen_t;
+    // SAFETY: an open descriptor, and a buffer that outlives the call with its true length.
+    let result = unsafe {
+        libc::getsockopt(connection.as_raw_fd(), level, option, control.as_mut_ptr().cast(), &raw mut length)
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: zeros are a valid value of all fields.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = length as _;
+    // SAFETY: the kernel has filled the control buffer, and has written its length.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !next.is_null() {
+        // SAFETY: the macros return a header inside the buffer, or none, and the data after it,
+        // which is read unaligned as the type that its level and type stand for.
+        let index = unsafe {
+            let data = libc::CMSG_DATA(next);
+            match ((*next).cmsg_level, (*next).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    Some(data.cast::<libc::in_pktinfo>().read_unaligned().ipi_ifindex.cast_unsigned())
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    Some(data.cast::<libc::in6_pktinfo>().read_unaligned().ipi6_ifindex)
+                }
+                _ => None,
+            }
+        };
+        if index.is_some() {
+            return index;
+        }
+        // SAFETY: as above.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const message, next) };
+    }
+    None
 }
 
 /// Serves a connection until the client ends it, says nothing for too long, or does not take its answers.

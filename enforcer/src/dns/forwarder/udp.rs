@@ -26,7 +26,7 @@ pub struct Ends {
     pub client: SocketAddr,
     own: IpAddr,
     /// The interface it came in by.
-    interface: u32,
+    pub interface: u32,
 }
 
 /// Listens on an address, which may be the unspecified one.
