@@ -11,7 +11,7 @@ use super::{
     connections::{self, Peer},
     server::{REMOTE, network},
 };
-use crate::export::pac::MEDIA_TYPE;
+use crate::{export::pac::MEDIA_TYPE, net::listen};
 
 /// What gives the file as it is now; nothing if the policy in force has no proxies.
 pub type File = Arc<dyn Fn() -> Option<Arc<str>> + Send + Sync>;
@@ -24,10 +24,10 @@ impl PacServer {
     ///
     /// # Errors
     /// If an address is taken or cannot be had.
-    pub async fn bind(addresses: &[SocketAddr]) -> Result<Self> {
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self> {
         let mut listeners = Vec::new();
         for address in addresses {
-            let bound = TcpListener::bind(address).await;
+            let bound = listen::tcp(*address);
             listeners.push(bound.with_context(|| format!("cannot serve the PAC file on {address}"))?);
         }
         Ok(Self(listeners))

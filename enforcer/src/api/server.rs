@@ -20,7 +20,7 @@ use super::{
     socket::Socket,
     source::Source,
 };
-use crate::dns::Name;
+use crate::{dns::Name, net::listen};
 
 /// Bytes of a policy that is sent: a million prefixes take half of it.
 pub const LARGEST_POLICY: usize = 64 << 20;
@@ -42,12 +42,12 @@ impl Server {
     ///
     /// # Errors
     /// If one of them is taken or cannot be had.
-    pub async fn bind(socket: &Path, group: Option<Gid>, metrics: &[SocketAddr], names: &[Name]) -> Result<Self> {
+    pub fn bind(socket: &Path, group: Option<Gid>, metrics: &[SocketAddr], names: &[Name]) -> Result<Self> {
         let socket =
             Socket::bind(socket, group).with_context(|| format!("cannot serve the API on {}", socket.display()))?;
         let mut listeners = Vec::new();
         for address in metrics {
-            let bound = TcpListener::bind(address).await;
+            let bound = listen::tcp(*address);
             listeners.push(bound.with_context(|| format!("cannot serve metrics on {address}"))?);
         }
         Ok(Self { socket, metrics: listeners, names: names.into() })

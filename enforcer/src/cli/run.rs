@@ -156,6 +156,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 fn mistake(arguments: &Arguments) -> Option<String> {
     let mut seen: Vec<&String> = Vec::new();
     for name in arguments.lans.iter().chain(&arguments.wans) {
+        if !is_interface_name(name) {
+            let rule = "such a name has 1 to 15 bytes, without \"/\", \":\" and white space";
+            return Some(format!("{name:?} cannot be the name of an interface: {rule}"));
+        }
         if seen.contains(&name) {
             return Some(format!("{name} is named twice: an interface is one LAN or one WAN"));
         }
@@ -168,6 +172,12 @@ fn mistake(arguments: &Arguments) -> Option<String> {
     }
     let address = arguments.dns_snoop.iter().find(|address| !is_asked(**address))?;
     Some(format!("--dns-snoop {address}: clients ask no such address; name the resolver by the one that they ask"))
+}
+
+/// Whether the kernel accepts a name for an interface (`dev_valid_name`).
+fn is_interface_name(name: &str) -> bool {
+    let is_refused = |c: char| "/:".contains(c) || c.is_ascii_whitespace() || c == '\u{b}';
+    (1..libc::IFNAMSIZ).contains(&name.len()) && ![".", ".."].contains(&name) && !name.contains(is_refused)
 }
 
 /// Whether clients can ask an address across the LAN.

@@ -35,11 +35,18 @@ pub fn guard(options: &Options, facts: &Facts, is_hooked: impl Fn(u32) -> bool) 
     Guard::of(&options.pins).rules(&lans, &wans, bridged)
 }
 
+/// Returns the configured interfaces that exist.
+pub fn existing<'a>(options: &Options, facts: &'a Facts) -> Vec<&'a Interface> {
+    options.lans.iter().chain(&options.wans).filter_map(|name| facts.named(name)).collect()
+}
+
 /// What came of following what others do.
 #[derive(Default)]
 pub struct Followed {
     /// Names of what programs have been attached to.
     pub attached: Vec<String>,
+    /// Configured interfaces that do not exist, and get their programs when they appear.
+    pub missing: Vec<String>,
     /// What could not be done.
     pub problems: Vec<anyhow::Error>,
 }
@@ -51,13 +58,16 @@ pub struct Hooks {
     wans: BTreeMap<u32, Vec<Attached>>,
     /// Interfaces whose filters somebody has taken away, and that have not got them back: what comes in by a LAN is not judged.
     lost: BTreeSet<u32>,
+    /// Names of interfaces that programs have been on.
+    known: BTreeSet<String>,
 }
 
 impl Hooks {
-    /// On all of them, or on none: then what an earlier controller put on interfaces stays. Else the earlier one's programs are replaced, or taken off
-    /// where none is to be any more.
-    pub fn attach(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
-        let hooks = Self::take_over(object, pins, options, facts)?;
+    /// On all that exist, or on none: then what an earlier controller put on interfaces stays. Else
+    /// the earlier one's programs are replaced, or taken off where none is to be any more. Also
+    /// returns what is missing.
+    pub fn attach(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<(Self, Vec<String>)> {
+        let (hooks, missing) = Self::take_over(object, pins, options, facts)?;
         for pin in fs::read_dir(pins.links())?.filter_map(|pin| Some(pin.ok()?.path())) {
             if !hooks.all().any(|hook| hook.is_at(&pin)) {
                 fs::remove_file(&pin).unwrap_or_else(|error| left(&pin, &error));
@@ -66,20 +76,20 @@ impl Hooks {
         for filter in pins.filters().into_iter().filter(|filter| !hooks.filters().any(|(_, own)| own == filter)) {
             filter.remove().unwrap_or_else(|error| left(filter.mark(), &error));
         }
-        Ok(hooks)
+        Ok((hooks, missing))
     }
 
-    fn take_over(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<Self> {
+    fn take_over(object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Result<(Self, Vec<String>)> {
         let mut hooks = Self::default();
         links::forget_severed(pins);
         // What may fail comes first; a link that is there takes another program.
-        let problem = hooks.place(object, pins, options, facts).problems.into_iter().next();
-        let replaced = problem.map_or(Ok(()), Err).and_then(|()| {
+        let Followed { missing, problems, .. } = hooks.place(object, pins, options, facts);
+        let replaced = problems.into_iter().next().map_or(Ok(()), Err).and_then(|()| {
             let mut taken = hooks.all_mut().filter(|hook| hook.is_taken());
             Ok(taken.try_for_each(|hook| hook.replace(object))?)
         });
         match replaced {
-            Ok(()) => Ok(hooks),
+            Ok(()) => Ok((hooks, missing)),
             Err(error) => {
                 hooks.into_all().for_each(|hook| hook.undo(pins));
                 Err(error)
@@ -101,7 +111,7 @@ impl Hooks {
 
     /// The same, where links that are there keep their programs yet.
     fn place(&mut self, object: &mut Object, pins: &Pins, options: &Options, facts: &Facts) -> Followed {
-        let Followed { mut attached, mut problems } = Followed::default();
+        let Followed { mut attached, mut missing, mut problems } = Followed::default();
         let links = OpenLinks::read();
         for hooks in [&mut self.lans, &mut self.wans] {
             let mut gone = Vec::new();
@@ -129,11 +139,18 @@ impl Hooks {
                 let Some(interface) = facts.named(name) else {
                     let renamed = hooks.iter().find(|(_, hooks)| hooks.iter().any(|hook| hook.interface == *name));
                     let now = renamed.and_then(|(&index, _)| facts.indexed(index)).map(|interface| &interface.name);
-                    problems.push(match now {
-                        Some(now) => anyhow::anyhow!(
-                            "{name} is called {now} now, and judged as before: the next start wants it by that name"
-                        ),
-                        None => anyhow::anyhow!("{name} is gone: its programs are attached again when it comes back"),
+                    missing.push(match now {
+                        Some(now) => {
+                            format!(
+                                "{name} is called {now} now, and judged as before: the next start wants it by that name"
+                            )
+                        }
+                        None if self.known.contains(name) => {
+                            format!("{name} is gone: its programs are attached again when it comes back")
+                        }
+                        None => {
+                            format!("there is no interface {name} yet: its programs are attached when it appears")
+                        }
                     });
                     continue;
                 };
@@ -147,13 +164,14 @@ impl Hooks {
                 match made {
                     Ok(made) => {
                         hooks.insert(interface.index, made);
+                        self.known.insert(name.clone());
                         attached.push(name.clone());
                     }
                     Err(error) => problems.push(error.into()),
                 }
             }
         }
-        Followed { attached, problems }
+        Followed { attached, missing, problems }
     }
 
     /// Programs that [`Self::replace`] attaches.
@@ -188,6 +206,11 @@ impl Hooks {
     /// Whether all programs that are to be on an interface are.
     pub fn has(&self, index: u32) -> bool {
         (self.lans.contains_key(&index) || self.wans.contains_key(&index)) && !self.lost.contains(&index)
+    }
+
+    /// Whether programs have been on an interface of this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.known.contains(name)
     }
 
     /// Whether an interface has gone that links are on, or somebody has cut one off.

@@ -71,8 +71,8 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen, &options.metrics_hosts).await?;
-    let pac = PacServer::bind(&options.pac_listen).await?;
+    let api = Api::bind(&options.socket, options.socket_group, &options.metrics_listen, &options.metrics_hosts)?;
+    let pac = PacServer::bind(&options.pac_listen)?;
     let Begun { controller, facts, store, events, diagnostics, answers } = start::begin(options).await?;
     let in_force = controller.in_force();
     start::keep_current(options, &controller.history, &in_force);

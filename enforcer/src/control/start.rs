@@ -38,11 +38,7 @@ use crate::{
         snoop::Answers,
     },
     names::store::Store,
-    net::{
-        self, Facts, NetImage,
-        image::{NetError, Roles},
-        watch as netlink,
-    },
+    net::{self, Facts, NetImage, image::Roles, watch as netlink},
     policy::{Bundle, Dns, Policy},
 };
 
@@ -98,7 +94,7 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
         tracing::warn!("[dns] is about questions that enforcer answers, and it answers none: see --dns-listen");
     }
     let facts = netlink::read().await.context("cannot read interfaces and routes")?;
-    let roles = roles(options, &facts)?;
+    let roles = roles(options, &facts);
     if let Some(problem) = net::image::problems(&facts, &roles).into_iter().next() {
         return Err(problem.into());
     }
@@ -178,18 +174,11 @@ async fn take_over(options: &Options, pins: Pins, history: History) -> Result<Be
     Ok(Begun { controller, facts, store, events: told.events, diagnostics: told.diagnostics, answers })
 }
 
-/// The configured interfaces' indices.
-fn roles(options: &Options, facts: &Facts) -> Result<Roles, NetError> {
-    let index = |name: &String| {
-        facts.named(name).map(|interface| interface.index).ok_or_else(|| {
-            let names: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-            NetError::NoInterface(name.clone(), names.join(", "))
-        })
-    };
-    Ok(Roles {
-        lans: options.lans.iter().map(index).collect::<Result<_, _>>()?,
-        wans: options.wans.iter().map(index).collect::<Result<_, _>>()?,
-    })
+/// Returns the indices of the configured interfaces that exist.
+fn roles(options: &Options, facts: &Facts) -> Roles {
+    let indices =
+        |names: &[String]| names.iter().filter_map(|name| facts.named(name)).map(|interface| interface.index).collect();
+    Roles { lans: indices(&options.lans), wans: indices(&options.wans) }
 }
 
 /// A warning, if a policy speaks of names that nobody hears of.

@@ -1,8 +1,13 @@
 //! What is in the kernel, and what follows the network's changes there.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::task::AbortHandle;
 
 use super::{
@@ -16,7 +21,7 @@ use super::{
 use crate::{
     clients::{Admissions, Clock},
     kernel::{guard::Guard, object::Object, others, pins::Pins},
-    net::{self, Facts, NetImage, watch::Told},
+    net::{self, Facts, NetImage, facts::Interface, watch::Told},
 };
 
 /// All that changes under a lock.
@@ -56,17 +61,20 @@ pub struct State {
 }
 
 impl State {
-    /// Attaches the programs to all interfaces, or to none. The guard knows of those that an earlier controller has attached, until it is renewed.
+    /// Attaches the programs to all interfaces that exist, or to none. The guard knows of those
+    /// that an earlier controller has attached, until it is renewed.
     pub fn attach(&mut self, pins: &Pins, options: &Options, facts: &Facts) -> Result<()> {
         let earlier = pins.interfaces();
+        let existing = hooks::existing(options, facts);
+        refuse_renamed(&earlier, &existing, options, facts)?;
         // Nothing of this one's is to be in the way of another enforcer.
-        let named = options.lans.iter().chain(&options.wans).filter_map(|name| facts.named(name));
-        named.into_iter().try_for_each(|interface| others::refuse(pins, interface))?;
+        existing.into_iter().try_for_each(|interface| others::refuse(pins, interface))?;
         pins.are_here()?;
         if options.fail == Fail::Closed {
             hooks::guard(options, facts, |index| earlier.contains(&index))?.install()?;
         }
-        self.hooks = Hooks::attach(&mut self.object, pins, options, facts)?;
+        (self.hooks, self.warnings) = Hooks::attach(&mut self.object, pins, options, facts)?;
+        self.warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
         if options.fail == Fail::Open {
             Guard::of(&options.pins).remove().unwrap_or_else(|error| tracing::warn!("{error}"));
         }
@@ -93,7 +101,7 @@ impl State {
     /// Puts filters back that somebody has taken away; they were looked for that long ago. Where that fails, what comes in is not taken for judged any more.
     pub fn put_back(&mut self, since: Duration, in_force: &InForce) {
         let judged = self.hooks.roles();
-        let Followed { attached, problems } = self.hooks.put_back(&mut self.object);
+        let Followed { attached, problems, .. } = self.hooks.put_back(&mut self.object);
         if !(attached.is_empty() && problems.is_empty()) {
             self.unhooked += since;
             self.filters_away += since;
@@ -143,12 +151,16 @@ impl State {
     pub fn follow(&mut self, pins: &Pins, Told { facts, since }: Told, options: &Options, in_force: &InForce) {
         self.interfaces = Arc::new(names_of(&facts));
         let mut warnings: Vec<String> = Vec::new();
-        let Followed { attached, problems } = self.hooks.follow(&mut self.object, pins, options, &facts);
+        let news: Vec<&String> =
+            options.lans.iter().chain(&options.wans).filter(|name| !self.hooks.knows(name)).collect();
+        let Followed { attached, missing, problems } = self.hooks.follow(&mut self.object, pins, options, &facts);
         for name in attached {
             let unhooked = since.elapsed();
             self.unhooked += unhooked;
-            tracing::warn!("{name} is back: for {} ms, no program was on it", unhooked.as_millis());
+            let word = if news.contains(&&name) { "has appeared" } else { "is back" };
+            tracing::warn!("{name} {word}: for {} ms, no program was on it", unhooked.as_millis());
         }
+        warnings.extend(missing);
         warnings.extend(problems.iter().map(|problem| format!("{problem:#}")));
         warnings.extend(net::image::problems(&facts, &self.hooks.roles()).iter().map(ToString::to_string));
         if let Err(error) = self.update_net(&facts, in_force) {
@@ -161,6 +173,18 @@ impl State {
         self.inside.follow(options, &facts);
         self.facts = facts;
     }
+}
+
+/// Refuses a start that would take programs off an interface that may have been renamed.
+fn refuse_renamed(earlier: &BTreeSet<u32>, existing: &[&Interface], options: &Options, facts: &Facts) -> Result<()> {
+    let missing = options.lans.iter().chain(&options.wans).find(|name| facts.named(name).is_none());
+    let is_named = |index: u32| existing.iter().any(|interface| interface.index == index);
+    let unnamed = earlier.iter().filter(|&&index| !is_named(index)).find_map(|&index| facts.indexed(index));
+    let (Some(missing), Some(Interface { name, .. })) = (missing, unnamed) else { return Ok(()) };
+    bail!(
+        "there is no interface {missing}, and {name}, which is not named, has the programs of the controller \
+         before: name {name} if it is {missing} renamed, else `enforcer detach` first"
+    )
 }
 
 /// What is wrong when the BPF file system is gone.

@@ -25,9 +25,6 @@ use crate::compile::{
 /// Why facts and configuration do not go together.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NetError {
-    /// A named interface is missing.
-    #[error("no interface is called {0:?} here; there are: {1}")]
-    NoInterface(String, String),
     /// Frames of other interfaces would be judged as this one's.
     #[error(
         "{0} also carries {1}, whose frames would be judged as its own; name those as --lan instead, and give the untagged network a VLAN of its own"

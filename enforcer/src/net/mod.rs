@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod image;
+pub mod listen;
 mod messages;
 mod places;
 pub mod traffic;

@@ -11,11 +11,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use enforcer_tests::lab::{
-    Lab, POLICY, enforcer_binary,
+    Lab, POLICY,
+    dns::{self, A, PATIENCE},
+    enforcer_binary,
     flood::{FLOWS, Flood},
     names::wait,
     probe::{self, Outcome::*},
     product::Enforcer,
+    resolver::Resolver,
     server::Servers,
 };
 
@@ -64,6 +67,65 @@ fn is_judged_again(xdp: &str) -> Result<()> {
     assert!(is_judged(&lab)?);
     assert!(enforcer.log()?.contains("lan0 has come since"), "{}", enforcer.log()?);
     enforcer.stop()
+}
+
+#[test]
+fn a_missing_wan_leaves_no_lan_open() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let enforcer = Enforcer::start(&lab, POLICY, &RUN.replace("wan0", "wan0 wwan0"));
+    ensure!(is_judged(&lab)?, "the LAN is open: {:?}", enforcer.err());
+    let enforcer = enforcer?;
+    let missing = "there is no interface wwan0 yet";
+    assert!(enforcer.log()?.contains(missing) && enforcer.ask("status")?.contains(missing));
+    assert!(guards(&lab)?.contains("oifname \"wwan0\" oif != 0"), "{}", guards(&lab)?);
+    lab.gateway.run("ip link add wwan0 type veth peer name far0")?;
+    wait("programs on it", || Ok(enforcer.ask("status")?.contains("wwan0 by")))?;
+    assert!(enforcer.log()?.contains("wwan0 has appeared") && !enforcer.ask("status")?.contains(missing));
+    wait("the guard", || Ok(!guards(&lab)?.contains("oifname \"wwan0\" oif != 0")))?;
+    enforcer.stop()
+}
+
+#[test]
+fn a_start_before_its_lan_exists_waits_for_it() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    let _resolver = Resolver::dnsmasq(&lab, "17.1.2.3")?;
+    lab.gateway.run("ip link del lan0")?;
+    let listen =
+        "--dns-listen 10.1.0.1:53 --dns-upstream 17.1.2.3 --pac-listen 10.1.0.1:8080 --metrics-listen 10.1.0.1:9100";
+    let enforcer = Enforcer::start(&lab, POLICY, &format!("{RUN} {listen}"));
+    // Without a controller, it would be open.
+    lab.connect_client()?;
+    ensure!(probe::tcp(&lab.client, "17.1.2.3", 80)? == Silence, "the LAN is open: {:?}", enforcer.err());
+    let enforcer = enforcer?;
+    wait("a judge", || is_judged(&lab))?;
+    let log = enforcer.log()?;
+    for said in ["there is no interface lan0 yet", "no interface has the address 10.1.0.1:53 yet", "lan0 has appeared"]
+    {
+        assert!(log.contains(said), "{log}");
+    }
+    let answer =
+        lab.client.enter(|| dns::ask_udp("10.1.0.1:53".parse()?, &dns::query("www.lab.example", A), PATIENCE))?;
+    assert!(answer.is_some(), "{}", enforcer.log()?);
+    for page in ["10.1.0.1:9100/metrics", "10.1.0.1:8080/proxy.pac"] {
+        lab.client.output(&format!("curl --silent --show-error --max-time 5 http://{page}"))?;
+    }
+    enforcer.stop()
+}
+
+#[test]
+fn a_renamed_lan_is_not_opened_by_a_start_with_its_old_name() -> Result<()> {
+    let lab = Lab::new()?;
+    let _servers = Servers::start(&lab.internet, &[80, 443], &[])?;
+    Enforcer::start(&lab, POLICY, RUN)?.kill()?;
+    lab.gateway.run("ip link set lan0 name lanx")?;
+    let refused = Enforcer::start_again(&lab, RUN).err().context("it starts")?.to_string();
+    assert!(refused.contains("name lanx if it is lan0 renamed"), "{refused}");
+    assert!(is_judged(&lab)?);
+    Enforcer::start_again(&lab, &RUN.replace("lan0", "lanx"))?.stop()?;
+    assert!(is_judged(&lab)?);
+    Ok(())
 }
 
 #[test]

@@ -219,7 +219,10 @@ fn a_second_controller_and_mistaken_arguments_are_refused_and_change_nothing() -
         Enforcer::start(&lab, policy, arguments).err().map_or_else(String::new, |error| error.to_string())
     };
     assert!(refused("default = \"dorp\"", "--lan lan0").contains("policy.toml:1:11"));
-    assert!(refused(POLICY, "--lan nosuch0").contains("no interface is called \"nosuch0\""));
+    for name in ["lan/0", "lan:0", "..", "lan0123456789012"] {
+        let never = refused(POLICY, &format!("--lan lan0 {name}"));
+        assert!(never.contains("cannot be the name of an interface") && never.contains("exit status: 2"), "{never}");
+    }
     let twice = refused(POLICY, "--lan lan0 --wan lan0");
     // systemd tries no such words again.
     assert!(twice.contains("named twice") && twice.contains("exit status: 2"), "{twice}");

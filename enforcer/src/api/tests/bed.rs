@@ -192,7 +192,6 @@ impl Api {
                     &["127.0.0.1:0".parse().expect("an address")],
                     &["enforcer".parse().expect("a name")],
                 )
-                .await
                 .expect("a socket and a port");
                 told.send(server.metrics_address()).expect("who waits for it");
                 tokio::select! {

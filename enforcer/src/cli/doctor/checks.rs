@@ -63,6 +63,11 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     system(facts, &mut report);
     report.subject = "enforcer".into();
     controller(facts, &mut report);
+    for name in &facts.missing {
+        report.subject.clone_from(name);
+        let help = "enforcer attaches its programs when it appears; if it never does, correct the name";
+        report.add(Level::Warning, "there is no such interface", Some(help));
+    }
     for interface in &facts.interfaces {
         report.subject.clone_from(&interface.name);
         hooks(interface, &mut report);

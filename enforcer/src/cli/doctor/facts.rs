@@ -39,6 +39,8 @@ pub struct Facts {
     /// Flow tables of nftables that are handed to hardware.
     pub flow_offload: Option<Vec<String>>,
     pub interfaces: Vec<Interface>,
+    /// Interfaces that were named and do not exist.
+    pub missing: Vec<String>,
 }
 
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
 use ethtool::{EthtoolAttr, EthtoolFeatureAttr};
 use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut};
@@ -35,6 +35,8 @@ pub async fn gather(wanted: &[(String, &'static str)], pins: &Path, socket: &Pat
         u64::from_str_radix(&line, 16).ok()
     });
     let controller: Result<Status> = client::get(socket, "/v1/status").await;
+    let interfaces = interfaces(wanted).await?;
+    let is_missing = |name: &&String| !interfaces.iter().any(|found| found.name == **name);
     Ok(Facts {
         kernel: read("/proc/sys/kernel/osrelease").context("no /proc: is it mounted?")?,
         // The one interface that every namespace has.
@@ -60,7 +62,8 @@ pub async fn gather(wanted: &[(String, &'static str)], pins: &Path, socket: &Pat
             }),
         clock: clock(),
         flow_offload: flow_tables(),
-        interfaces: interfaces(wanted).await?,
+        missing: wanted.iter().map(|(name, _)| name).filter(is_missing).cloned().collect(),
+        interfaces,
     })
 }
 
@@ -126,12 +129,6 @@ async fn interfaces(wanted: &[(String, &'static str)]) -> Result<Vec<Interface>>
     let (connection, handle, _) = rtnetlink::new_connection().context("no netlink")?;
     tokio::spawn(connection);
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.context("interfaces")?;
-    let names: HashMap<u32, String> = links.iter().map(|link| (link.header.index, name(link))).collect();
-    if let Some((missing, _)) = wanted.iter().find(|(name, _)| !names.values().any(|known| known == name)) {
-        let mut known: Vec<&str> = names.values().map(String::as_str).collect();
-        known.sort_unstable();
-        bail!("there is no interface {missing}; there are {}", known.join(", "));
-    }
     // Without the right to see programs there are no names.
     let programs: HashMap<u32, String> = loaded_programs()
         .map_while(Result::ok)

@@ -39,6 +39,7 @@ fn healthy() -> Facts {
         clock: true,
         flow_offload: Some(Vec::new()),
         interfaces: vec![interface("lan0", "lan"), interface("wan0", "wan")],
+        missing: Vec::new(),
     }
 }
 
@@ -59,7 +60,7 @@ fn nothing_is_said_of_a_healthy_gateway_but_that_it_is() {
 #[test]
 fn each_fault_is_told_with_what_to_do() {
     type Fault = fn(&mut Facts);
-    let faults: [(Fault, Level, &str, &str); 29] = [
+    let faults: [(Fault, Level, &str, &str); 30] = [
         (|facts| facts.kernel = "5.15.0-91-generic".into(), Level::Problem, "5.15.0-91-generic is too old", "6.1"),
         (|facts| facts.tcx = None, Level::Note, "cannot be told", "as root"),
         (
@@ -101,6 +102,7 @@ fn each_fault_is_told_with_what_to_do() {
         (|facts| facts.forwarding[1] = Some(0), Level::Warning, "ipv6", "forwarding=1"),
         (|facts| facts.flow_offload = Some(vec!["ft".into()]), Level::Problem, "flow table ft", "flags offload"),
         (|facts| facts.dns = vec![([127, 0, 0, 53], 53).into()], Level::Note, "127.0.0.53:53", "--dns-snoop"),
+        (|facts| facts.missing = vec!["ppp0".into()], Level::Warning, "no such interface", "appears"),
         (|facts| facts.clock = false, Level::Warning, "clock", "chrony"),
         (|facts| facts.interfaces[0].xdp_features = Some(0), Level::Note, "no native XDP", "TC at ingress"),
         (

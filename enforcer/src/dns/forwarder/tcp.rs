@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{Hooks, MAX_TCP_QUERY, Shared, query::HEADER, stream, upstream::Transport};
+use crate::net::listen;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 256;
@@ -31,7 +32,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // What is left of connections before a restart does not count.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    listen::bind(&socket, address)?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

@@ -16,6 +16,8 @@ use nix::{
 use socket2::{Domain, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
+use crate::net::listen;
+
 /// Room for a burst of queries. More than the system lets others have takes CAP_NET_ADMIN.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -42,7 +44,7 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     // What the system allows is enough for all but bursts.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    listen::bind(&socket, address)?;
     UdpSocket::from_std(socket.into())
 }
 
