@@ -11,14 +11,21 @@ use hyper::{
     http::{self, uri::PathAndQuery},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{self, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::{
+    ClientConfig,
+    pki_types::{self, ServerName},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use super::{
     super::{counters::Counters, query::Query},
     MAX_MESSAGE,
     fault::Fault,
-    kept::{Carrier, Failure, Protocol, Stream},
+    kept::{Carrier, Failure, Protocol},
+    trust::Handshake,
 };
 
 /// HTTP/2 by its name in TLS.
@@ -28,6 +35,7 @@ const MESSAGE: &str = "application/dns-message";
 
 /// The protocol.
 pub struct Https {
+    handshake: Handshake,
     uri: Uri,
     counters: Arc<Counters>,
 }
@@ -41,8 +49,9 @@ impl Https {
     /// If name, port and path make no URL.
     pub fn new(
         address: SocketAddr,
-        name: &ServerName<'_>,
+        name: &ServerName<'static>,
         path: PathAndQuery,
+        tls: Arc<ClientConfig>,
         counters: Arc<Counters>,
     ) -> http::Result<Self> {
         let host = match name {
@@ -51,14 +60,15 @@ impl Https {
         };
         let authority = if address.port() == 443 { host } else { format!("{host}:{}", address.port()) };
         let uri = Uri::builder().scheme("https").authority(authority).path_and_query(path).build()?;
-        Ok(Self { uri, counters })
+        Ok(Self { handshake: Handshake::new(name.clone(), tls), uri, counters })
     }
 }
 
 impl Protocol for Https {
     type Client = Client;
 
-    async fn begin(&self, stream: Stream) -> Result<(Client, Carrier), Fault> {
+    async fn begin(&self, stream: TcpStream) -> Result<(Client, Carrier), Fault> {
+        let stream = self.handshake.on(stream).await?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(Fault::new("it does not speak HTTP/2"));
         }
@@ -89,6 +99,10 @@ impl Protocol for Https {
             return Err(Failure::Final(Fault::new("what it sends does not answer the query")));
         }
         Ok(message)
+    }
+
+    fn answered(_: &Client) -> usize {
+        0
     }
 }
 
@@ -143,12 +157,13 @@ mod tests {
     use super::{Failure, Https, MESSAGE, Protocol as _, Query, speak};
     use crate::dns::forwarder::{
         counters::Counters,
-        upstream::{Server, Way},
+        upstream::{Server, Trust, Way},
     };
 
     fn protocol(text: &str) -> Https {
         let Server { address, way: Way::Https { name, path } } = text.parse().unwrap() else { panic!("{text}") };
-        Https::new(address, &name, path, Arc::<Counters>::default()).unwrap()
+        let tls = Trust::none().client(None).unwrap();
+        Https::new(address, &name, path, tls, Arc::<Counters>::default()).unwrap()
     }
 
     #[test]

@@ -1,21 +1,22 @@
-//! A connection by TLS that is made when it is needed, used by all queries at once, and made anew when it has ended.
+//! A connection that is made when it is needed, used by all queries at once, and made anew when it has ended.
 
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
-use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::TcpStream,
     sync::{OnceCell, Semaphore},
     task::JoinHandle,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{super::query::Query, fault::Fault, lock};
 
@@ -28,9 +29,12 @@ const IDLE: Duration = Duration::from_secs(30);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 /// How long a connection that could not be made stands for all who would try again: a handshake is dear.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// A connection as a protocol gets it.
-pub type Stream = TlsStream<TcpStream>;
+/// How often a query is asked again of a server that ends connections after some answers.
+const REPEATS: u32 = 3;
+/// A connection that ends so soon after an answer ends because of the number of answers.
+const BUSY: Duration = Duration::from_secs(1);
+/// How long an upstream's limit of queries per connection is remembered.
+const LIMIT_AGE: Duration = Duration::from_secs(60);
 
 /// What reads and writes until a connection ends.
 pub type Carrier = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -40,11 +44,18 @@ pub trait Protocol: Send + Sync {
     /// What queries are handed to. When it goes, its carrier ends.
     type Client: Send + Sync + 'static;
 
-    /// Begins to speak.
-    fn begin(&self, stream: Stream) -> impl Future<Output = Result<(Self::Client, Carrier), Fault>> + Send;
+    /// How long a connection may have unanswered queries and no answers until the next queries go to
+    /// a new one.
+    const STALL: Duration = Duration::MAX;
+
+    /// Begins to speak on a connection.
+    fn begin(&self, stream: TcpStream) -> impl Future<Output = Result<(Self::Client, Carrier), Fault>> + Send;
 
     /// Asks, and waits for the answer.
     fn ask(&self, client: &Self::Client, query: &Query) -> impl Future<Output = Result<Vec<u8>, Failure>> + Send;
+
+    /// Returns how many answers came on a connection; 0 if the server announces the end of one itself.
+    fn answered(client: &Self::Client) -> usize;
 }
 
 /// Why there was no answer.
@@ -64,61 +75,92 @@ impl From<Failure> for Fault {
     }
 }
 
-/// Connections to one upstream, one at a time.
+/// Connections to one upstream. Queries go to the newest; others end with their last query.
 pub struct Kept<P: Protocol> {
     protocol: P,
     address: SocketAddr,
-    name: ServerName<'static>,
-    connector: TlsConnector,
     turns: Semaphore,
-    place: Mutex<Arc<Place<P>>>,
+    place: Mutex<Arc<Place<P::Client>>>,
+    /// How many queries the upstream answers on one connection, and when that was seen.
+    limit: Mutex<Option<(usize, Instant)>>,
 }
 
 /// A connection, or why there is none, and since when.
-type Place<P> = OnceCell<Result<Connection<<P as Protocol>::Client>, (Fault, Instant)>>;
+struct Place<C> {
+    connection: OnceCell<Result<Connection<C>, (Fault, Instant)>>,
+    /// Queries that it was given.
+    asked: AtomicUsize,
+}
 
 struct Connection<C> {
     client: C,
     /// When the last answer came.
     heard: Arc<Mutex<Instant>>,
+    waiting: Mutex<Waiting>,
     carrying: JoinHandle<()>,
 }
 
+/// Queries without an answer on a connection.
+struct Waiting {
+    number: usize,
+    /// When the first of them was asked.
+    since: Instant,
+}
+
+/// One of the waiting queries, until it is dropped.
+struct Wait<'a>(&'a Mutex<Waiting>);
+
 impl<P: Protocol> Kept<P> {
-    /// To an address whose certificate is for a name. No connection is made yet.
-    pub fn new(protocol: P, address: SocketAddr, name: ServerName<'static>, tls: Arc<ClientConfig>) -> Self {
-        let (turns, place) = (Semaphore::new(MOST), Mutex::default());
-        Self { protocol, address, name, connector: tls.into(), turns, place }
+    /// To an address. No connection is made yet.
+    pub fn new(protocol: P, address: SocketAddr) -> Self {
+        let turns = Semaphore::new(MOST);
+        Self { protocol, address, turns, place: Mutex::default(), limit: Mutex::default() }
     }
 
-    /// The answer to a query. If the connection ends before it comes, the query is asked again, once.
+    /// The answer to a query. If the connection ends before it comes, the query is asked again: once, or
+    /// up to [`REPEATS`] times if the connection brought other answers. Some servers end each connection
+    /// after a number of queries (dnsmasq: 100); the next connections get no more than that.
     pub async fn ask(&self, query: &Query) -> Result<Vec<u8>, Fault> {
         // An error would be of a semaphore that is closed; this never is.
         let _turn = self.turns.acquire().await;
-        let place = self.place();
-        match self.ask_on(&place, query).await {
-            Err(Failure::Ended(_)) => {
-                self.leave(&place);
-                Ok(self.ask_on(&self.place(), query).await?)
+        let mut repeats = 0;
+        loop {
+            let place = self.place();
+            let fault = match self.ask_on(&place, query).await {
+                Err(Failure::Ended(fault)) => fault,
+                outcome => return Ok(outcome?),
+            };
+            // After a silence, the server's reason is the silence.
+            let busy = place.connected().filter(|connection| lock(&connection.heard).elapsed() < BUSY);
+            let answered = busy.map_or(0, |connection| P::answered(&connection.client));
+            if answered > 0 {
+                *lock(&self.limit) = Some((answered, Instant::now()));
             }
-            outcome => Ok(outcome?),
+            self.leave(&place);
+            let most = if answered > 0 { REPEATS } else { 1 };
+            if repeats >= most {
+                return Err(fault);
+            }
+            repeats += 1;
         }
     }
 
     /// Gives the connection up if nothing came since then.
     pub fn silent_since(&self, asked: Instant) {
-        let place = self.place();
-        if let Some(Ok(connection)) = place.get()
+        let place = Arc::clone(&lock(&self.place));
+        if let Some(connection) = place.connected()
             && *lock(&connection.heard) < asked
         {
             self.leave(&place);
         }
     }
 
-    async fn ask_on(&self, place: &Place<P>, query: &Query) -> Result<Vec<u8>, Failure> {
+    async fn ask_on(&self, place: &Place<P::Client>, query: &Query) -> Result<Vec<u8>, Failure> {
         // If who connects for all goes away, the next does it.
-        let connection = place.get_or_init(async || self.connect().await.map_err(|fault| (fault, Instant::now())));
+        let connection =
+            place.connection.get_or_init(async || self.connect().await.map_err(|fault| (fault, Instant::now())));
         let connection = connection.await.as_ref().map_err(|(fault, _)| Failure::Final(fault.clone()))?;
+        let _wait = Wait::begin(&connection.waiting);
         let answer = self.protocol.ask(&connection.client, query).await?;
         *lock(&connection.heard) = Instant::now();
         Ok(answer)
@@ -129,9 +171,9 @@ impl<P: Protocol> Kept<P> {
         stream.set_nodelay(true)?;
         let milliseconds = UNACKNOWLEDGED.as_millis() as u32;
         setsockopt(&stream, sockopt::TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
-        let stream = self.connector.connect(self.name.clone(), stream).await?;
         let (client, carrier) = self.protocol.begin(stream).await?;
-        let heard = Arc::new(Mutex::new(Instant::now()));
+        let now = Instant::now();
+        let heard = Arc::new(Mutex::new(now));
         let last = Arc::clone(&heard);
         let carrying = tokio::spawn(async move {
             tokio::select! {
@@ -139,30 +181,71 @@ impl<P: Protocol> Kept<P> {
                 () = silence(&last, IDLE) => {}
             }
         });
-        Ok(Connection { client, heard, carrying })
+        let waiting = Mutex::new(Waiting { number: 0, since: now });
+        Ok(Connection { client, heard, waiting, carrying })
     }
 
-    /// The place of the connection that is there, or is being made; a new one if it has ended.
-    fn place(&self) -> Arc<Place<P>> {
+    /// The place of the connection that is there, or is being made, for one more query; a new one if it
+    /// has ended, stalls, or takes no more queries.
+    fn place(&self) -> Arc<Place<P::Client>> {
+        let limit = lock(&self.limit).filter(|(_, when)| when.elapsed() < LIMIT_AGE);
         let mut place = lock(&self.place);
-        let ended = match place.get() {
-            Some(Ok(connection)) => connection.carrying.is_finished(),
+        let ended = match place.connection.get() {
+            Some(Ok(connection)) => connection.carrying.is_finished() || connection.is_silent_for(P::STALL),
             Some(Err((_, when))) => when.elapsed() >= PAUSE,
             None => false,
         };
-        if ended {
+        if ended || limit.is_some_and(|(most, _)| place.asked.load(Ordering::Relaxed) >= most) {
             *place = Arc::default();
         }
+        place.asked.fetch_add(1, Ordering::Relaxed);
         Arc::clone(&place)
     }
 
     /// Makes room for a new connection; the old one goes with the last who uses it.
-    fn leave(&self, left: &Arc<Place<P>>) {
+    fn leave(&self, left: &Arc<Place<P::Client>>) {
         let mut place = lock(&self.place);
         // Another may have left it before, and the next be there.
         if Arc::ptr_eq(&place, left) {
             *place = Arc::default();
         }
+    }
+}
+
+impl<C> Default for Place<C> {
+    fn default() -> Self {
+        Self { connection: OnceCell::new(), asked: AtomicUsize::new(0) }
+    }
+}
+
+impl<C> Place<C> {
+    fn connected(&self) -> Option<&Connection<C>> {
+        self.connection.get()?.as_ref().ok()
+    }
+}
+
+impl<C> Connection<C> {
+    /// Returns whether queries have waited for a time, in which no answer came.
+    fn is_silent_for(&self, time: Duration) -> bool {
+        let Waiting { number, since } = *lock(&self.waiting);
+        number > 0 && since.max(*lock(&self.heard)).elapsed() >= time
+    }
+}
+
+impl<'a> Wait<'a> {
+    fn begin(waiting: &'a Mutex<Waiting>) -> Self {
+        let mut now = lock(waiting);
+        if now.number == 0 {
+            now.since = Instant::now();
+        }
+        now.number += 1;
+        Self(waiting)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        lock(self.0).number -= 1;
     }
 }
 
@@ -191,7 +274,11 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::{
-        super::{super::stream, tls::Tls, trust::Trust},
+        super::{
+            super::stream,
+            tls::Tls,
+            trust::{Handshake, Trust},
+        },
         *,
     };
 
@@ -245,8 +332,9 @@ mod tests {
                 });
             }
         });
-        let name = "dns.example".try_into().unwrap();
-        (Arc::new(Kept::new(Tls { counters: Arc::default() }, address, name, tls)), count)
+        let handshake = Handshake::new("dns.example".try_into().unwrap(), tls);
+        let tls = Tls { handshake, counters: Arc::default() };
+        (Arc::new(Kept::new(tls, address)), count)
     }
 
     fn query() -> Query {

@@ -1,6 +1,6 @@
 //! One upstream, whichever way it is asked.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use super::{
     super::{counters::Counters, query::Query, reply},
@@ -8,10 +8,10 @@ use super::{
     fault::Fault,
     https::{self, Https},
     kept::Kept,
-    plain,
+    plain::Plain,
     server::{Server, Way},
     tls::Tls,
-    trust::Trust,
+    trust::{Handshake, Trust},
 };
 
 /// The way to one upstream.
@@ -19,12 +19,11 @@ pub struct Line {
     /// Where it leads.
     pub server: Server,
     means: Means,
-    counters: Arc<Counters>,
 }
 
 /// What it takes.
 enum Means {
-    Plain(SocketAddr),
+    Plain(Box<Plain>),
     Tls(Kept<Tls>),
     Https(Kept<Https>),
 }
@@ -37,29 +36,26 @@ impl Line {
     pub fn new(server: Server, trust: &Trust, counters: Arc<Counters>) -> io::Result<Self> {
         let address = server.address;
         let means = match &server.way {
-            Way::Plain => Means::Plain(address),
+            Way::Plain => Means::Plain(Box::new(Plain::new(address, counters))),
             Way::Tls { name } => {
-                let tls = Tls { counters: Arc::clone(&counters) };
                 // Resolvers know no ALPN name for it, and some refuse those that they do not know.
-                Means::Tls(Kept::new(tls, address, name.clone(), trust.client(None)?))
+                let handshake = Handshake::new(name.clone(), trust.client(None)?);
+                Means::Tls(Kept::new(Tls { handshake, counters }, address))
             }
             Way::Https { name, path } => {
-                let https = Https::new(address, name, path.clone(), Arc::clone(&counters)).map_err(io::Error::other)?;
-                Means::Https(Kept::new(https, address, name.clone(), trust.client(Some(https::ALPN))?))
+                let tls = trust.client(Some(https::ALPN))?;
+                let https = Https::new(address, name, path.clone(), tls, counters);
+                Means::Https(Kept::new(https.map_err(io::Error::other)?, address))
             }
         };
-        Ok(Self { server, means, counters })
+        Ok(Self { server, means })
     }
 
     /// The answer as it is to go to who asked by a transport.
     pub async fn ask(&self, query: &Query, transport: Transport) -> Result<Vec<u8>, Fault> {
         let whole = match (&self.means, transport) {
-            (Means::Plain(address), Transport::Udp) => {
-                return Ok(plain::by_udp(*address, query, &self.counters).await?);
-            }
-            (Means::Plain(address), Transport::Tcp) => {
-                return Ok(plain::by_tcp(*address, query, &self.counters).await?);
-            }
+            (Means::Plain(plain), Transport::Udp) => return Ok(plain.by_udp(query).await?),
+            (Means::Plain(plain), Transport::Tcp) => plain.by_tcp(query).await?,
             (Means::Tls(kept), _) => kept.ask(query).await?,
             (Means::Https(kept), _) => kept.ask(query).await?,
         };
@@ -69,10 +65,11 @@ impl Line {
         })
     }
 
-    /// It was asked at a time, and there was no answer for too long.
-    pub fn silent_since(&self, asked: Instant) {
+    /// It was asked at a time by a transport, and there was no answer for too long.
+    pub fn silent_since(&self, query: &Query, transport: Transport, asked: Instant) {
         match &self.means {
-            Means::Plain(_) => {}
+            Means::Plain(_) if transport == Transport::Udp => {}
+            Means::Plain(plain) => plain.silent_since(query, asked),
             Means::Tls(kept) => kept.silent_since(asked),
             Means::Https(kept) => kept.silent_since(asked),
         }

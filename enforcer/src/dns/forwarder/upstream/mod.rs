@@ -179,7 +179,7 @@ impl Upstreams {
                 Ok(Err(fault)) => fault,
                 Err(_) => {
                     self.counters.timeouts.add();
-                    self.lines[which].silent_since(asked);
+                    self.lines[which].silent_since(query, transport, asked);
                     Fault::new(format!("no answer in {:?}", self.patience))
                 }
             };

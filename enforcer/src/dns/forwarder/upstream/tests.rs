@@ -218,3 +218,83 @@ fn a_name_that_nobody_can_answer_is_no_ones_fault() {
         assert_eq!((count(&asked), count(&spare)), (31, 30));
     });
 }
+
+/// A server by TCP that counts its connections, and ends each after a number of answers. It answers the
+/// queries of a connection one after the other, and never those for names that begin with "slow".
+async fn server_by_tcp(most: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::<AtomicUsize>::default();
+    let counting = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counting.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                for _ in 0..most {
+                    let Ok(message) = stream::read(&mut stream).await else { return };
+                    if message[13..17].eq_ignore_ascii_case(b"slow") {
+                        return std::future::pending().await;
+                    }
+                    stream::write(&mut stream, &answer(&message, 0)).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+/// Asks for different names by TCP, all at once; how many got an answer.
+async fn answered_by_tcp(upstreams: &Arc<Upstreams>, count: u16) -> usize {
+    let mut asking = JoinSet::new();
+    for number in 0..count {
+        let upstreams = Arc::clone(upstreams);
+        let query = query(number, &format!("n{number}xx.example"), None);
+        asking.spawn(async move { upstreams.ask(&query, Transport::Tcp).await });
+    }
+    asking.join_all().await.into_iter().flatten().filter(|answer| answer[3] & 15 == 0).count()
+}
+
+#[test]
+fn tcp_queries_share_a_connection() {
+    Runtime::new().unwrap().block_on(async {
+        let (address, connections) = server_by_tcp(usize::MAX).await;
+        let (upstreams, counters) = upstreams(&[address]);
+        for _ in 0..3 {
+            assert_eq!(answered_by_tcp(&upstreams, 500).await, 500);
+        }
+        assert_eq!((connections.load(Ordering::Relaxed), counters.snapshot().mismatched), (1, 0));
+    });
+}
+
+#[test]
+fn tcp_connections_that_end_early_lose_no_queries() {
+    Runtime::new().unwrap().block_on(async {
+        for (most, connections_at_most) in [(1, 700), (100, 14)] {
+            let (address, connections) = server_by_tcp(most).await;
+            let (upstreams, counters) = upstreams(&[address]);
+            assert_eq!(answered_by_tcp(&upstreams, 300).await, 300, "{most} answers per connection");
+            assert_eq!(answered_by_tcp(&upstreams, 300).await, 300, "{most} answers per connection");
+            assert_eq!(counters.snapshot().upstream_failures[0].1, 0);
+            let connections = connections.load(Ordering::Relaxed);
+            assert!(connections <= connections_at_most, "{connections} for {most} answers each");
+        }
+    });
+}
+
+#[test]
+fn slow_names_hold_up_no_others_by_tcp() {
+    Runtime::new().unwrap().block_on(async {
+        let (address, connections) = server_by_tcp(usize::MAX).await;
+        let (upstreams, counters) = upstreams(&[address]);
+        let slow = (0..4).map(|number| {
+            let upstreams = Arc::clone(&upstreams);
+            let query = query(number, &format!("slow{number}.example"), None);
+            tokio::spawn(async move { upstreams.ask(&query, Transport::Tcp).await })
+        });
+        let slow: Vec<_> = slow.collect();
+        time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(answered_by_tcp(&upstreams, 300).await, 300);
+        assert_eq!((connections.load(Ordering::Relaxed), counters.snapshot().timeouts), (2, 0));
+        slow.into_iter().for_each(|slow| slow.abort());
+    });
+}

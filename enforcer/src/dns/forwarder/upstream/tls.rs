@@ -1,13 +1,18 @@
-//! DNS over TLS (RFC 7858): many queries on a connection, answers in any order, each found by its id.
+//! DNS over TLS (RFC 7858), and what it has in common with TCP (RFC 7766): many queries on a
+//! connection, answers in any order, each found by its id.
 
 use std::{
     collections::HashMap,
-    io,
-    sync::{Arc, Mutex, MutexGuard},
+    future,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, BufReader},
+    net::TcpStream,
     sync::{mpsc, oneshot},
 };
 
@@ -18,12 +23,15 @@ use super::{
         stream,
     },
     fault::Fault,
-    kept::{Carrier, Failure, Protocol, Stream},
+    kept::{Carrier, Failure, Protocol},
     lock,
+    trust::Handshake,
 };
 
 /// The protocol.
 pub struct Tls {
+    /// What each connection begins with.
+    pub handshake: Handshake,
     /// What is counted.
     pub counters: Arc<Counters>,
 }
@@ -36,7 +44,11 @@ pub struct Client {
 
 /// Who waits for an answer, by its id.
 #[derive(Default)]
-struct Waiting(Mutex<ById>);
+struct Waiting {
+    by_id: Mutex<ById>,
+    /// Answers that somebody waited for.
+    answered: AtomicUsize,
+}
 
 /// What was sent under an id, and who gets the answer, until it has come. An id is nobody else's until who waited has gone, so that nobody removes another's.
 type ById = HashMap<[u8; 2], (Disguised, Option<oneshot::Sender<Vec<u8>>>)>;
@@ -51,28 +63,43 @@ struct Wait<'a> {
 impl Protocol for Tls {
     type Client = Client;
 
-    async fn begin(&self, stream: Stream) -> Result<(Client, Carrier), Fault> {
-        Ok(speak(stream, Arc::clone(&self.counters)))
+    async fn begin(&self, stream: TcpStream) -> Result<(Client, Carrier), Fault> {
+        Ok(speak(self.handshake.on(stream).await?, Arc::clone(&self.counters)))
     }
 
     async fn ask(&self, client: &Client, query: &Query) -> Result<Vec<u8>, Failure> {
-        let ended = || Failure::Ended(Fault::new("the connection ended before the answer"));
-        let (mut wait, message) = client.waiting.enter(query);
-        client.queue.send(message).await.map_err(|_| ended())?;
-        tokio::select! {
-            biased;
-            Ok(answer) = &mut wait.answer => Ok(answer),
-            () = client.queue.closed() => Err(ended()),
-        }
+        client.ask(query).await
+    }
+
+    fn answered(client: &Client) -> usize {
+        client.answered()
     }
 }
 
-fn speak(stream: impl AsyncRead + AsyncWrite + Send + 'static, counters: Arc<Counters>) -> (Client, Carrier) {
+impl Client {
+    /// Asks, and waits for the answer.
+    pub async fn ask(&self, query: &Query) -> Result<Vec<u8>, Failure> {
+        let ended = || Failure::Ended(Fault::new("the connection ended before the answer"));
+        let (mut wait, message) = self.waiting.enter(query);
+        self.queue.send(message).await.map_err(|_| ended())?;
+        tokio::select! {
+            biased;
+            Ok(answer) = &mut wait.answer => Ok(answer),
+            () = self.queue.closed() => Err(ended()),
+        }
+    }
+
+    /// Returns how many answers came.
+    pub fn answered(&self) -> usize {
+        self.waiting.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// Begins to put queries and answers on a connection.
+pub fn speak(stream: impl AsyncRead + AsyncWrite + Send + 'static, counters: Arc<Counters>) -> (Client, Carrier) {
     let waiting = Arc::<Waiting>::default();
     let (queue, queries) = mpsc::channel(1);
     let carrier = carry(stream, queries, Arc::clone(&waiting), counters);
-    // How it ended is of no use: whoever waits asks anew.
-    let carrier = async { carrier.await.unwrap_or_default() };
     (Client { waiting, queue }, Box::pin(carrier))
 }
 
@@ -81,24 +108,28 @@ async fn carry(
     mut queries: mpsc::Receiver<Vec<u8>>,
     waiting: Arc<Waiting>,
     counters: Arc<Counters>,
-) -> io::Result<()> {
-    let (mut reader, mut writer) = tokio::io::split(stream);
+) {
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = BufReader::new(reader);
     let writing = async {
         while let Some(message) = queries.recv().await {
-            stream::write(&mut writer, &message).await?;
+            if stream::write(&mut writer, &message).await.is_err() {
+                // Answers from before the end are still to be read.
+                return future::pending().await;
+            }
         }
-        Ok(())
     };
     let reading = async {
-        loop {
-            if !waiting.give(stream::read(&mut reader).await?) {
+        while let Ok(message) = stream::read(&mut reader).await {
+            if !waiting.give(message) {
                 counters.mismatched.add();
             }
         }
     };
+    // How it ends is of no use: whoever waits asks anew.
     tokio::select! {
-        end = writing => end,
-        end = reading => end,
+        () = writing => {}
+        () = reading => {}
     }
 }
 
@@ -126,11 +157,13 @@ impl Waiting {
         let Some((_, giver)) = waiting.get_mut(id).filter(|(sent, _)| sent.is_answered_in_any_case_by(&message)) else {
             return false;
         };
-        giver.take().is_some_and(|giver| giver.send(message).is_ok())
+        let Some(giver) = giver.take() else { return false };
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        giver.send(message).is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, ById> {
-        lock(&self.0)
+        lock(&self.by_id)
     }
 }
 
@@ -145,7 +178,7 @@ mod tests {
     use hickory_proto::rr::RecordType;
     use tokio::runtime::Runtime;
 
-    use super::{super::super::stream, Arc, Counters, Failure, Protocol as _, Query, Tls, Waiting, speak};
+    use super::{super::super::stream, Arc, Counters, Failure, Query, Waiting, speak};
 
     fn query(name: &str) -> Query {
         Query::new(&name.parse().unwrap(), RecordType::A).unwrap()
@@ -155,8 +188,8 @@ mod tests {
     fn who_still_waits_when_the_connection_ends_is_told() {
         Runtime::new().unwrap().block_on(async {
             let (near, mut far) = tokio::io::duplex(4096);
-            let tls = Tls { counters: Arc::new(Counters::default()) };
-            let (client, carrier) = speak(near, Arc::clone(&tls.counters));
+            let counters = Arc::<Counters>::default();
+            let (client, carrier) = speak(near, Arc::clone(&counters));
             tokio::spawn(carrier);
             let (first, second) = (query("a.example"), query("b.example"));
             let serving = async {
@@ -169,12 +202,12 @@ mod tests {
                 stream::write(&mut far, &one).await.unwrap();
                 drop(far);
             };
-            let asking = async { tokio::join!(biased; tls.ask(&client, &first), tls.ask(&client, &second)) };
+            let asking = async { tokio::join!(biased; client.ask(&first), client.ask(&second)) };
             let ((answered, ended), ()) = tokio::join!(asking, serving);
             assert_eq!(answered.unwrap()[2..12], [0x81, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
             assert!(matches!(ended, Err(Failure::Ended(_))));
-            assert!(matches!(tls.ask(&client, &first).await, Err(Failure::Ended(_))));
-            assert_eq!(tls.counters.snapshot().mismatched, 1);
+            assert!(matches!(client.ask(&first).await, Err(Failure::Ended(_))));
+            assert_eq!((client.answered(), counters.snapshot().mismatched), (1, 1));
         });
     }
 

@@ -5,8 +5,10 @@ use std::{io, path::Path, sync::Arc};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The CAs of those who are asked.
 pub struct Trust(Arc<RootCertStore>);
@@ -48,6 +50,27 @@ impl Trust {
         let mut config = builder.with_root_certificates(Arc::clone(&self.0)).with_no_client_auth();
         config.alpn_protocols.extend(alpn.map(<[u8]>::to_vec));
         Ok(Arc::new(config))
+    }
+}
+
+/// How a connection to a server whose certificate is for a name becomes one by TLS.
+pub struct Handshake {
+    name: ServerName<'static>,
+    connector: TlsConnector,
+}
+
+impl Handshake {
+    /// With a server's name, and whom to trust.
+    pub fn new(name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
+        Self { name, connector: config.into() }
+    }
+
+    /// Begins TLS on a connection.
+    ///
+    /// # Errors
+    /// If the server does not speak TLS, or its certificate is not trusted or for another name.
+    pub async fn on(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.connector.connect(self.name.clone(), stream).await
     }
 }
 
