@@ -228,11 +228,12 @@ impl Page<'_> {
             ("failed", queries.failed),
             ("unfit", queries.unfit),
             ("over-limit", queries.over_limit),
+            ("displaced", queries.displaced),
             ("over-rate", queries.over_rate),
         ];
         let help = "What became of them: answered by a resolver; denied by the policy (nxdomain, zero, refused); or not answered";
         self.by("outcome", "dns_responses", help, outcomes)?;
-        let help = "Connections of DNS clients that were closed at once, as there were too many";
+        let help = "Connections of DNS clients that were closed, as there were too many";
         self.counter("dns_connections_over_limit", help, queries.connections_over_limit)?;
         let help = "Queries and connections to the DNS server from outside the LANs, dropped";
         self.counter("dns_outside", help, queries.outside)?;

@@ -173,11 +173,12 @@ fn of_names(status: &NamesStatus) -> Vec<(&'static str, String)> {
             refused,
             failed,
             over_limit,
+            displaced,
             connections_over_limit,
             outside,
             ..
         } = queries;
-        let (denied, over_limit) = (nxdomain + zero + refused, over_limit + connections_over_limit);
+        let (denied, over_limit) = (nxdomain + zero + refused, over_limit + displaced + connections_over_limit);
         let outside = if *outside == 0 { String::new() } else { format!(", {outside} from outside") };
         let text = format!(
             "{queries}, {answers} answered, {denied} denied, {failed} failed, {over_limit} over limits{outside}"

@@ -4,6 +4,7 @@ pub mod facts;
 pub mod image;
 pub mod listen;
 mod messages;
+pub mod neighbours;
 mod places;
 pub mod traffic;
 pub mod watch;

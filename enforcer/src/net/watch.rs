@@ -205,7 +205,7 @@ fn is_of_link(link: &LinkMessage) -> bool {
     link.header.interface_family == AddressFamily::Unspec
 }
 
-fn io(error: &std::io::Error) -> rtnetlink::Error {
+pub(super) fn io(error: &std::io::Error) -> rtnetlink::Error {
     rtnetlink::Error::NamespaceError(error.to_string())
 }
 

@@ -136,6 +136,10 @@ fn a_client_has_its_share_and_no_more() -> Result<()> {
     let limits = Limits { queries_per_client: 10, upstream: Duration::from_millis(1500), ..Limits::default() };
     let running = Running::configured(&lab, vec![upstream.address], limits, Record::default())?;
     let query = dns::query("www.lab.example", A);
+    // The gateway knows whose the addresses are before it is asked.
+    lab.client.run("ping -c 1 10.1.0.1")?;
+    lab.client.run("ping -c 1 fd00:1::1")?;
+    thread::sleep(Duration::from_millis(300));
     let failed = lab.client.enter(|| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(SERVER)?;
@@ -150,10 +154,8 @@ fn a_client_has_its_share_and_no_more() -> Result<()> {
         for _ in 0..15 {
             dns::send(&stream, &query)?;
         }
-        // Another network has a share of its own.
-        let start = Instant::now();
-        let other = dns::ask_udp("[fd00:1::1]:53".parse()?, &query, PATIENCE)?.context("no answer")?;
-        assert!(dns::rcode(&other) == SERVFAIL && start.elapsed() < Duration::from_secs(3));
+        // Another address of the same device has no share of its own.
+        assert!(dns::ask_udp("[fd00:1::1]:53".parse()?, &query, Duration::from_millis(500))?.is_none());
         for _ in 0..15 {
             assert_eq!(dns::rcode(&dns::receive(&mut stream)?), SERVFAIL);
         }
@@ -164,7 +166,7 @@ fn a_client_has_its_share_and_no_more() -> Result<()> {
         Ok(failed)
     })?;
     let counters = running.counters();
-    assert_eq!((failed, counters.over_limit), (10, 40), "{counters:?}");
+    assert_eq!((failed, counters.over_limit), (10, 41), "{counters:?}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod dns_bounds;
 mod dns_encrypted;
 mod dns_outside;
 mod dns_policy;
+mod dns_shares;
 mod events;
 mod exports;
 mod exports_proxies;

@@ -87,9 +87,11 @@ counters! {
     mismatched,
     /// Answers that were passed on without being understood: nothing was learned of them.
     unreadable,
-    /// Queries dropped because there were too many at a time, of one client or in all.
+    /// Queries by UDP dropped because their device had too many at a time.
     over_limit,
-    /// TCP connections closed at once because there were too many, of one client or in all.
+    /// Queries ended before their answer because others wanted their place, and their device had most.
+    displaced,
+    /// TCP connections closed because there were too many, of one client, of one LAN or in all.
     connections_over_limit,
     /// Queries by UDP of allowed clients beyond the rate of their network, which were sent to TCP.
     over_rate,

@@ -32,8 +32,9 @@ use tokio::{
 pub use crate::policy::Decision;
 
 use super::{Answer, Question};
+use crate::net::neighbours::Neighbours;
 use counters::{Counters, Snapshot};
-use places::Places;
+use places::{Device, Place, Places, Station};
 use query::{Fault, HEADER, Query};
 use rate::Rates;
 use stream::Bounded;
@@ -84,22 +85,23 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Bounds of what clients can make the forwarder hold. A client is an address; those of an IPv6 /64, where each can have any number of addresses, also
-/// have a bound together.
+/// Bounds of what clients can make the forwarder hold. A client is a device: the addresses of a LAN that
+/// the gateway's neighbour tables have the same MAC for, or one address, where they have none. If a LAN or
+/// all have too many, the oldest is ended of the client that has most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Queries at a time.
     pub queries: usize,
     /// Queries of one client at a time.
     pub queries_per_client: usize,
-    /// Queries of all clients of an IPv6 /64 at a time.
-    pub queries_per_network: usize,
+    /// Queries of all clients of a LAN at a time.
+    pub queries_per_lan: usize,
     /// TCP connections.
     pub connections: usize,
     /// TCP connections of one client.
     pub connections_per_client: usize,
-    /// TCP connections of all clients of an IPv6 /64.
-    pub connections_per_network: usize,
+    /// TCP connections of all clients of a LAN.
+    pub connections_per_lan: usize,
     /// How long a TCP client may take to send its next query, or to take an answer.
     pub idle: Duration,
     /// How long an upstream may take before the next is asked.
@@ -111,10 +113,10 @@ impl Default for Limits {
         Self {
             queries: 4096,
             queries_per_client: 64,
-            queries_per_network: 1024,
+            queries_per_lan: 1024,
             connections: 256,
             connections_per_client: 16,
-            connections_per_network: 128,
+            connections_per_lan: 128,
             idle: Duration::from_secs(10),
             upstream: Duration::from_secs(2),
         }
@@ -135,6 +137,7 @@ struct Shared<H> {
     limits: Limits,
     queries: Places,
     connections: Places,
+    neighbours: Neighbours,
     rates: Rates,
     counters: Arc<Counters>,
 }
@@ -172,8 +175,9 @@ impl<H: Hooks> Forwarder<H> {
             counters: Arc::clone(&upstreams.counters),
             upstreams: Arc::new(upstreams),
             limits,
-            queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_network),
-            connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_network),
+            queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_lan),
+            connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_lan),
+            neighbours: Neighbours::default(),
             rates: Rates::default(),
         };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
@@ -188,6 +192,8 @@ impl<H: Hooks> Forwarder<H> {
         for listener in &self.tcp {
             listeners.spawn(serve_tcp(Arc::clone(&self.shared), Arc::clone(listener)));
         }
+        let shared = Arc::clone(&self.shared);
+        listeners.spawn(async move { shared.neighbours.follow().await });
         listeners.join_all().await;
     }
 
@@ -222,7 +228,8 @@ async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
                 continue;
             }
         };
-        let Some(place) = shared.queries.try_take(ends.client.ip()) else {
+        let device = shared.device(ends.client.ip(), Some(ends.interface));
+        let Some(place) = shared.queries.try_take(device) else {
             shared.counters.over_limit.add();
             continue;
         };
@@ -236,7 +243,7 @@ async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
             let answer = if is_over_rate {
                 shared.truncated(message)
             } else {
-                shared.answer(ends.client.ip(), message, Transport::Udp).await
+                shared.answer(ends.client.ip(), message, Transport::Udp, &place).await
             };
             if let Some(answer) = answer {
                 // A client that cannot be reached asks again.
@@ -253,23 +260,34 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
             time::sleep(OUT_OF_RESOURCES).await;
             continue;
         };
-        if shared.hooks.serves(client.ip(), tcp::interface(&connection)) == Service::None {
+        let interface = tcp::interface(&connection);
+        if shared.hooks.serves(client.ip(), interface) == Service::None {
             shared.counters.outside.add();
             continue;
         }
-        let Some(place) = shared.connections.try_take(client.ip()) else {
+        let device = shared.device(client.ip(), interface);
+        let Some(place) = shared.connections.try_take(device) else {
             shared.counters.connections_over_limit.add();
             continue;
         };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            tcp::serve(shared, connection, client).await;
-            drop(place);
+            tokio::select! {
+                () = tcp::serve(Arc::clone(&shared), connection, client.ip(), device) => {}
+                () = place.ended() => shared.counters.connections_over_limit.add(),
+            }
         });
     }
 }
 
 impl<H: Hooks> Shared<H> {
+    /// Returns which device a client is, by its address and the interface that it asks by.
+    fn device(&self, client: IpAddr, interface: Option<u32>) -> Device {
+        let lan = interface.unwrap_or_default();
+        let mac = self.neighbours.mac(lan, client);
+        Device { lan, station: mac.map_or(Station::Address(client), Station::Mac) }
+    }
+
     /// The query in a client's message, or else the answer to what is none, if it gets one.
     fn read(&self, message: Bounded) -> Result<Query, Option<Vec<u8>>> {
         self.counters.queries.add();
@@ -295,13 +313,13 @@ impl<H: Hooks> Shared<H> {
     }
 
     /// The answer to a client's message, if it gets one.
-    async fn answer(&self, client: IpAddr, message: Bounded, transport: Transport) -> Option<Vec<u8>> {
+    async fn answer(&self, client: IpAddr, message: Bounded, transport: Transport, place: &Place) -> Option<Vec<u8>> {
         let query = match self.read(message) {
             Ok(query) => query,
             Err(answer) => return answer,
         };
         let (counter, reply) = match self.hooks.decide(client, &query.question) {
-            Decision::Forward => return Some(self.forward(client, &query, transport).await),
+            Decision::Forward => return Some(self.forward(client, &query, transport, place).await),
             Decision::NxDomain => (&self.counters.nxdomain, reply::no_such_name(&query)),
             Decision::Zero => (&self.counters.zero, reply::zero(&query)),
             Decision::Refuse => (&self.counters.refused, reply::refusal(&query)),
@@ -310,9 +328,13 @@ impl<H: Hooks> Shared<H> {
         Some(reply)
     }
 
-    async fn forward(&self, client: IpAddr, query: &Query, transport: Transport) -> Vec<u8> {
-        let Some(mut answer) = self.upstreams.ask(query, transport).await else {
-            self.counters.failed.add();
+    async fn forward(&self, client: IpAddr, query: &Query, transport: Transport, place: &Place) -> Vec<u8> {
+        let (answer, counter) = tokio::select! {
+            answer = self.upstreams.ask(query, transport) => (answer, &self.counters.failed),
+            () = place.ended() => (None, &self.counters.displaced),
+        };
+        let Some(mut answer) = answer else {
+            counter.add();
             return reply::failure(query);
         };
         match Answer::read(&answer) {

@@ -1,67 +1,176 @@
-//! So many at a time, and so many of each client.
+//! So many at a time, so many of each device, and so many of each LAN.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Places for queries or connections.
-pub struct Places {
-    all: Arc<Semaphore>,
-    clients: Shares<IpAddr>,
-    /// The clients of an IPv6 /64 together: one alone can take as many addresses from it as it likes.
-    networks: Shares<Ipv6Addr>,
+use crate::net::neighbours::Mac;
+
+/// Who takes places: a device of a LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Device {
+    /// Index of the interface that it is behind.
+    pub lan: u32,
+    /// What it is known by there.
+    pub station: Station,
 }
 
-/// A place that is taken until this is dropped.
+/// What a device is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Station {
+    /// Its MAC: it may have any number of addresses.
+    Mac(Mac),
+    /// An address without a known MAC, such as one behind another router.
+    Address(IpAddr),
+}
+
+/// Places for queries or connections. If there is none for a LAN or for all, the oldest place is ended of
+/// the device that has most.
+pub struct Places {
+    devices: Shares<Device>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// A place that is taken until this is dropped or ended.
 #[must_use]
 pub struct Place {
+    held: Arc<Mutex<Held>>,
+    device: Device,
+    number: u64,
+    end: Arc<Notify>,
     _own: OwnedSemaphorePermit,
-    _network: Option<OwnedSemaphorePermit>,
-    _all: OwnedSemaphorePermit,
 }
 
 impl Places {
-    /// So many in all, for each client, and for all clients of an IPv6 /64.
-    pub fn new(most: usize, each: usize, network: usize) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(most)),
-            clients: Shares::new(most, each),
-            networks: Shares::new(most, network),
-        }
+    /// So many in all, for each device, and for each LAN.
+    pub fn new(most: usize, each: usize, lan: usize) -> Self {
+        let held = Held { most, most_of_lan: lan, ..Held::default() };
+        Self { devices: Shares::new(most, each), held: Arc::new(Mutex::new(held)) }
     }
 
-    /// A place, if there is one.
-    pub fn try_take(&self, client: IpAddr) -> Option<Place> {
-        let own = self.clients.of(client).try_acquire_owned().ok()?;
-        let network = match network(client) {
-            Some(network) => Some(self.networks.of(network).try_acquire_owned().ok()?),
-            None => None,
-        };
-        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Place { _own: own, _network: network, _all: all })
+    /// A place, if the device has not all of its own.
+    pub fn try_take(&self, device: Device) -> Option<Place> {
+        let own = self.devices.of(device).try_acquire_owned().ok()?;
+        Some(self.place(device, own))
     }
 
-    /// A place, as soon as there is one. None would be for semaphores that are closed; these never are.
-    pub async fn take(&self, client: IpAddr) -> Option<Place> {
-        let own = self.clients.of(client).acquire_owned().await.ok()?;
-        let network = match network(client) {
-            Some(network) => Some(self.networks.of(network).acquire_owned().await.ok()?),
-            None => None,
-        };
-        let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Place { _own: own, _network: network, _all: all })
+    /// A place, as soon as the device has one of its own. None would be for a semaphore that is closed; it
+    /// never is.
+    pub async fn take(&self, device: Device) -> Option<Place> {
+        let own = self.devices.of(device).acquire_owned().await.ok()?;
+        Some(self.place(device, own))
+    }
+
+    fn place(&self, device: Device, own: OwnedSemaphorePermit) -> Place {
+        let end = Arc::<Notify>::default();
+        let number = lock(&self.held).add(device, Arc::clone(&end));
+        Place { held: Arc::clone(&self.held), device, number, end, _own: own }
     }
 }
 
-fn network(client: IpAddr) -> Option<Ipv6Addr> {
-    match client {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+impl Place {
+    /// Waits until the place is another's.
+    pub async fn ended(&self) {
+        self.end.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.held).remove(self.device, self.number);
+    }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All places that are taken.
+#[derive(Default)]
+struct Held {
+    most: usize,
+    most_of_lan: usize,
+    /// How many were ever taken: later places have higher numbers.
+    ever: u64,
+    number: usize,
+    lans: HashMap<u32, Lan>,
+}
+
+/// Those of a LAN.
+#[derive(Default)]
+struct Lan {
+    number: usize,
+    devices: HashMap<Device, Ends>,
+    ranks: BTreeSet<Rank>,
+}
+
+/// A device's places, from the oldest on, and how they are told to end.
+type Ends = BTreeMap<u64, Arc<Notify>>;
+
+/// How many a device has, and which is its oldest: the last rank has the next place to end.
+type Rank = (usize, Reverse<u64>, Device);
+
+impl Held {
+    fn add(&mut self, device: Device, end: Arc<Notify>) -> u64 {
+        self.ever += 1;
+        self.number += 1;
+        let lan = self.lans.entry(device.lan).or_default();
+        lan.number += 1;
+        lan.change(device, |ends| ends.insert(self.ever, end));
+        let is_lan_full = lan.number > self.most_of_lan;
+        let fullest = || self.lans.iter().max_by_key(|(_, lan)| lan.number).map(|(lan, _)| *lan);
+        let full = if is_lan_full { Some(device.lan) } else { fullest().filter(|_| self.number > self.most) };
+        if let Some(full) = full {
+            self.end_oldest(full);
+        }
+        self.ever
+    }
+
+    /// Ends the oldest place of the device that has most of a LAN's.
+    fn end_oldest(&mut self, lan: u32) {
+        let most = self.lans.get(&lan).and_then(|lan| lan.ranks.last());
+        if let Some(&(_, Reverse(oldest), device)) = most
+            && let Some(end) = self.remove(device, oldest)
+        {
+            end.notify_one();
+        }
+    }
+
+    fn remove(&mut self, device: Device, number: u64) -> Option<Arc<Notify>> {
+        let lan = self.lans.get_mut(&device.lan)?;
+        let end = lan.change(device, |ends| ends.remove(&number))?;
+        self.number -= 1;
+        lan.number -= 1;
+        if lan.number == 0 {
+            self.lans.remove(&device.lan);
+        }
+        Some(end)
+    }
+}
+
+impl Lan {
+    fn change<T>(&mut self, device: Device, change: impl FnOnce(&mut Ends) -> T) -> T {
+        let ends = self.devices.entry(device).or_default();
+        let rank = |ends: &Ends| ends.keys().next().map(|oldest| (ends.len(), Reverse(*oldest), device));
+        if let Some(before) = rank(ends) {
+            self.ranks.remove(&before);
+        }
+        let changed = change(ends);
+        match rank(ends) {
+            Some(now) => {
+                self.ranks.insert(now);
+            }
+            None => {
+                self.devices.remove(&device);
+            }
+        }
+        changed
     }
 }
 
@@ -89,46 +198,81 @@ impl<T: Eq + Hash> Shares<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Places;
+    use std::net::Ipv4Addr;
 
-    #[test]
-    fn each_has_its_share_and_all_have_one() {
-        let places = Places::new(3, 2, 2);
-        let take = |client: &str| places.try_take(client.parse().unwrap());
-        let first = take("10.1.0.2");
-        let second = take("10.1.0.2");
-        assert!(first.is_some() && second.is_some() && take("10.1.0.2").is_none());
-        let third = take("fd00:1::2");
-        assert!(third.is_some() && take("10.1.0.3").is_none());
-        drop(first);
-        assert!(take("10.1.0.3").is_some() && take("10.1.0.2").is_some());
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn device(lan: u32, address: &str) -> Device {
+        Device { lan, station: Station::Address(address.parse().unwrap()) }
+    }
+
+    fn is_ended(place: Option<&Place>) -> bool {
+        place.unwrap().ended().now_or_never().is_some()
     }
 
     #[test]
-    fn neighbours_have_shares_of_their_own_and_one_for_the_network() {
-        let places = Places::new(20, 2, 5);
-        let take = |client: &str| places.try_take(client.parse().unwrap());
-        let mut held = ["fd00:1::2", "fd00:1::2", "fd00:1::3", "fd00:1::3", "fd00:1::4"].map(take);
-        assert!(held.iter().all(Option::is_some));
-        // All of the network is taken; what a refusal had taken already is given back.
-        for _ in 0..10 {
-            assert!(take("fd00:1::4").is_none() && take("fd00:1::5").is_none());
-        }
-        assert!(take("fd00:2::2").is_some() && take("10.1.0.2").is_some());
-        held[2] = None;
-        assert!(take("fd00:1::2").is_none() && take("fd00:1::4").is_some() && take("fd00:1:0:1::4").is_some());
+    fn device_has_its_share_whatever_its_addresses() {
+        let places = Places::new(100, 2, 50);
+        let laptop = Device { lan: 1, station: Station::Mac([2, 0, 0, 0, 0, 1]) };
+        let first = places.try_take(laptop);
+        let second = places.try_take(laptop);
+        assert!(first.is_some() && second.is_some() && places.try_take(laptop).is_none());
+        assert!(places.try_take(device(1, "10.1.0.3")).is_some());
+        drop(first);
+        assert!(places.try_take(laptop).is_some());
+        assert!(lock(&places.held).lans[&1].number == 1, "the second");
+    }
+
+    #[test]
+    fn full_lan_ends_the_oldest_place_of_the_device_that_has_most() {
+        let places = Places::new(100, 4, 6);
+        let take = |address: &str| places.try_take(device(1, address));
+        let [one, other] = ["10.1.0.2", "fd00:1::3"];
+        let first = [take(other), take(one), take(one), take(one), take(other), take(other)];
+        assert!(first.iter().all(|place| !is_ended(place.as_ref())));
+        // Both have three: the oldest of all ends.
+        let new = take("10.1.0.4");
+        let ended: Vec<bool> = first.iter().map(|place| is_ended(place.as_ref())).collect();
+        assert_eq!(ended, [true, false, false, false, false, false]);
+        // Whoever has most pays, also for a place of its own.
+        let newer = take(one);
+        let ended: Vec<bool> = first.iter().map(|place| is_ended(place.as_ref())).collect();
+        assert_eq!(ended, [false, true, false, false, false, false], "the first was told before");
+        assert!(!is_ended(new.as_ref()) && !is_ended(newer.as_ref()));
+        // What was ended is not given back again.
+        drop(first);
+        let left = || lock(&places.held).number;
+        assert_eq!(left(), 2);
+        // Another LAN has places of its own.
+        let others: Vec<Option<Place>> = (0..6).map(|n| places.try_take(device(2, &format!("10.2.0.{n}")))).collect();
+        assert!(others.iter().all(|place| !is_ended(place.as_ref())) && !is_ended(new.as_ref()));
+    }
+
+    #[test]
+    fn all_places_taken_end_one_of_the_lan_that_has_most() {
+        let places = Places::new(5, 4, 4);
+        let large: Vec<Option<Place>> = (0..4).map(|n| places.try_take(device(1, &format!("10.1.0.{n}")))).collect();
+        let small = [places.try_take(device(2, "10.2.0.2")), places.try_take(device(2, "10.2.0.2"))];
+        assert!(is_ended(large[0].as_ref()) && !is_ended(large[1].as_ref()));
+        assert!(small.iter().all(|place| !is_ended(place.as_ref())));
+        drop((large, small));
+        let held = lock(&places.held);
+        assert!(held.number == 0 && held.lans.is_empty());
     }
 
     #[test]
     fn clients_without_a_place_are_forgotten() {
         let places = Places::new(4, 2, 2);
-        let kept = places.try_take([10, 1, 0, 1].into());
+        let kept = places.try_take(device(1, "10.1.0.1"));
         for number in 0..1000_u32 {
-            assert!(places.try_take(std::net::Ipv4Addr::from_bits(number).into()).is_some());
+            let address = Ipv4Addr::from_bits(number).to_string();
+            assert!(places.try_take(device(1, &address)).is_some());
         }
-        assert!(places.clients.held.lock().unwrap().len() <= 8);
-        let again = places.try_take([10, 1, 0, 1].into());
-        assert!(again.is_some() && places.try_take([10, 1, 0, 1].into()).is_none());
+        assert!(places.devices.held.lock().unwrap().len() <= 8);
+        let again = places.try_take(device(1, "10.1.0.1"));
+        assert!(again.is_some() && places.try_take(device(1, "10.1.0.1")).is_none());
         drop(kept);
     }
 }

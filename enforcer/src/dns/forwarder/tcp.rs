@@ -1,6 +1,12 @@
 //! Connections of clients: queries one behind the other, answers as they come (RFC 7766).
 
-use std::{io, mem::zeroed, net::SocketAddr, os::fd::AsRawFd as _, sync::Arc};
+use std::{
+    io,
+    mem::zeroed,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd as _,
+    sync::Arc,
+};
 
 use nix::{
     libc,
@@ -13,7 +19,7 @@ use tokio::{
     time, try_join,
 };
 
-use super::{Hooks, MAX_TCP_QUERY, Shared, query::HEADER, stream, upstream::Transport};
+use super::{Hooks, MAX_TCP_QUERY, Shared, places::Device, query::HEADER, stream, upstream::Transport};
 use crate::net::listen;
 
 /// Connections that the kernel keeps until they are accepted.
@@ -84,7 +90,7 @@ pub fn interface(connection: &TcpStream) -> Option<u32> {
 }
 
 /// Serves a connection until the client ends it, says nothing for too long, or does not take its answers.
-pub(super) async fn serve<H: Hooks>(shared: Arc<Shared<H>>, mut connection: TcpStream, client: SocketAddr) {
+pub(super) async fn serve<H: Hooks>(shared: Arc<Shared<H>>, mut connection: TcpStream, client: IpAddr, device: Device) {
     // Answers are whole messages; waiting for more to send with them only costs time.
     let _ = connection.set_nodelay(true);
     let idle = shared.limits.idle;
@@ -94,10 +100,10 @@ pub(super) async fn serve<H: Hooks>(shared: Arc<Shared<H>>, mut connection: TcpS
         while let Ok(Ok(message)) = time::timeout(idle, stream::read_bounded(&mut reader, MAX_TCP_QUERY, HEADER)).await
         {
             // Over the limit, the client's next queries stay in its own buffers.
-            let Some(place) = shared.queries.take(client.ip()).await else { break };
+            let Some(place) = shared.queries.take(device).await else { break };
             let (shared, answers) = (Arc::clone(&shared), answers.clone());
             tokio::spawn(async move {
-                if let Some(answer) = shared.answer(client.ip(), message, Transport::Tcp).await {
+                if let Some(answer) = shared.answer(client, message, Transport::Tcp, &place).await {
                     // The connection may be gone.
                     let _ = answers.send(answer).await;
                 }
