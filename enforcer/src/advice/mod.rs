@@ -2,6 +2,7 @@
 
 mod dead;
 mod exposed;
+mod forwarded;
 mod opened;
 mod unused;
 mod wide;
@@ -53,6 +54,7 @@ fn exact(policy: &Policy, catalogs: &Catalogs) -> Result<Vec<Advice>, TooMuch> {
     }
     all.extend(opened::services(policy, catalogs)?);
     all.extend(unused::services_and_schedules(policy, catalogs));
+    all.extend(forwarded::names(policy));
     all.sort();
     Ok(all)
 }

@@ -22,7 +22,7 @@ fn warnings(rules: &str) -> Vec<String> {
     ];
     let used: String =
         services.into_iter().filter(|(name, _)| rules.contains(&format!("\"{name}\""))).map(service).collect();
-    let text = format!("default = \"drop\"\n{used}{rules}");
+    let text = format!("default = \"drop\"\n[dns]\nunnamed = \"nxdomain\"\n{used}{rules}");
     let catalogs = Catalogs::default();
     let policy = Policy::parse("p", &text, &catalogs).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     advise(&policy, &catalogs).into_iter().map(|advice| advice.message).collect()
@@ -157,6 +157,29 @@ fn what_no_rule_uses_is_told() {
     let policy = Policy { schedules, ..Policy::default() };
     let told = advise(&policy, &Catalogs::default());
     assert_eq!(told[0].message, "no rule uses schedule lessons");
+}
+
+#[test]
+fn forwarded_names_are_warned_of_where_the_default_denies() {
+    const NAMES: &str = "[[service]]\nname = \"web\"\nto = [\"*.example.org\"]\nports = [\"tcp/443\"]\n\
+        [[rule]]\naction = \"allow\"\nservices = [\"web\"]\n";
+    let addresses = NAMES.replace("*.example.org", "203.0.113.0/24");
+    let cases = [
+        ("default = \"drop\"\n", NAMES, true),
+        ("default = \"reject\"\n[dns]\nunnamed = \"forward\"\n", NAMES, true),
+        ("default = \"reject\"\n[dns]\ndenied = \"nxdomain\"\n", NAMES, true),
+        ("default = \"drop\"\n[dns]\nunnamed = \"nxdomain\"\n", NAMES, false),
+        ("default = \"drop\"\n[dns]\nunnamed = \"refused\"\n", NAMES, false),
+        ("default = \"allow\"\n", NAMES, false),
+        ("default = \"drop\"\nmonitor = true\n", NAMES, false),
+        ("default = \"drop\"\n", &addresses, false),
+    ];
+    for (head, rules, expected) in cases {
+        let policy = Policy::parse("p", &format!("{head}{rules}"), &Catalogs::default()).expect("valid");
+        let told = advise(&policy, &Catalogs::default());
+        let told = told.iter().any(|advice| advice.message.starts_with("names that no rule has are forwarded"));
+        assert_eq!(told, expected, "{head}{rules}");
+    }
 }
 
 #[test]

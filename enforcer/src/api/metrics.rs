@@ -229,6 +229,7 @@ impl Page<'_> {
             ("unfit", queries.unfit),
             ("over-limit", queries.over_limit),
             ("displaced", queries.displaced),
+            ("over-client-rate", queries.over_client_rate),
             ("over-rate", queries.over_rate),
         ];
         let help = "What became of them: answered by a resolver; denied by the policy (nxdomain, zero, refused); or not answered";

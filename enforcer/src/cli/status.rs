@@ -174,14 +174,16 @@ fn of_names(status: &NamesStatus) -> Vec<(&'static str, String)> {
             failed,
             over_limit,
             displaced,
+            over_client_rate,
             connections_over_limit,
             outside,
             ..
         } = queries;
         let (denied, over_limit) = (nxdomain + zero + refused, over_limit + displaced + connections_over_limit);
+        let over_rate = if *over_client_rate == 0 { String::new() } else { format!(", {over_client_rate} over rates") };
         let outside = if *outside == 0 { String::new() } else { format!(", {outside} from outside") };
         let text = format!(
-            "{queries}, {answers} answered, {denied} denied, {failed} failed, {over_limit} over limits{outside}"
+            "{queries}, {answers} answered, {denied} denied, {failed} failed, {over_limit} over limits{over_rate}{outside}"
         );
         rows.push(("DNS queries", text));
     }

@@ -20,7 +20,7 @@ use crate::{
     dns::{
         Answer, Name, Question, RecordType,
         forwarder::{
-            Config, Decision, Forwarder, Hooks, Limits, Service,
+            Config, Decision, Forwarder, Hooks, Limits, Service, rate,
             upstream::{Condition, Server, Upstreams},
         },
         resolver::{self, schedule::Schedule},
@@ -57,9 +57,13 @@ impl Inside {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = (Self::of(&options.lans, facts), own(facts));
     }
 
-    fn has(&self, client: IpAddr, interface: Option<u32>) -> bool {
-        let (interfaces, own) = &*self.0.read().unwrap_or_else(PoisonError::into_inner);
-        interface.is_some_and(|interface| interfaces.contains(&interface)) || own.contains(&client)
+    fn has(&self, interface: Option<u32>) -> bool {
+        let (interfaces, _) = &*self.0.read().unwrap_or_else(PoisonError::into_inner);
+        interface.is_some_and(|interface| interfaces.contains(&interface))
+    }
+
+    fn is_own(&self, client: IpAddr) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).1.contains(&client)
     }
 
     /// What comes in by a port of a bridge, the bridge receives.
@@ -77,7 +81,9 @@ fn own(facts: &Facts) -> HashSet<IpAddr> {
 impl Hooks for Asking {
     fn serves(&self, client: IpAddr, interface: Option<u32>) -> Service {
         let Some(controller) = self.0.upgrade() else { return Service::None };
-        if client.is_loopback() || controller.inside.has(client, interface) {
+        if client.is_loopback() || controller.inside.is_own(client) {
+            Service::Gateway
+        } else if controller.inside.has(interface) {
             Service::Full
         } else if controller.options.dns_allow.iter().any(|net| net.contains(&client)) {
             Service::Limited
@@ -123,7 +129,7 @@ impl Controller {
         let asked = if listen.is_empty() {
             Arc::new(Upstreams::new(upstreams, ca.as_deref(), limits.upstream)?)
         } else {
-            let config = Config { listen, upstreams, ca, limits };
+            let config = Config { listen, upstreams, ca, limits, rate: Some(rate::CLIENT) };
             let forwarder = Forwarder::bind(config, Asking(Arc::downgrade(self)))?;
             self.forwarder.get_or_init(|| forwarder).upstreams()
         };

@@ -71,13 +71,13 @@ impl Running {
     /// Starts one.
     pub fn configured(lab: &Lab, upstreams: Vec<SocketAddr>, limits: Limits, record: Record) -> Result<Self> {
         let upstreams = upstreams.into_iter().map(Server::from).collect();
-        Self::start_with(lab, Config { listen: Vec::new(), upstreams, ca: None, limits }, record)
+        Self::start_with(lab, Config { listen: Vec::new(), upstreams, ca: None, limits, rate: None }, record)
     }
 
     /// Starts one whose upstreams are as an operator writes them, known by a CA.
     pub fn encrypted(lab: &Lab, upstreams: &[String], ca: &Path, limits: Limits) -> Result<Self> {
         let upstreams = upstreams.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let config = Config { listen: Vec::new(), upstreams, ca: Some(ca.into()), limits };
+        let config = Config { listen: Vec::new(), upstreams, ca: Some(ca.into()), limits, rate: None };
         Self::start_with(lab, config, Record::default())
     }
 

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -116,5 +116,52 @@ fn connections_from_many_addresses_leave_room_for_others() -> Result<()> {
     // The upstream does not listen there, which an answer says.
     let query = dns::query("good.lab.example", A);
     lab.neighbour.enter(|| dns::ask_tcp(SERVER, &query, PATIENCE))?;
+    enforcer.stop()
+}
+
+#[test]
+fn a_client_has_a_rate_of_queries_by_udp_and_tcp() -> Result<()> {
+    const SENT: u32 = 1000;
+    let (lab, _upstream, enforcer) = lab(true)?;
+    let start = Instant::now();
+    let answers = lab.client.enter(|| {
+        let socket = dns::bind("0.0.0.0:0".parse()?)?;
+        socket.connect(SERVER)?;
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        for number in 0..SENT {
+            socket.send(&dns::query(&format!("good{number}.lab.example"), A))?;
+            // Few are under way at a time: it is the rate that counts.
+            thread::sleep(Duration::from_micros(500));
+        }
+        let mut answers = 0;
+        while socket.recv(&mut [0; 512]).is_ok() {
+            answers += 1;
+        }
+        Ok(answers)
+    })?;
+    let most = 200 + (start.elapsed().as_secs_f64() * 100.0) as u32;
+    assert!((100..=most).contains(&answers), "{answers} of {SENT} queries were answered, not {most}");
+    assert!(count(&enforcer, "over_client_rate")? > 100, "{}", enforcer.ask("status")?);
+    // By TCP, nothing is lost; queries that are refused count, too.
+    let start = Instant::now();
+    let zone = dns::query("zone.lab.example", 252);
+    lab.client.enter(|| {
+        let mut stream = TcpStream::connect(SERVER)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        for _ in 0..400 {
+            dns::send(&stream, &zone)?;
+        }
+        for _ in 0..400 {
+            dns::receive(&mut stream)?;
+        }
+        Ok(())
+    })?;
+    assert!(start.elapsed() > Duration::from_millis(1900), "400 in {:?}", start.elapsed());
+    // The gateway itself has none.
+    let own = lab.gateway.enter(|| {
+        let answers = (0..500).map(|_| dns::ask_udp(SERVER, &zone, PATIENCE / 8));
+        Ok(answers.filter(|answer| matches!(answer, Ok(Some(_)))).count())
+    })?;
+    assert_eq!(own, 500);
     enforcer.stop()
 }

@@ -89,6 +89,8 @@ counters! {
     unreadable,
     /// Queries by UDP dropped because their device had too many at a time.
     over_limit,
+    /// Queries by UDP dropped because their client had asked too many a second.
+    over_client_rate,
     /// Queries ended before their answer because others wanted their place, and their device had most.
     displaced,
     /// TCP connections closed because there were too many, of one client, of one LAN or in all.

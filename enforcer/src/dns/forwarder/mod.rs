@@ -6,7 +6,7 @@ mod flights;
 mod health;
 mod places;
 pub mod query;
-mod rate;
+pub mod rate;
 mod reply;
 mod stream;
 mod tcp;
@@ -36,7 +36,7 @@ use crate::net::neighbours::Neighbours;
 use counters::{Counters, Snapshot};
 use places::{Device, Place, Places, Station};
 use query::{Fault, HEADER, Query};
-use rate::Rates;
+use rate::{ClientRates, Rate, Rates, network};
 use stream::Bounded;
 use upstream::{Server, Transport, Upstreams};
 
@@ -64,7 +64,9 @@ pub trait Hooks: Send + Sync + 'static {
 /// How a client is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// In full.
+    /// In full, and at any rate: the gateway itself.
+    Gateway,
+    /// In full, up to the rate of each client.
     Full,
     /// Up to a rate, as its address may be forged; beyond it by TCP alone.
     Limited,
@@ -83,6 +85,8 @@ pub struct Config {
     pub ca: Option<PathBuf>,
     /// Bounds of everything.
     pub limits: Limits,
+    /// How many queries a client may send a second; if none, any number.
+    pub rate: Option<Rate>,
 }
 
 /// Bounds of what clients can make the forwarder hold. A client is a device: the addresses of a LAN that
@@ -138,7 +142,9 @@ struct Shared<H> {
     queries: Places,
     connections: Places,
     neighbours: Neighbours,
-    rates: Rates,
+    client_rates: Option<ClientRates>,
+    /// Answers by UDP to networks in whose name others may send.
+    rates: Rates<IpAddr>,
     counters: Arc<Counters>,
 }
 
@@ -178,7 +184,8 @@ impl<H: Hooks> Forwarder<H> {
             queries: Places::new(limits.queries, limits.queries_per_client, limits.queries_per_lan),
             connections: Places::new(limits.connections, limits.connections_per_client, limits.connections_per_lan),
             neighbours: Neighbours::default(),
-            rates: Rates::default(),
+            client_rates: config.rate.map(ClientRates::new),
+            rates: Rates::new(rate::CLIENT),
         };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
     }
@@ -220,15 +227,18 @@ async fn serve_udp<H: Hooks>(shared: Arc<Shared<H>>, socket: Arc<UdpSocket>) {
             time::sleep(OUT_OF_RESOURCES).await;
             continue;
         };
-        let is_over_rate = match shared.hooks.serves(ends.client.ip(), Some(ends.interface)) {
-            Service::Full => false,
-            Service::Limited => !shared.rates.take(ends.client.ip(), Instant::now()),
-            Service::None => {
-                shared.counters.outside.add();
-                continue;
-            }
-        };
-        let device = shared.device(ends.client.ip(), Some(ends.interface));
+        let service = shared.hooks.serves(ends.client.ip(), Some(ends.interface));
+        if service == Service::None {
+            shared.counters.outside.add();
+            continue;
+        }
+        let (device, now) = (shared.device(ends.client.ip(), Some(ends.interface)), Instant::now());
+        let is_over = |rates: &ClientRates| rates.take(device, now).is_err();
+        if service == Service::Full && shared.rates_of(service).is_some_and(is_over) {
+            shared.counters.over_client_rate.add();
+            continue;
+        }
+        let is_over_rate = service == Service::Limited && shared.rates.take(network(ends.client.ip()), now).is_err();
         let Some(place) = shared.queries.try_take(device) else {
             shared.counters.over_limit.add();
             continue;
@@ -261,7 +271,8 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
             continue;
         };
         let interface = tcp::interface(&connection);
-        if shared.hooks.serves(client.ip(), interface) == Service::None {
+        let service = shared.hooks.serves(client.ip(), interface);
+        if service == Service::None {
             shared.counters.outside.add();
             continue;
         }
@@ -273,7 +284,7 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             tokio::select! {
-                () = tcp::serve(Arc::clone(&shared), connection, client.ip(), device) => {}
+                () = tcp::serve(Arc::clone(&shared), connection, client.ip(), device, service) => {}
                 () = place.ended() => shared.counters.connections_over_limit.add(),
             }
         });
@@ -281,6 +292,11 @@ async fn serve_tcp<H: Hooks>(shared: Arc<Shared<H>>, listener: Arc<TcpListener>)
 }
 
 impl<H: Hooks> Shared<H> {
+    /// Returns the rates of clients that are served so.
+    fn rates_of(&self, service: Service) -> Option<&ClientRates> {
+        self.client_rates.as_ref().filter(|_| service != Service::Gateway)
+    }
+
     /// Returns which device a client is, by its address and the interface that it asks by.
     fn device(&self, client: IpAddr, interface: Option<u32>) -> Device {
         let lan = interface.unwrap_or_default();
@@ -389,7 +405,7 @@ mod tests {
 
     fn refusal(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
         let upstreams = upstreams.iter().map(|&upstream| upstream.into()).collect();
-        let config = Config { listen: vec![listen], upstreams, ca: None, limits: Limits::default() };
+        let config = Config { listen: vec![listen], upstreams, ca: None, limits: Limits::default(), rate: None };
         let bound = Runtime::new().unwrap().block_on(async { Forwarder::bind(config, Nobody) });
         bound.err().unwrap().to_string()
     }

@@ -1,60 +1,123 @@
-//! Response-rate limiting: a bound on the answers by UDP to a network, as source addresses may be
-//! forged.
+//! Bounds on queries a second: of each client, and of networks in whose name anybody may send.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-/// Answers a second for a network, and at once.
-const RATE: f64 = 100.0;
-const BURST: f64 = 200.0;
-/// Networks that are remembered. A new one beyond that gets no full answers by UDP until others
-/// have been silent for [`BURST`] / [`RATE`] seconds.
-const ROOM: usize = 4096;
+use tokio::time;
 
-/// Token buckets by IPv4 /24 and IPv6 /56.
-#[derive(Default)]
-pub struct Rates {
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+use super::places::{Device, Station};
+
+/// How many a second, and at once after a silence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// A second.
+    pub second: f64,
+    /// At once.
+    pub burst: f64,
+}
+
+/// What a client may ask, and a network whose addresses may be forged be answered by UDP.
+pub const CLIENT: Rate = Rate { second: 100.0, burst: 200.0 };
+/// How much more the clients of a network may ask together that are known by address alone: one
+/// device can have any number of addresses.
+const CLIENTS_OF_NETWORK: f64 = 20.0;
+
+/// Who is remembered at most. A new one beyond that gets nothing until others have been silent.
+const ROOM: usize = 16_384;
+
+/// Token buckets.
+pub struct Rates<K> {
+    rate: Rate,
+    buckets: Mutex<HashMap<K, Bucket>>,
 }
 
 #[derive(Clone, Copy)]
 struct Bucket {
-    answers: f64,
+    left: f64,
     then: Instant,
 }
 
-impl Bucket {
-    fn at(self, now: Instant) -> f64 {
-        let seconds = now.saturating_duration_since(self.then).as_secs_f64();
-        seconds.mul_add(RATE, self.answers).min(BURST)
+impl<K: Eq + Hash> Rates<K> {
+    /// A rate for each.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, buckets: Mutex::default() }
     }
-}
 
-impl Rates {
-    /// Returns whether a client may get another answer, and counts it.
-    pub fn take(&self, client: IpAddr, now: Instant) -> bool {
+    /// Takes one from a bucket.
+    ///
+    /// # Errors
+    /// If it is empty: for how long.
+    pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        let Rate { second, burst } = self.rate;
+        let at = |bucket: &Bucket| {
+            let seconds = now.saturating_duration_since(bucket.then).as_secs_f64();
+            seconds.mul_add(second, bucket.left).min(burst)
+        };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let network = network(client);
-        if buckets.len() >= ROOM && !buckets.contains_key(&network) {
-            buckets.retain(|_, bucket| bucket.at(now) < BURST);
+        if buckets.len() >= ROOM && !buckets.contains_key(&key) {
+            buckets.retain(|_, bucket| at(bucket) < burst);
             if buckets.len() >= ROOM {
-                return false;
+                return Err(Duration::from_secs_f64(1.0 / second));
             }
         }
-        let bucket = buckets.entry(network).or_insert(Bucket { answers: BURST, then: now });
-        let answers = bucket.at(now);
-        let may = answers >= 1.0;
-        *bucket = Bucket { answers: if may { answers - 1.0 } else { answers }, then: now };
-        may
+        let bucket = buckets.entry(key).or_insert(Bucket { left: burst, then: now });
+        let left = at(bucket);
+        let (left, taken) = if left >= 1.0 {
+            (left - 1.0, Ok(()))
+        } else {
+            (left, Err(Duration::from_secs_f64((1.0 - left) / second)))
+        };
+        *bucket = Bucket { left, then: now };
+        taken
     }
 }
 
-fn network(client: IpAddr) -> IpAddr {
-    match client {
+/// How much clients may ask.
+pub struct ClientRates {
+    stations: Rates<Device>,
+    /// Of devices without a known MAC.
+    addresses: Rates<Device>,
+    /// Of these together, by network.
+    networks: Rates<(u32, IpAddr)>,
+}
+
+impl ClientRates {
+    /// A rate for each client.
+    pub fn new(rate: Rate) -> Self {
+        let of_network = Rate { second: CLIENTS_OF_NETWORK * rate.second, burst: CLIENTS_OF_NETWORK * rate.burst };
+        Self { stations: Rates::new(rate), addresses: Rates::new(rate), networks: Rates::new(of_network) }
+    }
+
+    /// Counts a query of a client.
+    ///
+    /// # Errors
+    /// If it is one too many: for how long.
+    pub fn take(&self, device: Device, now: Instant) -> Result<(), Duration> {
+        match device.station {
+            Station::Mac(_) => self.stations.take(device, now),
+            Station::Address(address) => {
+                self.addresses.take(device, now)?;
+                self.networks.take((device.lan, network(address)), now)
+            }
+        }
+    }
+
+    /// Counts a query of a client as soon as it may have one more.
+    pub async fn wait(&self, device: Device) {
+        while let Err(over) = self.take(device, Instant::now()) {
+            time::sleep(over).await;
+        }
+    }
+}
+
+/// An address's IPv4 /24 or IPv6 /56.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0 << 8).into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 72).into(),
     }
@@ -62,16 +125,14 @@ fn network(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_network_gets_a_burst_and_then_its_rate() {
-        let (rates, start) = (Rates::default(), Instant::now());
+        let (rates, start) = (Rates::new(CLIENT), Instant::now());
         let taken = |client: &str, after: u64| {
             let now = start + Duration::from_millis(after);
-            (0..1000).filter(|_| rates.take(client.parse().unwrap(), now)).count()
+            (0..1000).filter(|_| rates.take(network(client.parse().unwrap()), now).is_ok()).count()
         };
         assert_eq!(taken("192.0.2.1", 0), 200);
         assert_eq!((taken("192.0.2.200", 0), taken("192.0.3.1", 0)), (0, 200), "by /24");
@@ -85,10 +146,34 @@ mod tests {
 
     #[test]
     fn networks_are_bounded_and_silent_ones_make_room() {
-        let (rates, start) = (Rates::default(), Instant::now());
-        let client = |number: usize| IpAddr::from(Ipv4Addr::from_bits((number as u32) << 8));
-        assert!((0..ROOM).all(|number| rates.take(client(number), start)));
-        assert!(!rates.take(client(ROOM), start) && rates.take(client(0), start));
-        assert!(rates.take(client(ROOM), start + Duration::from_secs(3)));
+        let (rates, start) = (Rates::new(CLIENT), Instant::now());
+        let take = |number: usize, now| rates.take(number, now).is_ok();
+        assert!((0..ROOM).all(|number| take(number, start)));
+        assert!(!take(ROOM, start) && take(0, start));
+        assert!(take(ROOM, start + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_client_has_one_rate_for_all_addresses_of_its_mac() {
+        let (rates, start) = (ClientRates::new(CLIENT), Instant::now());
+        let laptop = Device { lan: 1, station: Station::Mac([2, 0, 0, 0, 0, 1]) };
+        let taken = |device| (0..1000).filter(|_| rates.take(device, start).is_ok()).count();
+        assert_eq!((taken(laptop), taken(Device { lan: 2, ..laptop })), (200, 200));
+        assert_eq!(rates.take(laptop, start), Err(Duration::from_millis(10)));
+        // Without a MAC, addresses have rates of their own, and one of their network together.
+        let address = |number: u8| Device { lan: 1, station: Station::Address([10, 1, 0, number].into()) };
+        let taken: Vec<usize> = (0..30).map(|number| taken(address(number))).collect();
+        assert_eq!((taken[0], taken.iter().sum::<usize>()), (200, 4000));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_gets_its_rate() {
+        let rates = ClientRates::new(Rate { second: 100.0, burst: 1.0 });
+        let device = Device { lan: 1, station: Station::Mac([2, 0, 0, 0, 0, 1]) };
+        let start = Instant::now();
+        for _ in 0..6 {
+            rates.wait(device).await;
+        }
+        assert!(start.elapsed() >= Duration::from_millis(49), "{:?}", start.elapsed());
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
     time, try_join,
 };
 
-use super::{Hooks, MAX_TCP_QUERY, Shared, places::Device, query::HEADER, stream, upstream::Transport};
+use super::{Hooks, MAX_TCP_QUERY, Service, Shared, places::Device, query::HEADER, stream, upstream::Transport};
 use crate::net::listen;
 
 /// Connections that the kernel keeps until they are accepted.
@@ -90,7 +90,13 @@ pub fn interface(connection: &TcpStream) -> Option<u32> {
 }
 
 /// Serves a connection until the client ends it, says nothing for too long, or does not take its answers.
-pub(super) async fn serve<H: Hooks>(shared: Arc<Shared<H>>, mut connection: TcpStream, client: IpAddr, device: Device) {
+pub(super) async fn serve<H: Hooks>(
+    shared: Arc<Shared<H>>,
+    mut connection: TcpStream,
+    client: IpAddr,
+    device: Device,
+    service: Service,
+) {
     // Answers are whole messages; waiting for more to send with them only costs time.
     let _ = connection.set_nodelay(true);
     let idle = shared.limits.idle;
@@ -99,7 +105,10 @@ pub(super) async fn serve<H: Hooks>(shared: Arc<Shared<H>>, mut connection: TcpS
     let reading = async move {
         while let Ok(Ok(message)) = time::timeout(idle, stream::read_bounded(&mut reader, MAX_TCP_QUERY, HEADER)).await
         {
-            // Over the limit, the client's next queries stay in its own buffers.
+            // Over its rate or limit, the client's next queries stay in its own buffers.
+            if let Some(rates) = shared.rates_of(service) {
+                rates.wait(device).await;
+            }
             let Some(place) = shared.queries.take(device).await else { break };
             let (shared, answers) = (Arc::clone(&shared), answers.clone());
             tokio::spawn(async move {
