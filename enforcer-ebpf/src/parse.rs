@@ -258,6 +258,18 @@ pub const fn is_neighbour_discovery(port: u32) -> bool {
     port >> 16 == slot::ICMPV6 && matches!(port >> 8 & 0xff, 133..=137)
 }
 
+/// Whether a port cell is that of an ICMP error (RFC 1122, 3.2.2; RFC 4443, 2.1).
+#[inline(always)]
+#[must_use]
+pub const fn is_icmp_error(port: u32) -> bool {
+    let kind = port >> 8 & 0xff;
+    match port >> 16 {
+        slot::ICMP => matches!(kind, 3..=5 | 11 | 12),
+        slot::ICMPV6 => kind < 128,
+        _ => false,
+    }
+}
+
 /// A part of a packet from its offset, the more-fragments flag and its payload's length, all bytes.
 #[inline(always)]
 fn fragment(id: u32, start: u32, more: bool, length: usize) -> Result<Fragment, Malformed> {

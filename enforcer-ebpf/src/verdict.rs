@@ -123,10 +123,12 @@ pub fn has_portal(net: &Net) -> bool {
     !word(net, pseudo::UNADMITTED).passes_unseen()
 }
 
-/// The connection whose replies may pass, if the inbound policy allows this packet from outside.
+/// The connection whose replies may pass, if the inbound policy allows this packet from outside. An
+/// ICMP error belongs to a connection and opens none: all other ICMP to its sender would pass as a
+/// reply.
 #[inline(always)]
 pub fn inbound<A: Address>(maps: &impl Maps, packet: &Packet<A>) -> Option<FlowKey> {
-    if packet.fragment.is_later() {
+    if packet.fragment.is_later() || parse::is_icmp_error(packet.port) {
         return None;
     }
     let verdict = A::judge(maps, PolicyId::Inbound, packet.source, packet.destination, packet.port)?;

@@ -67,10 +67,20 @@ impl<'a> World<'a> {
 
     /// Sees a packet from outside: if an inbound rule allows it, its replies may pass.
     pub fn receive(&mut self, hook: Hook, packet: &Seen) {
-        if (hook == Hook::Forwarded || is_own(packet.to)) && self.policy.inbound(packet) {
+        let begins = !is_icmp_error(packet);
+        if begins && (hook == Hook::Forwarded || is_own(packet.to)) && self.policy.inbound(packet) {
             let (outside, inside) = ports(packet.upper);
             self.replies.insert((packet.to, packet.from, inside, outside, packet.protocol));
         }
+    }
+}
+
+/// Whether a packet reports that another one was not delivered: it begins no connection.
+fn is_icmp_error(packet: &Seen) -> bool {
+    match packet.upper {
+        Upper::Icmp([kind, _], _) if packet.to.is_ipv6() => kind < 128,
+        Upper::Icmp([kind, _], _) => [3, 4, 5, 11, 12].contains(&kind),
+        _ => false,
     }
 }
 

@@ -15,6 +15,7 @@ mod exports_proxies;
 mod exports_squid;
 mod fail_closed;
 mod failures;
+mod inbound;
 mod interfaces;
 mod kernels;
 mod lifecycle;
