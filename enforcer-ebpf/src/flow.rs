@@ -17,8 +17,16 @@ pub enum Sender {
     Inside,
 }
 
+/// Whether a connection begins with a packet: of TCP, with a SYN alone (RFC 9293, 3.10.7.2). Any
+/// other segment from outside may be an answer to a connection of a client's own.
+#[must_use]
+#[inline(always)]
+pub const fn opens(protocol: u8, flags: u8) -> bool {
+    protocol != protocol::TCP || flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
+}
+
 impl Flow {
-    /// The connection as its first packet from outside shows it.
+    /// The connection as its first packet from outside shows it, which [`opens`] it.
     #[must_use]
     #[inline(always)]
     pub const fn opened(protocol: u8, now: u32) -> Self {
@@ -47,7 +55,7 @@ impl Flow {
         let state = match self.state {
             flow::TCP | flow::TCP_OPENING if flags & (tcp::FIN | tcp::RST) != 0 => flow::TCP_CLOSING,
             // The same ports again (RFC 9293, 3.6.1).
-            flow::TCP_CLOSING if !inside && flags & tcp::SYN != 0 => flow::TCP_OPENING,
+            flow::TCP_CLOSING if !inside && opens(protocol::TCP, flags) => flow::TCP_OPENING,
             flow::TCP_OPENING if inside => flow::TCP,
             flow::UDP_OPENING if inside => flow::UDP,
             same => same,
@@ -76,12 +84,23 @@ mod tests {
         assert_eq!(state(protocol::TCP, &finished), flow::TCP_CLOSING);
         assert_eq!(state(protocol::TCP, &[(Inside, tcp::RST | ACK)]), flow::TCP_CLOSING);
         assert_eq!(state(protocol::TCP, &[(Inside, tcp::RST), (Outside, tcp::SYN)]), flow::TCP_OPENING);
-        // Only its opener opens it again.
+        // Only its opener opens it again, and not by an answer.
+        assert_eq!(state(protocol::TCP, &[(Inside, tcp::RST), (Outside, tcp::SYN | ACK)]), flow::TCP_CLOSING);
         assert_eq!(state(protocol::TCP, &[(Outside, tcp::RST), (Inside, tcp::SYN)]), flow::TCP_CLOSING);
         assert_eq!(state(protocol::UDP, &[(Outside, 0)]), flow::UDP_OPENING);
         assert_eq!(state(protocol::UDPLITE, &[(Inside, 0)]), flow::UDP);
         assert_eq!(state(protocol::ICMPV6, &[(Inside, 0)]), flow::ICMP);
         assert_eq!(state(47, &[(Inside, 0), (Outside, 0)]), flow::OTHER);
+    }
+
+    #[test]
+    fn a_tcp_connection_opens_with_a_syn_alone() {
+        let opening: Vec<u8> = (0..=u8::MAX).filter(|&flags| opens(protocol::TCP, flags)).collect();
+        let flags = |bits: u8| [tcp::SYN, tcp::ACK, tcp::RST, tcp::FIN].map(|flag| bits & flag != 0);
+        // Whatever PSH, URG, ECE and CWR are.
+        assert_eq!(opening.len(), 16);
+        assert!(opening.into_iter().all(|bits| flags(bits) == [true, false, false, false]));
+        assert!(opens(protocol::UDP, 0) && opens(47, 0));
     }
 
     #[test]

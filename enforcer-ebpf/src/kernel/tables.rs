@@ -17,7 +17,7 @@ use crate::{
     },
     address::words,
     classify,
-    flow::Sender,
+    flow::{self, Sender},
     maps::{self, Maps},
     verdict::FAULT,
 };
@@ -230,10 +230,11 @@ pub fn count(verdict: Verdict, packets: u32, bytes: usize) {
     }
 }
 
-/// Remembers a connection of which the outside sends a packet with these TCP flags.
+/// Remembers a connection of which the outside sends a packet with these TCP flags, if it is known
+/// or the packet opens it.
 #[inline(always)]
 pub fn remember_flow(key: &FlowKey, tcp_flags: u8) {
-    if !note(key, Sender::Outside, tcp_flags) {
+    if !note(key, Sender::Outside, tcp_flags) && flow::opens(key.protocol as u8, tcp_flags) {
         // A full table evicts what was not used for longest, it does not fail.
         let _ = REPLIES.insert(key, Flow::opened(key.protocol as u8, now()), 0);
     }

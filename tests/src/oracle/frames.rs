@@ -179,7 +179,7 @@ impl<'a> Generator<'a> {
         let request = Transport::random(rng, v6);
         let seen = Seen { from: outside, to: inside, protocol: request.protocol, upper: request.upper };
         let bytes = frame(rng, &seen, &request, None);
-        self.world.receive(arrival, &seen);
+        self.world.receive(arrival, &seen, request.opens);
         let mut frames = vec![Frame { hook: arrival, bytes, expected: None, what: format!("from outside {seen:?}") }];
         let mut answer = request;
         answer.upper = match answer.upper {

@@ -44,16 +44,20 @@ pub struct Transport {
     pub header: usize,
     /// What its sender must set for it to be believed; else 64.
     pub hop_limit: u8,
+    /// Whether a connection may begin with it: of TCP, a SYN alone.
+    pub opens: bool,
 }
 
 impl Transport {
     /// A header of a protocol with ports.
     pub fn with_ports(rng: &mut Random, protocol: u8, source: u16, destination: u16, payload: &[u8]) -> Self {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut opens) = (Vec::new(), true);
         match protocol {
             6 => {
                 let mut header = TcpHeader::new(source, destination, rng.random(), rng.random());
-                [header.syn, header.ack, header.rst, header.fin] = rng.random();
+                let flags = if rng.random_bool(0.4) { [true, false, false, false] } else { rng.random() };
+                [header.syn, header.ack, header.rst, header.fin] = flags;
+                opens = flags == [true, false, false, false];
                 if rng.random_bool(0.3) {
                     header.set_options_raw(&[1; 12]).expect("twelve fit");
                 }
@@ -78,7 +82,7 @@ impl Transport {
         }
         let header = bytes.len();
         bytes.extend(payload);
-        Self { protocol, bytes, upper: Upper::Ports(source, destination), header, hop_limit: 64 }
+        Self { protocol, bytes, upper: Upper::Ports(source, destination), header, hop_limit: 64, opens }
     }
 
     fn icmp(rng: &mut Random, v6: bool, payload: &[u8]) -> Self {
@@ -104,7 +108,8 @@ impl Transport {
         bytes.extend(payload);
         let hop_limit = if v6 && matches!(kind, 133..=137) { 255 } else { 64 };
         let protocol = if v6 { 58 } else { 1 };
-        Self { protocol, bytes, upper: Upper::Icmp([kind, code], echo.then_some(id)), header: 8, hop_limit }
+        let upper = Upper::Icmp([kind, code], echo.then_some(id));
+        Self { protocol, bytes, upper, header: 8, hop_limit, opens: true }
     }
 
     /// Any.
@@ -127,7 +132,7 @@ impl Transport {
                 // Each family's ICMP in the other one means nothing, and IPv6's headers mean nothing in IPv4.
                 let strange: &[u8] = if v6 { &[1] } else { &[58, 0, 43, 44, 60] };
                 let protocol = *[&PORTLESS[..], strange].concat().choose(rng).expect("some");
-                Self { protocol, bytes: payload, upper: Upper::Nothing, header: 0, hop_limit: 64 }
+                Self { protocol, bytes: payload, upper: Upper::Nothing, header: 0, hop_limit: 64, opens: true }
             }
         }
     }

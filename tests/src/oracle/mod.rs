@@ -14,8 +14,8 @@
 //! 6. A client of the portal reaches the portal's services; all else of one that is not admitted, by its address or its station, is `not-admitted`.
 //! 7. The first rule, in order, whose sources hold the source and one of whose services, in order, holds destination and port; else `default`.
 //! 8. What the rules, or the portal, deny passes as `reply`, if it belongs to a connection from
-//!    outside that an inbound rule allowed. Such a connection begins with no ICMP error. Or it
-//!    passes as `icmp-error`, if it is one
+//!    outside that an inbound rule allowed. Such a connection begins with no ICMP error, and one
+//!    of TCP with a SYN alone. Or it passes as `icmp-error`, if it is one
 //!    about a packet to its sender that came in such a connection or in one that the rules allow.
 //! 9. What is denied passes all the same if the rule, or the whole policy, monitors. Rules with a schedule apply in the minutes that it names.
 

@@ -65,9 +65,10 @@ impl<'a> World<'a> {
         if hook == Hook::Router || may_be { Expected::new(true, "icmp-error") } else { plain }
     }
 
-    /// Sees a packet from outside: if an inbound rule allows it, its replies may pass.
-    pub fn receive(&mut self, hook: Hook, packet: &Seen) {
-        let begins = !is_icmp_error(packet);
+    /// Sees a packet from outside: if an inbound rule allows it, and it may begin a connection, its
+    /// replies may pass.
+    pub fn receive(&mut self, hook: Hook, packet: &Seen, opens: bool) {
+        let begins = opens && !is_icmp_error(packet);
         if begins && (hook == Hook::Forwarded || is_own(packet.to)) && self.policy.inbound(packet) {
             let (outside, inside) = ports(packet.upper);
             self.replies.insert((packet.to, packet.from, inside, outside, packet.protocol));
