@@ -87,7 +87,9 @@ pub fn ipv4(frame: &impl Bytes, offset: usize, Answer(bytes): &mut Answer) -> Op
 pub fn ipv6(frame: &impl Bytes, offset: usize, Answer(bytes): &mut Answer) -> Option<usize> {
     let header = frame.read::<Ipv6>(offset)?;
     let (source, destination) = (header.source.map(u32::from_be), header.destination.map(u32::from_be));
-    let is_group = |address: [u32; 4]| address[0] >> 24 == 0xff || address == [0; 4];
+    // Multicast, unspecified or loopback.
+    let is_group =
+        |[first, second, third, last]: [u32; 4]| first >> 24 == 0xff || (first | second | third == 0 && last <= 1);
     if is_group(source) || is_group(destination) {
         return None;
     }
@@ -278,7 +280,15 @@ mod tests {
         let mut fragment = tcp4(|_| {});
         fragment[6] = 0x20;
         assert_eq!(answer(&fragment), None);
-        for (from, to) in [([0; 4], [17, 1, 2, 3]), ([10, 1, 0, 2], [224, 0, 0, 1]), ([127, 0, 0, 1], [17, 1, 2, 3])] {
+        let client = [10, 1, 0, 2];
+        for (from, to) in [
+            ([0; 4], [17, 1, 2, 3]),
+            (client, [0, 1, 2, 3]),
+            (client, [224, 0, 0, 1]),
+            (client, [240, 0, 0, 1]),
+            (client, [127, 0, 0, 1]),
+            ([127, 0, 0, 1], [17, 1, 2, 3]),
+        ] {
             let mut packet = Vec::new();
             PacketBuilder::ipv4(from, to, 64).udp(5, 6).write(&mut packet, b"hello").expect("to memory");
             assert_eq!(answer(&packet), None);
@@ -290,8 +300,11 @@ mod tests {
             .write(&mut packet, &[0; 28])
             .expect("to memory");
         assert_eq!(answer(&packet), None);
-        let mut packet = Vec::new();
-        PacketBuilder::ipv6([0xfd; 16], [0xff; 16], 64).udp(5, 6).write(&mut packet, b"hello").expect("to memory");
-        assert_eq!(answer(&packet), None);
+        let low = |last: u8| u128::from(last).to_be_bytes();
+        for (from, to) in [([0xfd; 16], [0xff; 16]), ([0xfd; 16], low(0)), ([0xfd; 16], low(1)), (low(1), [0x26; 16])] {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv6(from, to, 64).udp(5, 6).write(&mut packet, b"hello").expect("to memory");
+            assert_eq!(answer(&packet), None, "{from:x?} to {to:x?}");
+        }
     }
 }
