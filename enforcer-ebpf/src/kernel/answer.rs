@@ -97,7 +97,13 @@ pub unsafe fn skb(skb: *mut __sk_buff, to_own_stack: bool) -> Option<i32> {
     unsafe {
         let frame = Frame::skb(skb);
         let (length, link, offset) = write(&frame, answer)?;
-        let refused = bpf_skb_change_tail(skb, offset + length, 0) != 0
+        let end = offset + length;
+        // The kernel cuts no packet off before the transport header that it has found, which may be
+        // that of a packet within this one (6in4). Such an answer keeps the packet's tail: its
+        // receiver goes by the length in the IP header. A packet that is to be cut into several has
+        // none.
+        let may_keep_tail = (*skb).gso_segs <= 1 && (*skb).len >= end;
+        let refused = (bpf_skb_change_tail(skb, end, 0) != 0 && !may_keep_tail)
             || bpf_skb_store_bytes(skb, offset, answer.0.as_ptr().cast(), length, 0) != 0
             || bpf_skb_store_bytes(skb, 0, (&raw const link).cast(), UNTAGGED as u32, 0) != 0;
         let flags = if to_own_stack { u64::from(BPF_F_INGRESS) } else { 0 };

@@ -114,7 +114,7 @@ fn key(frame: &[u8]) -> Option<Key> {
 }
 
 /// A socket for whole frames on an interface.
-fn packets(namespace: &Namespace, interface: &str) -> Result<Socket> {
+pub fn packets(namespace: &Namespace, interface: &str) -> Result<Socket> {
     namespace.enter(|| {
         let every = i32::from((libc::ETH_P_ALL as u16).to_be());
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(every)))?;

@@ -12,12 +12,14 @@ use enforcer::{
 };
 use enforcer_tests::bench::measure::lab_net;
 use enforcer_tests::lab::{
-    Lab, Namespace, Plan, awake, probe,
+    Lab, Namespace, Plan, awake,
+    forwarded::packets,
+    probe,
     probe::Outcome::{self, Answered, Refused, Silence},
     product::Enforcer,
     server::Servers,
 };
-use etherparse::{NetSlice, PacketBuilder, SlicedPacket, VlanId};
+use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket, VlanId};
 
 const POLICY: &str = r#"
 default = "reject"
@@ -143,6 +145,34 @@ fn fragments_are_not_answered() -> Result<()> {
     // Larger than the link: its head is a fragment.
     assert_eq!(probe::udp(&lab.client, "203.0.113.9", 123, 3000)?, Silence);
     assert_eq!(probe::udp(&lab.client, "2001:db8:bad::1", 123, 3000)?, Silence);
+    enforcer.stop()
+}
+
+/// Of a packet with another one in it, the kernel takes the inner transport header for its own, and
+/// cuts off nothing before that.
+#[test]
+fn a_rejected_6in4_packet_is_answered_without_xdp() -> Result<()> {
+    let lab = Lab::new()?;
+    let enforcer = Enforcer::start(&lab, POLICY, "--lan lan0 --wan wan0 --xdp off")?;
+    let mac = |side: &Namespace, name: &str| -> Result<[u8; 6]> {
+        let text = side.output(&format!("cat /sys/class/net/{name}/address"))?;
+        let bytes = text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>()?;
+        bytes.try_into().map_err(|_| anyhow::anyhow!("no MAC: {text}"))
+    };
+    let (client, gateway) = (mac(&lab.client, "eth0")?, mac(&lab.gateway, "lan0")?);
+    let socket = packets(&lab.client, "eth0")?;
+    let sizes = [0, 1, 100, 1000];
+    for size in sizes {
+        let (mut inner, mut frame) = (Vec::new(), Vec::new());
+        PacketBuilder::ipv6([0xfd; 16], [0x26; 16], 64).udp(5, 6).write(&mut inner, &vec![7; size])?;
+        let outer = PacketBuilder::ethernet2(client, gateway).ipv4([10, 1, 0, 2], [203, 0, 113, 9], 64);
+        outer.write(&mut frame, IpNumber::IPV6, &inner)?;
+        socket.send(&frame)?;
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let told = lab.client.output("nstat -asz IcmpInDestUnreachs")?;
+    let answers = told.lines().find_map(|line| line.strip_prefix("IcmpInDestUnreachs")?.split_whitespace().next());
+    assert_eq!((answers, enforcer.counters()?["default"]), (Some("4"), sizes.len() as u64), "{told}");
     enforcer.stop()
 }
 
