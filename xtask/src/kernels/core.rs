@@ -20,7 +20,6 @@ const CORE: &[(&str, &[&str])] = &[
             "traffic::counters_are_exact",
             "reject::by_xdp",
             "events::tc_tells",
-            "portal::an_admission_ends_on_time",
         ],
     ),
     ("parity", &["shapes::"]),
@@ -36,6 +35,7 @@ const MORE: &[(&str, &[&str])] = &[(
         "traffic::replies_pass",
         "snoop::what_the_gateways_dnsmasq_answers_opens_behind_a_nic",
         "portal::a_bridges_clients_are_told_apart",
+        "portal::an_admission_ends_on_time",
     ],
 )];
 
