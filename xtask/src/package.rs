@@ -61,17 +61,6 @@ pub fn debian(arch: Architecture, version: Option<&str>, built: bool) -> Result<
     Ok(package)
 }
 
-/// Makes the package twice, the second time from an empty target directory, and fails if a byte differs.
-pub fn reproduce() -> Result<()> {
-    let package = debian(Architecture::Amd64, None, false)?;
-    let first = fs::read(&package)?;
-    let folder = Path::new(&run::target_directory()?).join("again");
-    run(Command::new(cargo_path()).args(["xtask", "package"]).current_dir(ROOT).env("CARGO_TARGET_DIR", &folder))?;
-    fs::remove_dir_all(&folder)?;
-    ensure!(first == fs::read(&package)?, "two builds of {} differ", package.display());
-    Ok(())
-}
-
 /// Returns a field of the last commit, in git's format.
 fn last_change(format: &str) -> Result<String> {
     let format = format!("--format={format}");

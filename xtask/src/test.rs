@@ -8,7 +8,6 @@ use clap::ValueEnum;
 use crate::{
     demo, kernels, lint,
     nextest::{self, Selection},
-    package,
     run::{self, cargo_path, lines},
     setup,
     steps::{Counts, Steps},
@@ -110,7 +109,6 @@ pub fn second_tier(steps: &mut Steps, named: &[Part]) -> Result<()> {
             nextest::test(Selection::Full(filter), &[], counts)
         });
         if *part == Part::Package {
-            steps.check("reproduce the package", package::reproduce);
             steps.tests("package for arm64", kernels::test_package);
         }
     }
