@@ -75,10 +75,9 @@ fn clients_are_admitted_by_what_names_them_and_for_a_time() {
 mod serial {
     use super::*;
 
-    /// The time in which a client is served beside hundreds of others. Without optimisation, accepting them takes three times as long.
-    const fn prompt(seconds: u64) -> Duration {
-        Duration::from_secs(if cfg!(debug_assertions) { 3 * seconds } else { seconds })
-    }
+    /// The most time until a client is served beside hundreds of others. Without optimisation, accepting them takes
+    /// 3.0 to 3.5 s on two busy CPUs. The others are cut off after 5 s: a bound near that would prove nothing.
+    const PROMPT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
 
     #[test]
     fn half_sent_requests_by_the_hundred_keep_nobody_out() {
@@ -94,7 +93,7 @@ mod serial {
         for text in ["", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\nhost: e\r\nx: ", half_body] {
             let held: Vec<UnixStream> = (0..600).map(|_| late(text)).collect();
             let took = api.serves();
-            assert!(took < prompt(1), "{took:?} behind {text:?}");
+            assert!(took < PROMPT, "{took:?} behind {text:?}");
             drop(held);
         }
     }
@@ -109,7 +108,7 @@ mod serial {
             held.push(stream);
         }
         let took = api.serves();
-        assert!(took < prompt(3), "{took:?}");
+        assert!(took < PROMPT, "{took:?}");
     }
 
     #[test]
@@ -127,7 +126,7 @@ mod serial {
             held.push(stream);
         }
         let took = api.serves();
-        assert!(took < prompt(1), "{took:?}");
+        assert!(took < PROMPT, "{took:?}");
         assert!(api.get("/v1/counters/stream").problem(503).contains("too many streams"));
         let question = post("/v1/resolve", "application/json", r#"{"name": "www.example"}"#);
         assert!(api.ask(&question).problem(503).contains("try again"));
