@@ -2,9 +2,6 @@
 
 use std::fmt::Write as _;
 
-/// The program of the lab's tests, and that of the comparisons with a model.
-pub const PROGRAMS: [&str; 2] = ["lab", "parity"];
-
 /// Programs, and parts of the names of those of their tests that show what differs between kernels: the verifier, the hooks,
 /// maps, timers and ring buffers.
 const CORE: &[(&str, &[&str])] = &[
@@ -25,7 +22,12 @@ const CORE: &[(&str, &[&str])] = &[
     ("parity", &["shapes::"]),
 ];
 
-/// Further tests of the second tier.
+/// Returns the names of the programs.
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    CORE.iter().map(|(name, _)| *name)
+}
+
+/// Further tests of the second tier, of the same programs.
 const MORE: &[(&str, &[&str])] = &[(
     "lab",
     &[
@@ -58,7 +60,7 @@ fi
 ";
 
 /// Runs one test in a process with a time limit. A test that prints no result, as one that is killed, counts as failed.
-const ONE: &str = r#"
+const RUN_ONE: &str = r#"
 cat >/tmp/one <<'END'
 echo "begins: $2"
 timeout -s KILL 600 deps/$1 --exact "$2" --test-threads=1 --show-output >/tmp/output.$$ 2>&1
@@ -75,7 +77,7 @@ END
 /// Returns a shell script that runs the tests, and leaves in `failed` how many of its steps failed. A part of a name that
 /// matches no test is a failure. One test at a time: with two, each took much longer.
 pub fn script(installs: bool, more: bool) -> String {
-    let mut script = format!("cd /tests\nfailed=0\n{ONE}");
+    let mut script = format!("cd /tests\nfailed=0\n{RUN_ONE}");
     if installs {
         script += INSTALL;
     }

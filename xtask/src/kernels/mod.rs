@@ -125,7 +125,7 @@ fn built_for(architecture: Architecture, folder: &Path, package: Option<&Path>) 
         Some(package) => root.copy(package, core::PACKAGE)?,
         None => root.add(&built.product, Path::new("tests/release/enforcer"))?,
     }
-    for name in core::PROGRAMS {
+    for name in core::programs() {
         let program = built.programs.get(name).with_context(|| format!("cargo has built no test {name}"))?;
         root.add(program, &Path::new("tests/deps").join(name))?;
     }
@@ -155,7 +155,7 @@ fn chosen(served: Vec<Served>, names: &str) -> Result<Vec<Served>> {
 fn test_programs(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let output = cargo
         .args(["test", "--workspace", "--no-run"])
-        .args(core::PROGRAMS.iter().flat_map(|name| ["--test", name]))
+        .args(core::programs().flat_map(|name| ["--test", name]))
         .output()
         .context("cannot run cargo")?;
     let told = String::from_utf8_lossy(&output.stderr);
