@@ -1,10 +1,10 @@
-//! Names that DNS carries past a default that denies.
+//! A warning of DNS as a tunnel past a default that denies.
 
 use super::Advice;
 use crate::policy::{Action, Decision, Policy};
 
-/// A warning if clients can resolve any name, though all that no rule allows is denied. A policy without
-/// names needs no DNS of the gateway's: there is nothing to say of it.
+/// Returns a warning if the default denies and clients can resolve any name. A policy without names does not
+/// need the gateway's DNS, and gets no warning.
 pub fn names(policy: &Policy) -> Option<Advice> {
     let denies = matches!(policy.lan.default, Action::Drop | Action::Reject) && !policy.monitor;
     let forwards = policy.dns.unnamed == Decision::Forward && policy.named().next().is_some();

@@ -70,7 +70,7 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
         }
         rows.push(cells);
     };
-    // By what they count: another policy may have been applied in between.
+    // By labels, not by index: another policy may have been applied in between.
     let earlier: HashMap<[&str; 4], (u64, u64)> = before.map(lines).into_iter().flatten().collect();
     for (words, amount) in lines(now) {
         row(words, amount, earlier.get(&words).copied());
@@ -78,7 +78,7 @@ fn render(now: &Counters, before: Option<&Counters>) -> String {
     super::table(&rows, &[4, 5, 6, 7])
 }
 
-/// What each counter counts, with its packets and bytes.
+/// Returns the labels of each counter, with its packets and bytes.
 fn lines(counters: &Counters) -> impl Iterator<Item = ([&str; 4], (u64, u64))> {
     let rules = counters.rules.iter().map(|RuleCounter { policy, rule, service, action, packets, bytes }| {
         ([policy.as_str(), rule, service.as_deref().unwrap_or("any"), action], (*packets, *bytes))

@@ -66,7 +66,7 @@ impl Inside {
         self.0.read().unwrap_or_else(PoisonError::into_inner).1.contains(&client)
     }
 
-    /// What comes in by a port of a bridge, the bridge receives.
+    /// Sockets receive packets of a bridge's port from the bridge's interface.
     fn of(lans: &[String], facts: &Facts) -> HashSet<u32> {
         let lans = lans.iter().filter_map(|name| facts.named(name));
         let lans = lans.flat_map(|lan| [lan.index, facts.link_of(lan)]);

@@ -21,7 +21,7 @@ use crate::{
 const MOST_BYTES: u64 = 1 << 30;
 /// So many are kept.
 const KEPT: usize = 20;
-/// The file that names the policy that a start goes on with.
+/// The file with the number of the policy that the next start enforces.
 const CURRENT: &str = "current.json";
 
 /// A policy as it was put in force.

@@ -58,7 +58,7 @@ impl InForce {
         Ok((in_force, image))
     }
 
-    /// What each counter counts, its action included, as numbers that are the same under any
+    /// Returns the identity of each counter, its action included, as numbers that are the same under any
     /// policy: the pseudo rules', then the rules'. Of several that cannot be told apart, each is
     /// the first, second, … of its kind.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Which device has an address: the gateway's neighbour tables (ARP and NDP).
+//! MACs of addresses, from the gateway's neighbour tables (ARP and NDP).
 
 use std::{
     collections::HashMap,
@@ -21,9 +21,9 @@ use tokio::time;
 
 use super::watch;
 
-/// How often the tables are read even if nothing was heard.
+/// Interval at which the tables are read even without notifications.
 const RESYNC: Duration = Duration::from_secs(60);
-/// How long to wait after an error.
+/// Pause after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A link-layer address.
@@ -74,7 +74,7 @@ impl Neighbours {
         }
     }
 
-    /// Reads the tables as they are, by a socket of its own: among notifications, an answer could be mistaken.
+    /// Reads the tables by a separate socket, so that notifications are not taken for its answers.
     async fn read(&self) -> Result<(), rtnetlink::Error> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| watch::io(&error))?;
         let dumped = handle.neighbours().get().execute();
@@ -106,7 +106,7 @@ fn resolved(message: &NeighbourMessage) -> Option<(Key, Mac)> {
     Some((key(message)?, mac(message)?))
 }
 
-/// Bridges' tables of MACs come by the same messages.
+/// Returns the key of an entry. Entries of a bridge's MAC table use the same messages, and have none.
 fn key(message: &NeighbourMessage) -> Option<Key> {
     if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
         return None;
@@ -119,7 +119,7 @@ fn key(message: &NeighbourMessage) -> Option<Key> {
     Some((message.header.ifindex, address?))
 }
 
-/// An entry that is not resolved has none; one of a device without link-layer addresses has zeros.
+/// Returns the MAC of an entry. An unresolved entry has none; a device without link-layer addresses has zeros.
 fn mac(message: &NeighbourMessage) -> Option<Mac> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(mac) => Mac::try_from(mac.as_slice()).ok().filter(|mac| *mac != [0; 6]),

@@ -12,7 +12,7 @@ const ROOM: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     pub address: IpAddr,
-    /// Packets that events told of, all with the same action.
+    /// Packets in events, all with the same action.
     pub packets: u64,
     pub action: String,
     /// Where the last one was to go, and by what it was denied.

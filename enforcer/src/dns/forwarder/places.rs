@@ -1,4 +1,4 @@
-//! So many at a time, so many of each device, and so many of each LAN.
+//! Limits on concurrent queries and connections: in total, per device and per LAN.
 
 use std::{
     cmp::Reverse,
@@ -12,26 +12,26 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::net::neighbours::Mac;
 
-/// Who takes places: a device of a LAN.
+/// A device of a LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Device {
-    /// Index of the interface that it is behind.
+    /// Index of the LAN's interface.
     pub lan: u32,
-    /// What it is known by there.
+    /// The identity of the device on that LAN.
     pub station: Station,
 }
 
-/// What a device is known by.
+/// The identity of a device on its LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Station {
-    /// Its MAC: it may have any number of addresses.
+    /// The MAC of a device, which may have any number of addresses.
     Mac(Mac),
     /// An address without a known MAC, such as one behind another router.
     Address(IpAddr),
 }
 
-/// Places for queries or connections. If there is none for a LAN or for all, the oldest place is ended of
-/// the device that has most.
+/// Slots for queries or connections. When the slots of a LAN or all slots are taken, the oldest slot of the
+/// device with the most slots ends.
 pub struct Places {
     devices: Shares<Device>,
     held: Arc<Mutex<Held>>,
@@ -48,20 +48,20 @@ pub struct Place {
 }
 
 impl Places {
-    /// So many in all, for each device, and for each LAN.
+    /// Creates limits for all devices together, for each device, and for each LAN.
     pub fn new(most: usize, each: usize, lan: usize) -> Self {
         let held = Held { most, most_of_lan: lan, ..Held::default() };
         Self { devices: Shares::new(most, each), held: Arc::new(Mutex::new(held)) }
     }
 
-    /// A place, if the device has not all of its own.
+    /// Returns a place, or nothing if the device has reached its own limit.
     pub fn try_take(&self, device: Device) -> Option<Place> {
         let own = self.devices.of(device).try_acquire_owned().ok()?;
         Some(self.place(device, own))
     }
 
-    /// A place, as soon as the device has one of its own. None would be for a semaphore that is closed; it
-    /// never is.
+    /// Waits until the device is below its own limit, and returns a place. Returns nothing only for a closed
+    /// semaphore; these are never closed.
     pub async fn take(&self, device: Device) -> Option<Place> {
         let own = self.devices.of(device).acquire_owned().await.ok()?;
         Some(self.place(device, own))
@@ -75,7 +75,7 @@ impl Places {
 }
 
 impl Place {
-    /// Waits until the place is another's.
+    /// Waits until the place was ended to make room for another one.
     pub async fn ended(&self) {
         self.end.notified().await;
     }
@@ -91,18 +91,18 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All places that are taken.
+/// All taken places.
 #[derive(Default)]
 struct Held {
     most: usize,
     most_of_lan: usize,
-    /// How many were ever taken: later places have higher numbers.
+    /// The number of the newest place; later places have higher numbers.
     ever: u64,
     number: usize,
     lans: HashMap<u32, Lan>,
 }
 
-/// Those of a LAN.
+/// The taken places of a LAN.
 #[derive(Default)]
 struct Lan {
     number: usize,
@@ -110,10 +110,10 @@ struct Lan {
     ranks: BTreeSet<Rank>,
 }
 
-/// A device's places, from the oldest on, and how they are told to end.
+/// The places of a device, oldest first, each with the signal that ends it.
 type Ends = BTreeMap<u64, Arc<Notify>>;
 
-/// How many a device has, and which is its oldest: the last rank has the next place to end.
+/// The number of a device's places, its oldest place, and the device. The oldest place of the last rank ends next.
 type Rank = (usize, Reverse<u64>, Device);
 
 impl Held {
@@ -132,7 +132,7 @@ impl Held {
         self.ever
     }
 
-    /// Ends the oldest place of the device that has most of a LAN's.
+    /// Ends the oldest place of the device that has the most places of a LAN.
     fn end_oldest(&mut self, lan: u32) {
         let most = self.lans.get(&lan).and_then(|lan| lan.ranks.last());
         if let Some(&(_, Reverse(oldest), device)) = most
@@ -236,12 +236,12 @@ mod tests {
         let new = take("10.1.0.4");
         let ended: Vec<bool> = first.iter().map(|place| is_ended(place.as_ref())).collect();
         assert_eq!(ended, [true, false, false, false, false, false]);
-        // Whoever has most pays, also for a place of its own.
+        // The device with the most places loses one, also to its own new place.
         let newer = take(one);
         let ended: Vec<bool> = first.iter().map(|place| is_ended(place.as_ref())).collect();
         assert_eq!(ended, [false, true, false, false, false, false], "the first was told before");
         assert!(!is_ended(new.as_ref()) && !is_ended(newer.as_ref()));
-        // What was ended is not given back again.
+        // Dropping an ended place frees nothing a second time.
         drop(first);
         let left = || lock(&places.held).number;
         assert_eq!(left(), 2);

@@ -1,4 +1,4 @@
-//! Bounds on queries a second: of each client, and of networks in whose name anybody may send.
+//! Rate limits on queries: per client, and per network where source addresses may be forged.
 
 use std::{
     collections::HashMap,
@@ -12,22 +12,22 @@ use tokio::time;
 
 use super::places::{Device, Station};
 
-/// How many a second, and at once after a silence.
+/// A sustained rate and a burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// A second.
+    /// Queries per second.
     pub second: f64,
-    /// At once.
+    /// Queries at once, after a pause.
     pub burst: f64,
 }
 
-/// What a client may ask, and a network whose addresses may be forged be answered by UDP.
+/// The rate of a client's queries, and of UDP answers to a network whose addresses may be forged.
 pub const CLIENT: Rate = Rate { second: 100.0, burst: 200.0 };
-/// How much more the clients of a network may ask together that are known by address alone: one
+/// The rate of all clients of a network that have no known MAC, as a multiple of one client's rate. One
 /// device can have any number of addresses.
 const CLIENTS_OF_NETWORK: f64 = 20.0;
 
-/// Who is remembered at most. A new one beyond that gets nothing until others have been silent.
+/// The most buckets. Beyond that, a new key is refused until buckets of silent keys are full again.
 const ROOM: usize = 16_384;
 
 /// Token buckets.
@@ -43,15 +43,15 @@ struct Bucket {
 }
 
 impl<K: Eq + Hash> Rates<K> {
-    /// A rate for each.
+    /// Creates an empty set of buckets with a rate for each key.
     pub fn new(rate: Rate) -> Self {
         Self { rate, buckets: Mutex::default() }
     }
 
-    /// Takes one from a bucket.
+    /// Takes a token from the bucket of a key.
     ///
     /// # Errors
-    /// If it is empty: for how long.
+    /// If the bucket is empty: the time until it has a token.
     pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
         let Rate { second, burst } = self.rate;
         let at = |bucket: &Bucket| {
@@ -77,17 +77,17 @@ impl<K: Eq + Hash> Rates<K> {
     }
 }
 
-/// How much clients may ask.
+/// The rate limits of clients.
 pub struct ClientRates {
     stations: Rates<Device>,
-    /// Of devices without a known MAC.
+    /// Devices without a known MAC.
     addresses: Rates<Device>,
-    /// Of these together, by network.
+    /// All devices without a known MAC, by network.
     networks: Rates<(u32, IpAddr)>,
 }
 
 impl ClientRates {
-    /// A rate for each client.
+    /// Creates rate limits with a rate for each client.
     pub fn new(rate: Rate) -> Self {
         let of_network = Rate { second: CLIENTS_OF_NETWORK * rate.second, burst: CLIENTS_OF_NETWORK * rate.burst };
         Self { stations: Rates::new(rate), addresses: Rates::new(rate), networks: Rates::new(of_network) }
@@ -96,7 +96,7 @@ impl ClientRates {
     /// Counts a query of a client.
     ///
     /// # Errors
-    /// If it is one too many: for how long.
+    /// If the client is over its rate: the time until it may send again.
     pub fn take(&self, device: Device, now: Instant) -> Result<(), Duration> {
         match device.station {
             Station::Mac(_) => self.stations.take(device, now),
@@ -107,7 +107,7 @@ impl ClientRates {
         }
     }
 
-    /// Counts a query of a client as soon as it may have one more.
+    /// Waits until the client is below its rate, and counts a query.
     pub async fn wait(&self, device: Device) {
         while let Err(over) = self.take(device, Instant::now()) {
             time::sleep(over).await;
@@ -115,7 +115,7 @@ impl ClientRates {
     }
 }
 
-/// An address's IPv4 /24 or IPv6 /56.
+/// Returns the IPv4 /24 or IPv6 /56 of an address.
 pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0 << 8).into(),
